@@ -1,0 +1,165 @@
+"""What can go wrong on the trip, as one tree.
+
+::
+
+    ThumbnailerError
+    ├── RequestRefused                the caller's doing; trying again changes nothing
+    │   ├── InvalidTarget             the URL is malformed or too long
+    │   ├── TargetForbidden           the URL points where this service never goes
+    │   ├── OptionUnsupported         no configured provider can honour an option
+    │   └── CaptureRefused            an upstream refuses the target or an option
+    ├── TargetFailed                  the page itself is at fault
+    │   ├── TargetUnreachable         no such host, no answer, gone
+    │   └── TargetStatus              it answered with a status that counts as failure
+    ├── UpstreamError                 a provider is at fault; another may do better
+    │   ├── UpstreamFailed            broken, refused, reset, crashed
+    │   ├── UpstreamAuth              our key or plan is refused: the operator's fault
+    │   ├── UpstreamQuota             our quota is used up
+    │   ├── UpstreamBusy              asks us to come back later
+    │   ├── UpstreamTimeout           no answer within the deadline
+    │   ├── NotAnImage                it sent something that is no whole picture
+    │   └── ImageTooLarge             more bytes or pixels than allowed
+    ├── CallerLimited                 this caller has used up a limit; others have not
+    ├── Overloaded                    too much is under way here
+    └── StorageError
+        ├── StorageUnavailable        object storage does not answer or refuses
+        └── ObjectNotFound            no stored image has that key
+
+No class here knows an HTTP status: the doors translate (``blueprints/errors.py``).
+``str(error)`` is always fit for a caller's eyes: no key, internal address or upstream body.
+"""
+
+
+class ThumbnailerError(Exception):
+    """Something went wrong that a caller can be told about.
+
+    ``retryable`` says whether the same request may succeed later;
+    ``shared`` whether everybody who waits for the same capture gets the same error;
+    ``retry_after_seconds`` when to come back, where that is known.
+    """
+
+    retryable: bool = False
+    shared: bool = True
+
+    def __init__(self, message: str, *, retry_after_seconds: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after_seconds = retry_after_seconds
+
+
+class RequestRefused(ThumbnailerError):
+    """The request can never succeed as it is."""
+
+
+class InvalidTarget(RequestRefused):
+    """The target is not a URL that every parser reads alike."""
+
+
+class TargetForbidden(RequestRefused):
+    """The target's scheme, port or address is one this service does not visit."""
+
+
+class OptionUnsupported(RequestRefused):
+    """The provider cannot honour an option that the caller asked for."""
+
+    def __init__(self, option: str, provider: str, message: str | None = None) -> None:
+        super().__init__(message or f"The provider {provider} cannot honour the option {option}.")
+        self.option = option
+        self.provider = provider
+
+
+class CaptureRefused(RequestRefused):
+    """An upstream refused the target or an option; the message says which."""
+
+
+class TargetFailed(ThumbnailerError):
+    """The target page is at fault."""
+
+    retryable = True
+
+
+class TargetUnreachable(TargetFailed):
+    """The target's host does not exist, does not answer, or the page is gone."""
+
+
+class TargetStatus(TargetFailed):
+    """The target answered with a status that the request counts as a failure."""
+
+    def __init__(self, status: int) -> None:
+        super().__init__(f"The target answered with status {status}.")
+        self.status = status
+
+
+class UpstreamError(ThumbnailerError):
+    """A provider is at fault; ``provider`` names it, once known."""
+
+    retryable = True
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        provider: str | None = None,
+        retry_after_seconds: float | None = None,
+    ) -> None:
+        super().__init__(message, retry_after_seconds=retry_after_seconds)
+        self.provider = provider
+
+
+class UpstreamFailed(UpstreamError):
+    """The provider broke, refused or reset the connection, or crashed."""
+
+
+class UpstreamAuth(UpstreamError):
+    """The provider refuses this service's key or plan: an operator has to act."""
+
+    retryable = False
+
+
+class UpstreamQuota(UpstreamError):
+    """This service's quota at the provider is used up."""
+
+
+class UpstreamBusy(UpstreamError):
+    """The provider asks to be called again later."""
+
+
+class UpstreamTimeout(UpstreamError):
+    """The provider gave no complete answer within the deadline."""
+
+
+class NotAnImage(UpstreamError):
+    """The provider sent HTML, JSON, nothing, or a picture that is cut off."""
+
+
+class ImageTooLarge(UpstreamError):
+    """The picture has more bytes or pixels than this service accepts."""
+
+    retryable = False
+
+
+class CallerLimited(ThumbnailerError):
+    """The caller has used up one of their limits."""
+
+    retryable = True
+    shared = False
+
+
+class Overloaded(ThumbnailerError):
+    """Too many requests wait for a capture here already."""
+
+    retryable = True
+    shared = False
+
+
+class StorageError(ThumbnailerError):
+    """Object storage is at fault."""
+
+
+class StorageUnavailable(StorageError):
+    """Object storage does not answer, or refuses to write."""
+
+    retryable = True
+
+
+class ObjectNotFound(StorageError):
+    """No stored image has the key asked for."""
