@@ -4,6 +4,7 @@
 
     ThumbnailerError
     ├── RequestRefused                the caller's doing; trying again changes nothing
+    │   ├── InvalidParameters         options are unknown, repeated, mistyped or out of range
     │   ├── InvalidTarget             the URL is malformed or too long
     │   ├── TargetForbidden           the URL points where this service never goes
     │   ├── OptionUnsupported         no configured provider can honour an option
@@ -21,6 +22,7 @@
     │   └── ImageTooLarge             more bytes or pixels than allowed
     ├── CallerLimited                 this caller has used up a limit; others have not
     ├── Overloaded                    too much is under way here
+    ├── CaptureLost                   a cached capture vanished while it was being read
     └── StorageError
         ├── StorageUnavailable        object storage does not answer or refuses
         └── ObjectNotFound            no stored image has that key
@@ -28,6 +30,8 @@
 No class here knows an HTTP status: the doors translate (``blueprints/errors.py``).
 ``str(error)`` is always fit for a caller's eyes: no key, internal address or upstream body.
 """
+
+from collections.abc import Mapping, Sequence
 
 
 class ThumbnailerError(Exception):
@@ -48,6 +52,14 @@ class ThumbnailerError(Exception):
 
 class RequestRefused(ThumbnailerError):
     """The request can never succeed as it is."""
+
+
+class InvalidParameters(RequestRefused):
+    """Options are unknown, repeated, mistyped or out of range; ``fields`` says which and why."""
+
+    def __init__(self, fields: Mapping[str, Sequence[str]], message: str | None = None) -> None:
+        super().__init__(message or f"Check these parameters: {', '.join(fields)}.")
+        self.fields = {name: list(messages) for name, messages in fields.items()}
 
 
 class InvalidTarget(RequestRefused):
@@ -138,14 +150,27 @@ class ImageTooLarge(UpstreamError):
 
 
 class CallerLimited(ThumbnailerError):
-    """The caller has used up one of their limits."""
+    """The caller has used up one of their limits; ``headers`` describe it to them."""
+
+    retryable = True
+    shared = False
+
+    def __init__(
+        self, message: str, *, retry_after_seconds: float, headers: Mapping[str, str] | None = None
+    ) -> None:
+        super().__init__(message, retry_after_seconds=retry_after_seconds)
+        self.headers = dict(headers or {})
+
+
+class Overloaded(ThumbnailerError):
+    """Too many requests wait for a capture here already."""
 
     retryable = True
     shared = False
 
 
-class Overloaded(ThumbnailerError):
-    """Too many requests wait for a capture here already."""
+class CaptureLost(ThumbnailerError):
+    """A cached capture vanished while it was being read."""
 
     retryable = True
     shared = False

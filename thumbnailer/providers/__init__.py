@@ -18,7 +18,8 @@ class UpstreamBody(Protocol):
     upstream announced, None where it announced none.
     """
 
-    length: int | None
+    @property
+    def length(self) -> int | None: ...
 
     def __iter__(self) -> Iterator[bytes]: ...
 

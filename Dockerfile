@@ -1,0 +1,62 @@
+# syntax=docker/dockerfile:1
+
+# Python's minor version and Debian's release are fixed; a rebuild brings their security patches.
+# For a build that never changes, give a digest: --build-arg PYTHON_IMAGE=python@sha256:…
+ARG PYTHON_IMAGE=python:3.13-slim-bookworm
+
+# --- packages: what pip makes, without leaving pip's traces in the image that runs -------------
+FROM ${PYTHON_IMAGE} AS packages
+
+COPY requirements.lock /tmp/requirements.lock
+# Wheels only: nothing is compiled here, so no compiler is needed.
+RUN python -m venv /opt/venv \
+    && /opt/venv/bin/pip install --no-cache-dir --no-deps --only-binary :all: \
+        --require-hashes --requirement /tmp/requirements.lock \
+    && /opt/venv/bin/pip check \
+    && /opt/venv/bin/pip uninstall --yes pip
+
+# --- the image that runs ----------------------------------------------------------------------
+FROM ${PYTHON_IMAGE}
+
+# Fonts decide what pages look like: Latin, Arabic, Hindi, Chinese, Japanese, Korean and emoji.
+RUN apt-get update \
+    && apt-get install --yes --no-install-recommends \
+        chromium-headless-shell \
+        fonts-liberation \
+        fonts-noto-cjk \
+        fonts-noto-color-emoji \
+        fonts-noto-core \
+    && rm -rf /var/lib/apt/lists/*
+
+RUN useradd --system --uid 10001 --user-group --create-home --home-dir /home/thumbnailer thumbnailer \
+    && install --directory --owner thumbnailer --group thumbnailer /data /data/cache /data/media
+
+COPY --from=packages /opt/venv /opt/venv
+
+WORKDIR /app
+COPY app.py config.py gunicorn.conf.py ./
+COPY settings ./settings
+COPY wiring ./wiring
+COPY blueprints ./blueprints
+COPY thumbnailer ./thumbnailer
+
+ENV PATH=/opt/venv/bin:$PATH \
+    PYTHONDONTWRITEBYTECODE=1 \
+    PYTHONUNBUFFERED=1 \
+    APP_ENV=production \
+    CACHE_DIR=/data/cache \
+    MEDIA_DIR=/data/media
+# Compiled once here, because the running user may not write beside the code.
+RUN PYTHONDONTWRITEBYTECODE= python -m compileall -q /app /opt/venv/lib
+
+USER thumbnailer
+VOLUME /data
+EXPOSE 8000
+
+# /health touches nothing but the process itself; a busy browser must not look like a dead service.
+HEALTHCHECK --interval=15s --timeout=5s --start-period=20s --retries=3 \
+    CMD ["python", "-c", "import os, urllib.request; urllib.request.urlopen('http://127.0.0.1:' + os.environ.get('PORT', '8000') + '/health', timeout=4)"]
+
+# gunicorn finishes what is under way; its graceful timeout is UPSTREAM_TIMEOUT plus 15 seconds.
+STOPSIGNAL SIGTERM
+CMD ["gunicorn", "app:create_app()"]

@@ -1,0 +1,60 @@
+# What can be done here: `make` lists it.
+
+.DEFAULT_GOAL := help
+.PHONY: help setup run test setup-tests check format lock bench clean
+
+BIN := .venv/bin
+LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock"
+PYTHON_FILES := app.py config.py gunicorn.conf.py settings wiring blueprints thumbnailer tests benchmarks
+
+# Tests at a time; ARGS go to pytest, as in: make test ARGS="tests/test_thumb.py -x"
+TEST_WORKERS ?= $(shell nproc)
+ARGS ?=
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: .venv/.installed ## make .venv with everything that the service runs on, pinned
+
+# What the tests need includes what the service runs on: after `make test` nothing is left to do here.
+.venv/.installed: requirements.lock
+	@scripts/setup.sh requirements.lock
+	@touch $@
+
+.venv/.installed-dev: requirements-dev.lock
+	@scripts/setup.sh requirements-dev.lock
+	@touch .venv/.installed $@
+
+run: export APP_ENV ?= development
+run: setup ## serve on port 8000 (or PORT) with local Chromium, file cache and local storage
+	@scripts/install-chromium.sh
+	@exec $(BIN)/gunicorn
+
+setup-tests: .venv/.installed-dev ## install all that the tests need: packages, Chromium, Redis, nginx
+	@scripts/install-chromium.sh
+	@scripts/install-test-servers.sh
+
+test: setup-tests ## run every test
+	$(BIN)/pytest -n $(TEST_WORKERS) --dist worksteal -q $(ARGS)
+
+check: .venv/.installed-dev ## check format, lint, types and architecture
+	$(BIN)/ruff format --check $(PYTHON_FILES)
+	$(BIN)/ruff check $(PYTHON_FILES)
+	$(BIN)/mypy $(PYTHON_FILES)
+	$(BIN)/pytest -q tests/test_architecture.py
+
+format: .venv/.installed-dev ## format the code and mend what the linter can
+	$(BIN)/ruff format $(PYTHON_FILES)
+	$(BIN)/ruff check --fix $(PYTHON_FILES)
+
+lock: .venv/.installed-dev ## pin all packages anew, with hashes
+	$(LOCK) requirements.txt --output-file requirements.lock
+	$(LOCK) requirements-dev.txt --output-file requirements-dev.lock
+
+bench: setup-tests ## measure one capture for 200 callers, and streams in bounded memory
+	$(BIN)/python benchmarks/run.py $(ARGS)
+
+clean: ## remove what make has made; pictures in var/ stay
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

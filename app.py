@@ -1,0 +1,54 @@
+"""The web application: build, register, return."""
+
+from __future__ import annotations
+
+import atexit
+from collections.abc import Mapping
+
+import structlog
+from flask import Flask
+
+from blueprints import dialects, ops, screenshot
+from blueprints.errors import Api, register_errors
+from blueprints.media import media_blueprint
+from blueprints.openapi import API_OPTIONS
+from blueprints.request_log import register_request_log
+from blueprints.services import EXTENSION, Services
+from config import load_settings
+from thumbnailer.storage import LocalStorage
+from thumbnailer.telemetry import configure_logging
+from wiring.web import build_services
+
+log = structlog.get_logger(__name__)
+
+
+def create_app(profile: str | None = None, environ: Mapping[str, str] | None = None) -> Flask:
+    """Make the application for ``development``, ``testing`` or ``production``.
+
+    Without a ``profile``, ``APP_ENV`` names it; ``environ`` stands in for the process's environment
+    variables. Raises ``ConfigurationError``, which names every fault at once.
+    """
+    settings = load_settings(profile, environ)
+    configure_logging(settings.logs.level, is_json=settings.logs.format == "json")
+    app = Flask(__name__, static_folder="blueprints/static", template_folder="blueprints/templates")
+    app.config.update(API_OPTIONS, MAX_CONTENT_LENGTH=settings.doors.max_body_bytes)
+    services = build_services(app, settings)
+    app.extensions[EXTENSION] = services
+    atexit.register(services.close)
+    register_request_log(app)
+    register_errors(app)
+    register_routes(app, services)
+    for warning in settings.warnings:
+        log.warning("configuration_doubt", detail=warning)
+    return app
+
+
+def register_routes(app: Flask, services: Services) -> None:
+    """Open the doors."""
+    api = Api(app)
+    api.register_blueprint(screenshot.blueprint)
+    api.register_blueprint(dialects.blueprint)
+    api.register_blueprint(ops.blueprint)
+    if isinstance(services.storage, LocalStorage):
+        api.register_blueprint(media_blueprint(services.storage))
+    ops.register_swagger_ui(app)

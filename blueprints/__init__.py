@@ -1,0 +1,1 @@
+"""The doors: they parse, call and answer. Nothing of the trip happens here."""

@@ -1,0 +1,87 @@
+"""Dresses captures as HTTP answers: validators, cache headers and what keeps a browser safe."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import flask
+from flask import Response
+
+from blueprints.request_log import note
+from thumbnailer.model import CaptureRecord
+from thumbnailer.pipeline import CacheStatus, Delivery
+from thumbnailer.streaming import CaptureStream
+
+#: How long a cache may go on with an old picture while it fetches a new one, and while it cannot:
+#: RFC 5861. Seven and thirty days in seconds.
+STALE_WHILE_REVALIDATE_SECONDS = 604_800
+STALE_IF_ERROR_SECONDS = 2_592_000
+
+SAFETY_HEADERS = {
+    "X-Content-Type-Options": "nosniff",
+    "Content-Security-Policy": "default-src 'none'",
+    "Cross-Origin-Resource-Policy": "cross-origin",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class CacheAnswer:
+    """What an answer says of the cache: ``X-Cache`` and ``Cache-Status`` (RFC 9211)."""
+
+    x_cache: str
+    cache_status: str
+
+
+def _cache_answer(status: CacheStatus, ttl_seconds: int, age_seconds: int) -> CacheAnswer:
+    if status is CacheStatus.HIT:
+        return CacheAnswer("HIT", f"thumbnailer; hit; ttl={ttl_seconds - age_seconds}")
+    collapsed = "; collapsed" if status is CacheStatus.COLLAPSED else ""
+    return CacheAnswer("MISS", f"thumbnailer; fwd=miss; stored{collapsed}")
+
+
+def cache_control(ttl_seconds: int) -> str:
+    """The Cache-Control of a good picture."""
+    return (
+        f"public, max-age={ttl_seconds}, stale-while-revalidate={STALE_WHILE_REVALIDATE_SECONDS}, "
+        f"stale-if-error={STALE_IF_ERROR_SECONDS}"
+    )
+
+
+def picture_answer(delivery: Delivery, ttl_seconds: int, now: float) -> Response:
+    """A whole capture, or 304 where the caller has it already."""
+    record = delivery.capture.record
+    age_seconds = max(0, int(now - record.captured_at))
+    response = Response(delivery.capture.chunks(), content_type=record.content_type)
+    response.content_length = record.size_bytes
+    _dress(response, _cache_answer(delivery.cache_status, ttl_seconds, age_seconds), ttl_seconds)
+    response.headers["Age"] = str(age_seconds)
+    validate_by(response, record)
+    note(cache=delivery.cache_status.value, bytes=record.size_bytes)
+    if delivery.cache_status is CacheStatus.MISS:
+        note(provider=record.provider, upstream_ms=round(record.upstream_seconds * 1000, 1))
+    response.make_conditional(flask.request.environ)
+    return response
+
+
+def validate_by(response: Response, record: CaptureRecord) -> None:
+    """Give an answer its validators: RFC 9110, section 8.8."""
+    response.set_etag(record.etag)
+    response.last_modified = datetime.fromtimestamp(record.captured_at, UTC)
+
+
+def stream_answer(stream: CaptureStream, ttl_seconds: int) -> Response:
+    """A capture that is still arriving: without validators, which only its end can give."""
+    response = Response(stream, content_type=stream.content_type)
+    if stream.length is not None:
+        response.content_length = stream.length
+    _dress(response, _cache_answer(CacheStatus.MISS, ttl_seconds, 0), ttl_seconds)
+    note(cache=CacheStatus.MISS.value, provider=stream.provider)
+    return response
+
+
+def _dress(response: Response, cache: CacheAnswer, ttl_seconds: int) -> None:
+    response.headers["Cache-Control"] = cache_control(ttl_seconds)
+    response.headers["X-Cache"] = cache.x_cache
+    response.headers["Cache-Status"] = cache.cache_status
+    response.headers.update(SAFETY_HEADERS)

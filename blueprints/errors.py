@@ -1,0 +1,126 @@
+"""Turns every failure into a problem document (RFC 9457), and says nothing that a caller must not know."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import flask
+import flask_smorest
+import structlog
+from flask import Response
+from werkzeug.exceptions import HTTPException, MethodNotAllowed
+from werkzeug.routing import RequestRedirect
+
+from blueprints.problems import ProblemType, problem_of_error, problem_of_status
+from blueprints.request_log import request_id
+from blueprints.schemas import Problem
+from thumbnailer.errors import (
+    CallerLimited,
+    InvalidParameters,
+    OptionUnsupported,
+    ThumbnailerError,
+    UpstreamAuth,
+)
+
+log = structlog.get_logger(__name__)
+
+CONTENT_TYPE = "application/problem+json"
+DEFAULT_RETRY_AFTER_SECONDS = 30.0
+
+
+class Api(flask_smorest.Api):
+    """flask-smorest, speaking of errors in problem documents."""
+
+    ERROR_SCHEMA = Problem
+
+    def handle_http_exception(self, error: HTTPException) -> Response | HTTPException:
+        """Answer what Flask and Werkzeug raise: 404, 405, 413 and their like."""
+        if isinstance(error, RequestRedirect) or error.response is not None:
+            return error
+        status = error.code or 500
+        kind = problem_of_status(status)
+        headers = {}
+        if isinstance(error, MethodNotAllowed) and error.valid_methods:
+            headers["Allow"] = ", ".join(sorted(error.valid_methods))
+        return problem_response(kind, kind.explanation, status=status, headers=headers)
+
+
+def register_errors(app: flask.Flask) -> None:
+    """Let no exception out of the service as anything but a problem document."""
+    app.register_error_handler(ThumbnailerError, answer_failure)
+    app.register_error_handler(Exception, answer_bug)
+
+
+def answer_failure(error: ThumbnailerError) -> Response:
+    """A failure that the service knows."""
+    kind = problem_of_error(error)
+    log_failure(error, kind)
+    fields = error.fields if isinstance(error, InvalidParameters) else _fields_of(error)
+    return problem_response(
+        kind,
+        str(error),
+        retryable=error.retryable,
+        fields=fields,
+        headers=retry_headers(error, kind),
+    )
+
+
+def answer_bug(error: Exception) -> Response | HTTPException:
+    """A failure that nobody foresaw: told in full to the log, and to nobody else."""
+    if isinstance(error, HTTPException):
+        return error
+    log.error("unexpected_error", exc_info=error)
+    kind = problem_of_status(500)
+    return problem_response(kind, kind.explanation)
+
+
+def log_failure(error: ThumbnailerError, kind: ProblemType) -> None:
+    """An operator's fault is an error in the log, everything else is news."""
+    level = log.error if isinstance(error, UpstreamAuth) else log.info
+    level("request_failed", problem=kind.slug, detail=str(error), provider=getattr(error, "provider", None))
+
+
+def retry_headers(error: ThumbnailerError, kind: ProblemType) -> dict[str, str]:
+    """``Retry-After`` where a later try makes sense: RFC 9110, section 10.2.3."""
+    headers = dict(error.headers) if isinstance(error, CallerLimited) else {}
+    seconds = error.retry_after_seconds
+    if seconds is None and kind.status == 503:
+        seconds = DEFAULT_RETRY_AFTER_SECONDS
+    if seconds is not None:
+        headers["Retry-After"] = str(max(1, math.ceil(seconds)))
+    return headers
+
+
+def _fields_of(error: ThumbnailerError) -> dict[str, list[str]]:
+    return {error.option: [str(error)]} if isinstance(error, OptionUnsupported) else {}
+
+
+def problem_response(
+    kind: ProblemType,
+    detail: str,
+    *,
+    status: int | None = None,
+    retryable: bool | None = None,
+    fields: Mapping[str, list[str]] | None = None,
+    headers: Mapping[str, str] | None = None,
+) -> Response:
+    """A problem document; nobody keeps it."""
+    status = status or kind.status
+    document: dict[str, Any] = {
+        "type": f"/problems/{kind.slug}",
+        "title": kind.title,
+        "status": status,
+        "detail": detail,
+        "request_id": request_id(),
+        "retryable": status >= 500 if retryable is None else retryable,
+    }
+    if fields:
+        document["errors"] = dict(fields)
+    response = flask.jsonify(document)
+    response.status_code = status
+    response.content_type = CONTENT_TYPE
+    response.headers["Cache-Control"] = "no-store"
+    response.headers.update(dict(headers or {}))
+    return response

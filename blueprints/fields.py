@@ -1,0 +1,102 @@
+"""marshmallow fields for the options of a capture: strict in JSON, spelled as text in a query."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+from zoneinfo import available_timezones
+
+from marshmallow import ValidationError, fields, validate
+
+from thumbnailer.model import Clip, Geolocation, StatusRange
+
+PRINTABLE = validate.Regexp(r"^[^\x00-\x1f\x7f]*$", error="Must not contain control characters.")
+SELECTOR_LENGTH = validate.Length(min=1, max=1024)
+
+
+class Flag(fields.Boolean):
+    """``true`` or ``false`` and nothing that merely looks like it."""
+
+    truthy = {True}  # noqa: RUF012  marshmallow reads the class attribute
+    falsy = {False}  # noqa: RUF012  marshmallow reads the class attribute
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> bool:
+        if not isinstance(value, bool):
+            raise self.make_error("invalid", input=value)
+        return value
+
+
+class Text(fields.String):
+    """A string without control characters, between 1 and ``max_length`` characters long."""
+
+    def __init__(self, *, max_length: int, **kwargs: Any) -> None:
+        length = validate.Length(min=1, max=max_length)
+        super().__init__(validate=[length, PRINTABLE], **kwargs)
+
+
+class ClipField(fields.Field[Clip]):
+    """A rectangle, ``x,y,width,height`` in CSS pixels."""
+
+    PATTERN = r"^\d{1,5},\d{1,5},[1-9]\d{0,4},[1-9]\d{0,4}$"
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> Clip:
+        if not isinstance(value, str) or not re.match(self.PATTERN, value, re.ASCII):
+            raise ValidationError("Must be x,y,width,height: whole CSS pixels, e.g. 0,0,800,600.")
+        x, y, width, height = (int(part) for part in value.split(","))
+        if max(x + width, y + height) > 16_384:
+            raise ValidationError("Must lie within 16384 CSS pixels of the page's corner.")
+        return Clip(x, y, width, height)
+
+
+class GeolocationField(fields.Field[Geolocation]):
+    """A place, ``latitude,longitude`` in WGS 84 degrees."""
+
+    PATTERN = r"^-?\d{1,2}(\.\d{1,8})?,-?\d{1,3}(\.\d{1,8})?$"
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> Geolocation:
+        if not isinstance(value, str) or not re.match(self.PATTERN, value, re.ASCII):
+            raise ValidationError("Must be latitude,longitude in degrees, e.g. 52.52,13.405.")
+        latitude, longitude = (float(part) for part in value.split(","))
+        if abs(latitude) > 90 or abs(longitude) > 180:
+            raise ValidationError("Must be within 90 degrees of latitude and 180 of longitude.")
+        return Geolocation(latitude, longitude)
+
+
+class StatusesField(fields.Field[tuple[StatusRange, ...]]):
+    """HTTP statuses: single ones and ranges, ``404,500-599``; ``none`` for none."""
+
+    PATTERN = r"^(none|[1-5]\d\d(-[1-5]\d\d)?(,[1-5]\d\d(-[1-5]\d\d)?){0,19})$"
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> tuple[StatusRange, ...]:
+        if not isinstance(value, str) or not re.match(self.PATTERN, value, re.ASCII):
+            raise ValidationError("Must be statuses or ranges, e.g. 404,500-599, or none.")
+        if value == "none":
+            return ()
+        ranges = []
+        for part in value.split(","):
+            first, _, last = part.partition("-")
+            ranges.append(StatusRange(int(first), int(last or first)))
+        if any(one.first > one.last for one in ranges):
+            raise ValidationError("Must name the lower end of a range first.")
+        return tuple(sorted(set(ranges), key=lambda one: (one.first, one.last)))
+
+
+class SelectorsField(fields.Field[tuple[str, ...]]):
+    """CSS selectors: one string (which may be a selector list) or, in JSON, an array of them."""
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> tuple[str, ...]:
+        selectors = [value] if isinstance(value, str) else value
+        if not isinstance(selectors, list) or not 1 <= len(selectors) <= 50:
+            raise ValidationError("Must be a selector or an array of 1 to 50 selectors.")
+        for selector in selectors:
+            if not isinstance(selector, str):
+                raise ValidationError("Must hold strings only.")
+            SELECTOR_LENGTH(selector)
+            PRINTABLE(selector)
+        return tuple(selectors)
+
+
+def known_timezone(name: str) -> None:
+    """Refuse what is not in the IANA time zone database."""
+    if name not in available_timezones():
+        raise ValidationError("Must be an IANA time zone, e.g. Europe/Berlin.")

@@ -1,0 +1,106 @@
+"""What operators and their probes ask: does it live, can it work, what is it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import flask
+import flask_swagger_ui
+from flask import Response, jsonify, render_template
+from marshmallow import Schema, fields
+from werkzeug.exceptions import NotFound
+
+from blueprints.openapi import READ_PROBLEMS, StrictBlueprint, answers_problems
+from blueprints.problems import PROBLEMS
+from blueprints.schemas import described
+from blueprints.services import services
+
+blueprint = StrictBlueprint("ops", __name__, description="For operators and their probes.")
+
+SWAGGER_UI_FOLDER = Path(flask_swagger_ui.__file__).parent / "dist"
+#: Swagger UI sets styles of its own and draws its icons as data URLs.
+PAGE_POLICY = (
+    "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; "
+    "frame-ancestors 'none'; base-uri 'none'; form-action 'self'"
+)
+#: Parts without which no new picture can be made; the others only make it slower or impermanent.
+VITAL_PARTS = frozenset({"provider"})
+
+
+class Health(Schema):
+    """What ``GET /health`` answers."""
+
+    ok = fields.Boolean(required=True, metadata=described("Always true: the process lives."))
+
+
+class Readiness(Schema):
+    """What ``GET /ready`` answers."""
+
+    status = fields.String(
+        required=True,
+        metadata=described("ready, degraded or down.", enum=["ready", "degraded", "down"]),
+    )
+    parts = fields.Dict(
+        keys=fields.String(),
+        values=fields.String(),
+        required=True,
+        metadata=described("Each part, ok or down."),
+    )
+
+
+@blueprint.get("/health")
+@blueprint.response(200, Health)
+def health() -> dict[str, bool]:
+    """Whether the process lives; touches nothing."""
+    return {"ok": True}
+
+
+@blueprint.get("/ready")
+@blueprint.response(200, Readiness, description="Pictures can be made, perhaps with less comfort.")
+@blueprint.alt_response(503, schema=Readiness, description="No picture can be made.", success=True)
+def ready() -> Response:
+    """Whether cache, limiter, storage and provider work; degraded is not down."""
+    parts = {name: check() for name, check in services().checks.items()}
+    is_down = any(not works and name in VITAL_PARTS for name, works in parts.items())
+    status = "down" if is_down else "ready" if all(parts.values()) else "degraded"
+    response = jsonify(
+        {"status": status, "parts": {name: "ok" if works else "down" for name, works in parts.items()}}
+    )
+    response.status_code = 503 if is_down else 200
+    response.headers["Cache-Control"] = "no-store"
+    return response
+
+
+@blueprint.get("/problems/<slug>")
+@blueprint.response(200, {}, content_type="text/html", description="The page.")
+@answers_problems(blueprint, READ_PROBLEMS)
+def problem(slug: str) -> Response:
+    """The page that explains one kind of problem."""
+    if slug not in PROBLEMS:
+        raise NotFound
+    return _page("problem.html", problem=PROBLEMS[slug])
+
+
+@blueprint.get("/docs")
+@blueprint.response(200, {}, content_type="text/html", description="The page.")
+def docs() -> Response:
+    """The interactive page for the OpenAPI document."""
+    return _page("docs.html")
+
+
+def _page(template: str, **content: object) -> Response:
+    """A page that may load nothing from elsewhere, nor be framed there."""
+    response = Response(render_template(template, **content), content_type="text/html; charset=utf-8")
+    response.headers["Content-Security-Policy"] = PAGE_POLICY
+    response.headers["X-Content-Type-Options"] = "nosniff"
+    return response
+
+
+def swagger_ui_file(name: str) -> Response:
+    """One of Swagger UI's own files."""
+    return flask.send_from_directory(SWAGGER_UI_FOLDER, name, max_age=86_400)
+
+
+def register_swagger_ui(app: flask.Flask) -> None:
+    """Serve Swagger UI from this service: no page of it loads anything from elsewhere."""
+    app.add_url_rule("/docs/assets/<path:name>", "swagger_ui_file", swagger_ui_file)

@@ -1,0 +1,100 @@
+"""Reads query strings and JSON bodies into what the schemas expect, and refuses sloppy ones."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from typing import Any, NoReturn
+
+import flask
+from marshmallow import RAISE, Schema, ValidationError, fields
+from webargs.flaskparser import FlaskParser
+
+from thumbnailer.errors import InvalidParameters
+
+INTEGER = re.compile(r"-?\d{1,12}", re.ASCII)
+NUMBER = re.compile(r"-?\d{1,12}(\.\d{1,12})?", re.ASCII)
+FLAGS = {"true": True, "false": False, "1": True, "0": False}
+
+
+class StrictParser(FlaskParser):
+    """webargs for this service: nothing unknown, repeated or guessed gets through."""
+
+    DEFAULT_UNKNOWN_BY_LOCATION = FlaskParser.DEFAULT_UNKNOWN_BY_LOCATION | {"query": RAISE, "json": RAISE}
+
+    def load_querystring(self, req: flask.Request, schema: Schema) -> Mapping[str, object]:
+        """Give every parameter the type that its field has in JSON.
+
+        Raises:
+            InvalidParameters: a parameter stands there twice.
+        """
+        repeated = {name: ["Must not be repeated."] for name, values in req.args.lists() if len(values) > 1}
+        if repeated:
+            raise InvalidParameters(repeated)
+        return {name: _typed(value, schema.fields.get(name)) for name, value in req.args.items()}
+
+    def load_json(self, req: flask.Request, schema: Schema) -> Mapping[str, object]:  # noqa: ARG002  webargs' signature
+        """Parse the body, whatever its size limit let in.
+
+        Raises:
+            InvalidParameters: it is no JSON object, or a name stands there twice.
+        """
+        if not req.is_json:
+            raise InvalidParameters({}, "The body must be JSON, sent as Content-Type: application/json.")
+        try:
+            body = json.loads(req.get_data(), object_pairs_hook=_unique_names)
+        except (ValueError, RecursionError):
+            raise InvalidParameters({}, "The body is not valid JSON.") from None
+        if not isinstance(body, dict):
+            raise InvalidParameters({}, "The body must be a JSON object.")
+        return body
+
+    def handle_error(self, error: ValidationError, *_args: Any, **_more: Any) -> NoReturn:
+        """Say which field is wrong and why, in the words of the schema."""
+        raise InvalidParameters(flat_messages(error)) from None
+
+
+def _typed(value: str, field: fields.Field[Any] | None) -> object:
+    if isinstance(field, fields.Boolean):
+        return FLAGS.get(value, value)
+    if isinstance(field, fields.Integer) and INTEGER.fullmatch(value):
+        return int(value)
+    if isinstance(field, fields.Float) and NUMBER.fullmatch(value):
+        return float(value)
+    return value
+
+
+def typed_options(options: Mapping[str, str], schema: Schema) -> dict[str, object]:
+    """Load options that are written as text in the configuration; raises ``InvalidParameters``."""
+    try:
+        loaded = schema.load(
+            {name: _typed(value, schema.fields.get(name)) for name, value in options.items()}, partial=True
+        )
+    except ValidationError as error:
+        raise InvalidParameters(flat_messages(error)) from None
+    return dict(loaded)
+
+
+def _unique_names(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    names = [name for name, _ in pairs]
+    repeated = sorted({name for name in names if names.count(name) > 1})
+    if repeated:
+        raise InvalidParameters({name: ["Must not be repeated."] for name in repeated})
+    return dict(pairs)
+
+
+def flat_messages(error: ValidationError) -> dict[str, list[str]]:
+    """Field messages without webargs' location level and without nesting deeper than a field."""
+    messages = error.normalized_messages()  # type: ignore[no-untyped-call]  # marshmallow left it untyped
+    if set(messages) <= {"query", "json", "querystring"}:
+        messages = {name: text for part in messages.values() for name, text in part.items()}
+    return {str(name): _texts(content) for name, content in messages.items()}
+
+
+def _texts(content: object) -> list[str]:
+    if isinstance(content, dict):
+        return [text for part in content.values() for text in _texts(part)]
+    if isinstance(content, list):
+        return [str(text) for text in content]
+    return [str(content)]

@@ -1,0 +1,85 @@
+"""The trip as every picture route makes it: charge, complete the request, fetch or stream, answer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+import flask
+from flask import Response
+
+from blueprints.answers import picture_answer, stream_answer
+from blueprints.capture_requests import Asked, RouteDefaults, complete
+from blueprints.request_log import note, timings
+from blueprints.services import services
+from thumbnailer.model import Deadline
+from thumbnailer.pipeline import Delivery, Terms
+
+
+@dataclass(frozen=True, slots=True)
+class Door:
+    """What one kind of route does by default, and which allowance its captures are taken from."""
+
+    usual: RouteDefaults
+    charge_capture: Callable[[], None]
+
+
+def thumb_door() -> Door:
+    return Door(services().bounds.thumb, services().allowance.thumb)
+
+
+def screenshot_door() -> Door:
+    return Door(services().bounds.screenshot, services().allowance.screenshot)
+
+
+def persist_door() -> Door:
+    return Door(services().bounds.persist, services().allowance.persist)
+
+
+def hermesforge_door() -> Door:
+    return Door(services().bounds.hermesforge, services().allowance.screenshot)
+
+
+def answer_picture(given: Mapping[str, Any], door: Door) -> Response:
+    """Answer with a whole picture."""
+    asked, delivery = deliver(given, door)
+    return picture_answer(delivery, asked.ttl_seconds, services().clock())
+
+
+def answer_stream(given: Mapping[str, Any], door: Door) -> Response:
+    """Answer with a picture that is passed on as it arrives.
+
+    HTTP/1.0 knows no chunks: a connection that breaks looks to it like the end of the picture. So
+    those callers, and HEAD, which wants no bytes, get it when it is whole.
+    """
+    if flask.request.method == "HEAD" or flask.request.environ.get("SERVER_PROTOCOL") == "HTTP/1.0":
+        return answer_picture(given, door)
+    asked, terms = prepare(given, door)
+    found = services().pipeline.stream(asked.request, terms)
+    if isinstance(found, Delivery):
+        return picture_answer(found, asked.ttl_seconds, services().clock())
+    return stream_answer(found, asked.ttl_seconds)
+
+
+def deliver(given: Mapping[str, Any], door: Door, *, recapture: bool = False) -> tuple[Asked, Delivery]:
+    """Fetch what a caller asks for; raises any of the tree but ``StorageError``."""
+    asked, terms = prepare(given, door, recapture=recapture)
+    return asked, services().pipeline.fetch(asked.request, terms)
+
+
+def prepare(given: Mapping[str, Any], door: Door, *, recapture: bool = False) -> tuple[Asked, Terms]:
+    """Count the answer, complete the request and set its terms."""
+    deadline = Deadline.after(services().bounds.deadline_seconds)
+    services().allowance.answer()
+    asked = complete(given, door.usual, services().guard)
+    note(target=urlsplit(asked.request.url).hostname)
+    terms = Terms(
+        max_age_seconds=asked.ttl_seconds,
+        deadline=deadline,
+        admit=door.charge_capture,
+        timings=timings(),
+        recapture=recapture,
+    )
+    return asked, terms

@@ -1,0 +1,195 @@
+"""The problems a caller can meet: the one place that knows slugs, titles and statuses."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from thumbnailer import errors
+
+
+@dataclass(frozen=True, slots=True)
+class ProblemType:
+    """One kind of problem document; ``explanation`` is the text of its page."""
+
+    slug: str
+    status: int
+    title: str
+    explanation: str
+
+
+def _table(*rows: tuple[str, int, str, str]) -> dict[str, ProblemType]:
+    return {row[0]: ProblemType(*row) for row in rows}
+
+
+PROBLEMS = _table(
+    (
+        "invalid-parameters",
+        400,
+        "Invalid parameters",
+        (
+            "A parameter is unknown, repeated, of the wrong type or out of range. "
+            "The member errors names each field and says what is wrong with it."
+        ),
+    ),
+    (
+        "target-forbidden",
+        403,
+        "Target forbidden",
+        (
+            "The target is not a public web page: its scheme, port or address is one that this service never "
+            "visits. An operator can open exceptions with ALLOWED_PRIVATE_TARGETS."
+        ),
+    ),
+    ("not-found", 404, "Not found", "There is nothing at this address."),
+    (
+        "method-not-allowed",
+        405,
+        "Method not allowed",
+        "The address exists, but not for this method. The header Allow names those it has.",
+    ),
+    (
+        "idempotency-conflict",
+        409,
+        "Request under way",
+        "A request with the same Idempotency-Key is being answered at this moment.",
+    ),
+    (
+        "body-too-large",
+        413,
+        "Body too large",
+        "The request's body is larger than the operator allows (MAX_BODY_BYTES).",
+    ),
+    (
+        "target-unreachable",
+        422,
+        "Target unreachable",
+        "The target's host has no address, does not answer, or says that the page is gone.",
+    ),
+    (
+        "target-status",
+        422,
+        "Target answered with an error",
+        (
+            "The page was reached, but answered with a status that counts as a failure. "
+            "The option fail_on_status says which do."
+        ),
+    ),
+    (
+        "option-unsupported",
+        422,
+        "Option not supported",
+        (
+            "No configured provider can do what an option asks for, or an upstream refuses it. "
+            "The detail names the option and the provider."
+        ),
+    ),
+    (
+        "idempotency-mismatch",
+        422,
+        "Idempotency-Key used before",
+        "The Idempotency-Key came with another body within the last 24 hours.",
+    ),
+    (
+        "rate-limited",
+        429,
+        "Rate limited",
+        (
+            "This caller has used up a limit. Retry-After says when to come back; "
+            "RateLimit-Policy and RateLimit describe the limit."
+        ),
+    ),
+    ("internal", 500, "Internal error", "Something broke here. The request id finds it in the logs."),
+    (
+        "upstream-failed",
+        502,
+        "Upstream failed",
+        "Every provider that could take the picture broke, crashed or refused the connection.",
+    ),
+    (
+        "upstream-auth",
+        502,
+        "Upstream refused this service",
+        "A provider does not accept this service's key or plan. The operator has to mend that.",
+    ),
+    (
+        "not-an-image",
+        502,
+        "Not an image",
+        "The provider sent something that is no whole picture: a web page, JSON, nothing, or half a file.",
+    ),
+    (
+        "image-too-large",
+        502,
+        "Image too large",
+        "The picture has more bytes or pixels than the operator allows (MAX_IMAGE_BYTES, MAX_IMAGE_PIXELS).",
+    ),
+    (
+        "upstream-busy",
+        503,
+        "Upstream busy",
+        "The provider asks for a pause. Retry-After says how long.",
+    ),
+    (
+        "upstream-quota",
+        503,
+        "Upstream quota used up",
+        "This service's quota at the provider is used up.",
+    ),
+    (
+        "overloaded",
+        503,
+        "Overloaded",
+        "More captures are asked for than this service takes at once. Retry-After says when to come back.",
+    ),
+    (
+        "storage-unavailable",
+        503,
+        "Storage unavailable",
+        (
+            "The object storage does not answer or refuses to write. The capture stays in the cache: "
+            "trying again costs no second one."
+        ),
+    ),
+    (
+        "upstream-timeout",
+        504,
+        "Upstream timeout",
+        "The provider gave no complete answer in time (UPSTREAM_TIMEOUT).",
+    ),
+)
+
+#: Most special class first: the first match counts.
+SLUG_OF_ERROR: tuple[tuple[type[errors.ThumbnailerError], str], ...] = (
+    (errors.InvalidParameters, "invalid-parameters"),
+    (errors.InvalidTarget, "invalid-parameters"),
+    (errors.TargetForbidden, "target-forbidden"),
+    (errors.OptionUnsupported, "option-unsupported"),
+    (errors.CaptureRefused, "option-unsupported"),
+    (errors.TargetUnreachable, "target-unreachable"),
+    (errors.TargetStatus, "target-status"),
+    (errors.UpstreamAuth, "upstream-auth"),
+    (errors.UpstreamQuota, "upstream-quota"),
+    (errors.UpstreamBusy, "upstream-busy"),
+    (errors.UpstreamTimeout, "upstream-timeout"),
+    (errors.NotAnImage, "not-an-image"),
+    (errors.ImageTooLarge, "image-too-large"),
+    (errors.UpstreamFailed, "upstream-failed"),
+    (errors.CallerLimited, "rate-limited"),
+    (errors.Overloaded, "overloaded"),
+    (errors.CaptureLost, "overloaded"),
+    (errors.StorageUnavailable, "storage-unavailable"),
+    (errors.ObjectNotFound, "not-found"),
+)
+SLUG_OF_STATUS = {404: "not-found", 405: "method-not-allowed", 413: "body-too-large", 429: "rate-limited"}
+
+
+def problem_of_error(error: errors.ThumbnailerError) -> ProblemType:
+    """The problem type that tells a caller of ``error``."""
+    slug = next((slug for kind, slug in SLUG_OF_ERROR if isinstance(error, kind)), "internal")
+    return PROBLEMS[slug]
+
+
+def problem_of_status(status: int) -> ProblemType:
+    """The problem type that tells of an HTTP error that Flask or Werkzeug raised."""
+    slug = SLUG_OF_STATUS.get(status, "invalid-parameters" if status < 500 else "internal")
+    return PROBLEMS[slug]

@@ -1,0 +1,71 @@
+"""A name for every request, and one log line about each."""
+
+from __future__ import annotations
+
+import re
+import time
+import uuid
+
+import flask
+import structlog
+from flask import Response, g
+
+from thumbnailer.telemetry import Timings
+
+log = structlog.get_logger("thumbnailer.request")
+
+SANE_REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=-]{8,128}", re.ASCII)
+
+
+def request_id() -> str:
+    """The name of the current request: the caller's where it is sane, else a new one."""
+    if "request_id" not in g:
+        given = flask.request.headers.get("X-Request-ID", "")
+        g.request_id = given if SANE_REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+    return str(g.request_id)
+
+
+def timings() -> Timings:
+    """The stop-watch of the current request."""
+    if "timings" not in g:
+        g.timings = Timings()
+    found: Timings = g.timings
+    return found
+
+
+def note(**facts: object) -> None:
+    """Add facts to the current request's log line."""
+    g.setdefault("facts", {}).update(facts)
+
+
+def register_request_log(app: flask.Flask) -> None:
+    """Name, time and log every request of ``app``."""
+    app.before_request(_begin)
+    app.after_request(_finish)
+
+
+def _begin() -> None:
+    g.started_at = time.perf_counter()
+    structlog.contextvars.clear_contextvars()
+    structlog.contextvars.bind_contextvars(request_id=request_id())
+
+
+def _finish(response: Response) -> Response:
+    response.headers["X-Request-ID"] = request_id()
+    server_timing = timings().server_timing()
+    if server_timing:
+        response.headers["Server-Timing"] = server_timing
+    started_at = g.get("started_at", time.perf_counter())
+    line = {
+        "request_id": request_id(),
+        "method": flask.request.method,
+        "path": flask.request.path,
+        "status": response.status_code,
+        **g.get("facts", {}),
+    }
+    response.call_on_close(lambda: _write(line, started_at))
+    return response
+
+
+def _write(line: dict[str, object], started_at: float) -> None:
+    log.info("request", duration_ms=round((time.perf_counter() - started_at) * 1000, 1), **line)

@@ -1,0 +1,221 @@
+"""What callers may say, once for query strings and JSON bodies alike.
+
+A schema loads only what the caller wrote; defaults are filled in by ``blueprints/requests.py``, so
+that what was asked for stays apart from what is merely usual. The OpenAPI document is made from
+these very classes.
+"""
+
+from __future__ import annotations
+
+from marshmallow import RAISE, Schema, ValidationError, fields, validate, validates_schema
+
+from blueprints.fields import (
+    ClipField,
+    Flag,
+    GeolocationField,
+    SelectorsField,
+    StatusesField,
+    Text,
+    known_timezone,
+)
+from thumbnailer.devices import DEVICES
+from thumbnailer.model import Format, WaitUntil
+
+IMAGE_FORMATS = [Format.PNG.value, Format.JPEG.value, Format.WEBP.value]
+ALL_FORMATS = [one.value for one in Format]
+LOCALE = validate.Regexp(
+    r"^[A-Za-z]{2,3}([-_][A-Za-z0-9]{2,8}){0,3}$", error="Must be a language tag, e.g. de-AT."
+)
+VIEWPORT_WIDTH = validate.Range(320, 3840)
+VIEWPORT_HEIGHT = validate.Range(240, 2160)
+
+
+def described(text: str, **more: object) -> dict[str, object]:
+    """Field metadata for the OpenAPI document."""
+    return {"description": text, **more}
+
+
+IMAGE_PIXELS = described("Image pixels; null for a PDF.")
+
+
+class StrictSchema(Schema):
+    """Refuses what it does not know."""
+
+    class Meta:
+        unknown = RAISE
+
+
+class CaptureOptions(StrictSchema):
+    """The target and every option that changes the picture of it."""
+
+    url = Text(
+        required=True,
+        max_length=2048,
+        metadata=described(
+            "The page to photograph: http or https, public.", format="uri", example="https://example.com/"
+        ),
+    )
+    width = fields.Integer(
+        strict=True,
+        validate=VIEWPORT_WIDTH,
+        metadata=described("Viewport width in CSS pixels.", default=1280),
+    )
+    height = fields.Integer(
+        strict=True,
+        validate=VIEWPORT_HEIGHT,
+        metadata=described("Viewport height in CSS pixels.", default=720),
+    )
+    device_scale_factor = fields.Float(
+        validate=validate.Range(1, 3), metadata=described("Image pixels per CSS pixel.", default=1)
+    )
+    retina = Flag(metadata=described("The same as device_scale_factor=2.", default=False))
+    device = fields.String(
+        validate=validate.OneOf(sorted(DEVICES)),
+        metadata=described("A device to be: its viewport, scale, touch and user agent."),
+    )
+    format = fields.String(
+        validate=validate.OneOf(ALL_FORMATS), metadata=described("How the answer is encoded.", default="png")
+    )
+    quality = fields.Integer(
+        strict=True,
+        validate=validate.Range(1, 100),
+        metadata=described("Of jpeg and webp only.", default=80),
+    )
+    full_page = Flag(
+        metadata=described("The whole scrollable page, at most 16,384 pixels high.", default=False)
+    )
+    selector = Text(max_length=1024, metadata=described("Only this element, by CSS selector."))
+    clip = ClipField(
+        metadata=described(
+            "Only this rectangle: x,y,width,height in CSS pixels.", type="string", pattern=ClipField.PATTERN
+        )
+    )
+    delay = fields.Integer(
+        strict=True,
+        validate=validate.Range(0, 10_000),
+        metadata=described("Milliseconds to wait before the picture is taken.", default=0),
+    )
+    wait_until = fields.String(
+        validate=validate.OneOf([one.value for one in WaitUntil]),
+        metadata=described("The moment of page loading to wait for.", default="load"),
+    )
+    wait_for = Text(max_length=1024, metadata=described("A CSS selector that must appear first."))
+    dark_mode = Flag(metadata=described("Ask the page for its dark colours.", default=False))
+    reduced_motion = Flag(metadata=described("Ask the page not to move.", default=False))
+    block_ads = Flag(metadata=described("Load no advertisements and trackers.", default=False))
+    block_cookie_banners = Flag(
+        metadata=described("Decline cookie banners and hide the rest.", default=False)
+    )
+    hide_selectors = SelectorsField(
+        metadata=described(
+            "CSS selectors of elements to leave out.",
+            oneOf=[
+                {"type": "string", "minLength": 1, "maxLength": 1024},
+                {
+                    "type": "array",
+                    "minItems": 1,
+                    "maxItems": 50,
+                    "items": {"type": "string", "minLength": 1, "maxLength": 1024},
+                },
+            ],
+        )
+    )
+    user_agent = Text(max_length=512, metadata=described("The User-Agent that the browser names."))
+    locale = fields.String(validate=LOCALE, metadata=described("The browser's language, e.g. de-AT."))
+    timezone = fields.String(
+        validate=known_timezone, metadata=described("The browser's IANA time zone, e.g. Europe/Berlin.")
+    )
+    geolocation = GeolocationField(
+        metadata=described(
+            "Where the browser says it is: latitude,longitude.",
+            type="string",
+            pattern=GeolocationField.PATTERN,
+        )
+    )
+    fail_on_status = StatusesField(
+        metadata=described(
+            "Which of the target's answers are failures: 404,500-599, or none.",
+            type="string",
+            pattern=StatusesField.PATTERN,
+            default="400-599",
+        )
+    )
+    ttl = fields.Integer(
+        strict=True,
+        validate=validate.Range(60, 2_592_000),
+        metadata=described("The oldest picture that will do, in seconds."),
+    )
+
+    @validates_schema(skip_on_field_errors=True)
+    def refuse_contradictions(self, given: dict[str, object], **_more: object) -> None:
+        if given.get("retina") and given.get("device_scale_factor", 2) != 2:
+            raise ValidationError({"retina": ["Contradicts device_scale_factor."]})
+        if "selector" in given and "clip" in given:
+            raise ValidationError({"clip": ["Cannot be combined with selector."]})
+        if "full_page" in given and given["full_page"] and ("selector" in given or "clip" in given):
+            raise ValidationError({"full_page": ["Cannot be combined with selector or clip."]})
+
+
+class ThumbQuery(CaptureOptions):
+    """``GET /thumb``."""
+
+    format = fields.String(
+        validate=validate.OneOf(IMAGE_FORMATS),
+        metadata=described("How the answer is encoded.", default="png"),
+    )
+    block_ads = Flag(metadata=described("Load no advertisements and trackers.", default=True))
+    block_cookie_banners = Flag(metadata=described("Decline cookie banners and hide the rest.", default=True))
+
+
+class ScreenshotQuery(CaptureOptions):
+    """``GET /screenshot``."""
+
+    stream = Flag(metadata=described("The same as /screenshot/stream.", default=False))
+
+
+class PersistBody(CaptureOptions):
+    """``POST /persist``."""
+
+    block_ads = Flag(metadata=described("Load no advertisements and trackers.", default=True))
+    block_cookie_banners = Flag(metadata=described("Decline cookie banners and hide the rest.", default=True))
+    force = Flag(metadata=described("Take a new capture even if a good one is there.", default=False))
+    presign = fields.Integer(
+        strict=True,
+        validate=validate.Range(1, 604_800),
+        metadata=described("Answer a URL of a private bucket that works for so many seconds."),
+    )
+
+
+class StoredImageAnswer(Schema):
+    """What ``POST /persist`` answers."""
+
+    url = fields.String(required=True, metadata=described("Where the stored image is.", format="uri"))
+    cached = fields.Boolean(required=True, metadata=described("Whether this very picture was stored before."))
+    key = fields.String(required=True, metadata=described("The object's key in the storage."))
+    etag = fields.String(required=True, metadata=described("The strong entity tag of the bytes."))
+    sha256 = fields.String(required=True, metadata=described("Hexadecimal SHA-256 of the bytes."))
+    content_type = fields.String(required=True, metadata=described("The media type of the bytes."))
+    size_bytes = fields.Integer(required=True, metadata=described("The number of bytes."))
+    width = fields.Integer(required=True, allow_none=True, metadata=IMAGE_PIXELS)
+    height = fields.Integer(required=True, allow_none=True, metadata=IMAGE_PIXELS)
+    captured_at = fields.String(
+        required=True, metadata=described("When the picture was taken.", format="date-time")
+    )
+
+
+class Problem(Schema):
+    """A problem document: RFC 9457."""
+
+    type = fields.String(
+        required=True, metadata=described("The page that explains it.", format="uri-reference")
+    )
+    title = fields.String(required=True, metadata=described("What kind of problem it is."))
+    status = fields.Integer(required=True, metadata=described("The HTTP status."))
+    detail = fields.String(required=True, metadata=described("What is wrong with this request."))
+    request_id = fields.String(required=True, metadata=described("Names this request in the logs."))
+    retryable = fields.Boolean(required=True, metadata=described("Whether it may succeed later."))
+    errors = fields.Dict(
+        keys=fields.String(),
+        values=fields.List(fields.String()),
+        metadata=described("What is wrong with each field, where fields are at fault."),
+    )

@@ -1,0 +1,118 @@
+"""Pictures of pages: to embed, to fetch, to stream, to keep."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from flask import Response, jsonify
+
+from blueprints.openapi import (
+    CAPTURE_PROBLEMS,
+    IMAGE_TYPES,
+    PICTURE_TYPES,
+    StrictBlueprint,
+    answers_pictures,
+    answers_problems,
+)
+from blueprints.pictures import (
+    answer_picture,
+    answer_stream,
+    deliver,
+    persist_door,
+    screenshot_door,
+    thumb_door,
+)
+from blueprints.request_log import note, timings
+from blueprints.schemas import CaptureOptions, PersistBody, ScreenshotQuery, StoredImageAnswer, ThumbQuery
+from blueprints.services import services
+from thumbnailer.model import Capture, capture_key
+from thumbnailer.storage import StoredImage, object_key
+
+blueprint = StrictBlueprint("screenshot", __name__, description="Pictures of web pages.")
+
+
+@blueprint.get("/thumb")
+@blueprint.arguments(ThumbQuery, location="query")
+@answers_pictures(blueprint, IMAGE_TYPES)
+def thumb(given: Mapping[str, Any]) -> Response:
+    """The embeddable thumbnail of a page."""
+    return answer_picture(given, thumb_door())
+
+
+@blueprint.get("/screenshot")
+@blueprint.arguments(ScreenshotQuery, location="query")
+@answers_pictures(blueprint, PICTURE_TYPES)
+def screenshot(given: dict[str, Any]) -> Response:
+    """The capture of a page."""
+    answer = answer_stream if given.pop("stream", False) else answer_picture
+    return answer(given, screenshot_door())
+
+
+@blueprint.get("/screenshot/stream")
+@blueprint.arguments(CaptureOptions, location="query")
+@answers_pictures(blueprint, PICTURE_TYPES)
+def screenshot_stream(given: Mapping[str, Any]) -> Response:
+    """The capture of a page, passed on as it arrives."""
+    return answer_stream(given, screenshot_door())
+
+
+@blueprint.post("/screenshot")
+@blueprint.arguments(CaptureOptions, location="json")
+@answers_pictures(blueprint, PICTURE_TYPES)
+def screenshot_from_json(given: Mapping[str, Any]) -> Response:
+    """The capture of a page, asked for in JSON."""
+    return answer_picture(given, screenshot_door())
+
+
+@blueprint.post("/persist")
+@blueprint.arguments(PersistBody, location="json")
+@blueprint.response(201, StoredImageAnswer, description="The picture has been stored.")
+@blueprint.alt_response(
+    200, schema=StoredImageAnswer, description="This very picture was stored before.", success=True
+)
+@answers_problems(blueprint, (*CAPTURE_PROBLEMS, 413))
+def persist(given: dict[str, Any]) -> Response:
+    """Store the picture of a page for good and say where it is."""
+    recapture, presign = given.pop("force", False), given.pop("presign", None)
+    asked, delivery = deliver(given, persist_door(), recapture=recapture)
+    key = object_key(
+        services().key_template,
+        capture_key=capture_key(asked.request),
+        record=delivery.capture.record,
+        url=asked.request.url,
+    )
+    with timings().step("storage"):
+        stored, was_there = _store(key, delivery.capture)
+        url = services().storage.presigned_url(key, presign) if presign else None
+    note(cache=delivery.cache_status.value, object_key=key, stored=not was_there)
+    response = jsonify(_described(stored, url or stored.url, cached=was_there))
+    response.status_code = 200 if was_there else 201
+    response.headers["Location"] = url or stored.url
+    response.headers["Cache-Control"] = "no-store"
+    return response
+
+
+def _store(key: str, capture: Capture) -> tuple[StoredImage, bool]:
+    """Write a picture unless it is there; the flag says whether it was."""
+    storage = services().storage
+    stored = storage.find(key)
+    if stored is not None:
+        return stored, True
+    return storage.write(key, capture.body(), capture.record), False
+
+
+def _described(stored: StoredImage, url: str, *, cached: bool) -> dict[str, Any]:
+    return {
+        "url": url,
+        "cached": cached,
+        "key": stored.key,
+        "etag": stored.etag,
+        "sha256": stored.sha256,
+        "content_type": stored.content_type,
+        "size_bytes": stored.size_bytes,
+        "width": stored.width,
+        "height": stored.height,
+        "captured_at": datetime.fromtimestamp(stored.captured_at, UTC).isoformat(),
+    }

@@ -1,0 +1,52 @@
+"""The finished parts that the doors call, one set for each application."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import cast
+
+import flask
+
+from blueprints.capture_requests import RouteDefaults
+from blueprints.limits import Allowance
+from thumbnailer.guard import Guard
+from thumbnailer.pipeline import Pipeline
+from thumbnailer.storage import Storage
+
+EXTENSION = "thumbnailer"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestBounds:
+    """``deadline_seconds`` bounds a whole request; the rest is what routes do unless told otherwise."""
+
+    deadline_seconds: float
+    thumb: RouteDefaults
+    screenshot: RouteDefaults
+    persist: RouteDefaults
+    hermesforge: RouteDefaults
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Services:
+    """What a door may use.
+
+    ``checks`` tells of each part, by name, whether it works now; ``close`` ends what is running.
+    """
+
+    pipeline: Pipeline
+    storage: Storage
+    guard: Guard
+    allowance: Allowance
+    bounds: RequestBounds
+    key_template: str
+    public_base_url: str | None
+    clock: Callable[[], float]
+    checks: Mapping[str, Callable[[], bool]]
+    close: Callable[[], None]
+
+
+def services() -> Services:
+    """The parts of the current application."""
+    return cast(Services, flask.current_app.extensions[EXTENSION])

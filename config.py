@@ -1,0 +1,117 @@
+"""The service's settings: every environment variable, declared once, typed and checked together.
+
+``load_settings`` reads them from the environment and a ``.env`` file and returns a frozen
+``Settings``, or raises one ``ConfigurationError`` that names every fault. The declarations in
+``settings/`` are the only place that knows a setting's name, default and meaning;
+docs/configuration.md and .env.example are held against them by a test.
+"""
+
+# ruff: noqa: RUF009 - setting() makes a new dataclass field each time; nothing is shared
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, is_dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args, get_type_hints
+
+from settings.captures import ChromiumSettings, PictureSettings, ProviderSettings, TargetSettings
+from settings.keeping import CacheSettings, S3Settings, StorageSettings
+from settings.reading import ConfigurationError, Fault, Setting, open_environment, read_setting, setting
+from settings.rules import computed_defaults, cross_faults, doubts, usable_cores
+from settings.serving import DoorSettings, LimitSettings, LogSettings, ServerSettings
+from settings.values import PROJECT_FOLDER, choice
+
+__all__ = ["ConfigurationError", "Settings", "documented_settings", "load_settings"]
+
+Profile = Literal["development", "testing", "production"]
+PROFILES: tuple[str, ...] = get_args(Profile)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """Everything that is configured; ``warnings`` are for the log at the start."""
+
+    profile: Profile = setting(
+        "APP_ENV",
+        choice(*PROFILES),
+        "production",
+        "The profile: `development`, `testing` or `production`.",
+    )
+    providers: ProviderSettings
+    chromium: ChromiumSettings
+    pictures: PictureSettings
+    targets: TargetSettings
+    cache: CacheSettings
+    limits: LimitSettings
+    storage: StorageSettings
+    s3: S3Settings
+    doors: DoorSettings
+    logs: LogSettings
+    server: ServerSettings
+    warnings: tuple[str, ...]
+
+    @property
+    def chromium_concurrency(self) -> int:
+        """Captures that one worker's browser takes at once: more than its share of cores gains nothing."""
+        return min(self.providers.concurrency, max(1, usable_cores() // self.server.workers))
+
+
+GROUPS: Mapping[str, type[Any]] = {
+    name: group
+    for name, group in get_type_hints(Settings).items()
+    if isinstance(group, type) and is_dataclass(group)
+}
+
+
+def documented_settings() -> tuple[Setting, ...]:
+    """Every setting there is, in the order in which they are declared."""
+    groups: tuple[type[Any], ...] = (Settings, *GROUPS.values())
+    return tuple(declared for group in groups for declared in _settings_of(group).values())
+
+
+def _settings_of(group: type[Any]) -> dict[str, Setting]:
+    return {part.name: part.metadata["setting"] for part in fields(group) if "setting" in part.metadata}
+
+
+def load_settings(
+    profile: str | None = None,
+    environ: Mapping[str, str] | None = None,
+    dotenv: Path | None = None,
+) -> Settings:
+    """Read and check all settings.
+
+    ``profile`` goes before ``APP_ENV``; ``environ`` stands in for the process's variables;
+    ``dotenv`` for the ``.env`` file beside this module, which the testing profile leaves unread.
+    A variable of the environment goes before the same one in the file.
+
+    Raises:
+        ConfigurationError: with every fault there is, not the first alone.
+    """
+    variables = dict(os.environ if environ is None else environ)
+    if profile:
+        variables["APP_ENV"] = profile
+    if dotenv is None and variables.get("APP_ENV") != "testing":
+        dotenv = PROJECT_FOLDER / ".env"
+    environment = open_environment(variables, dotenv)
+    faults: list[Fault] = []
+    values: dict[str, Any] = {}
+    for declared in documented_settings():
+        try:
+            values[declared.name] = read_setting(environment, declared, values.get("APP_ENV", "production"))
+        except ValueError as error:
+            faults.append(Fault(declared.name, str(error)))
+    faults += cross_faults(values)
+    if faults:
+        raise ConfigurationError(faults)
+    values |= computed_defaults(values)
+    return _assemble(values, doubts(values, environment, documented_settings()))
+
+
+def _assemble(values: Mapping[str, Any], warnings: tuple[str, ...]) -> Settings:
+    groups = {
+        name: group(**{part: values[declared.name] for part, declared in _settings_of(group).items()})
+        for name, group in GROUPS.items()
+    }
+    return Settings(profile=values["APP_ENV"], warnings=warnings, **groups)

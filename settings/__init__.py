@@ -1,0 +1,1 @@
+"""The declarations behind ``config.py``: what can be configured, read and checked."""

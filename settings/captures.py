@@ -1,0 +1,177 @@
+"""Settings of captures: who takes them, of what, and how large they may be."""
+
+# ruff: noqa: RUF009 - setting() makes a new dataclass field each time; nothing is shared
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from settings.reading import setting
+from settings.values import (
+    choice,
+    file_of,
+    flag,
+    integer,
+    listed,
+    port_of,
+    program_of,
+    seconds,
+    size_of,
+    token_of,
+    web_url_of,
+)
+from settings.vendors import HTTP_PROVIDERS, PROVIDER_NAMES
+from thumbnailer.guard import PrivateException, parse_private_exceptions
+
+
+@dataclass(frozen=True, slots=True)
+class Upstream:
+    """Where an HTTP provider is and what opens it; ``key`` is None where none is configured."""
+
+    base: str
+    key: str | None = field(repr=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProviderSettings:
+    """Who takes captures, and how many at once."""
+
+    names: tuple[str, ...] = setting(
+        "PROVIDERS",
+        listed(choice(*PROVIDER_NAMES)),
+        None,
+        "Who takes captures, in the order in which they are tried.",
+        computed="every HTTP provider that has a key, else `chromium`",
+    )
+    timeout_seconds: float = setting(
+        "UPSTREAM_TIMEOUT", seconds(1, 300), "30", "Seconds after which a capture is given up."
+    )
+    concurrency: int = setting(
+        "UPSTREAM_CONCURRENCY",
+        integer(1, 1000),
+        None,
+        "Captures under way at once in one worker process.",
+        computed="8 with an HTTP provider, else the processor cores divided by `WEB_CONCURRENCY`",
+    )
+    queue: int = setting(
+        "CAPTURE_QUEUE",
+        integer(0, 10_000),
+        None,
+        "Captures that may wait for their turn in one worker process; the next one is refused.",
+        computed="half of `WEB_THREADS`",
+    )
+    single_key: str | None = setting(
+        "SCREENSHOT_API_KEY",
+        token_of,
+        None,
+        "The key of the HTTP provider, where `PROVIDERS` names exactly one.",
+        secret=True,
+    )
+    single_base: str | None = setting(
+        "SCREENSHOT_API_BASE",
+        web_url_of,
+        None,
+        "The base URL of the HTTP provider, where `PROVIDERS` names exactly one.",
+    )
+    hermesforge_key: str | None = setting(
+        "HERMESFORGE_API_KEY",
+        token_of,
+        None,
+        "hermesforge's key; it also works without one, within a smaller quota.",
+        secret=True,
+    )
+    hermesforge_base: str | None = setting(
+        "HERMESFORGE_API_BASE",
+        web_url_of,
+        None,
+        "hermesforge's base URL.",
+        computed=f"`{HTTP_PROVIDERS['hermesforge'].base}`",
+        alias="HERMESFORGE_BASE",
+    )
+    snapsharp_key: str | None = setting("SNAPSHARP_API_KEY", token_of, None, "SnapSharp's key.", secret=True)
+    snapsharp_base: str | None = setting(
+        "SNAPSHARP_API_BASE",
+        web_url_of,
+        None,
+        "SnapSharp's base URL.",
+        computed=f"`{HTTP_PROVIDERS['snapsharp'].base}`",
+        alias="SNAPSHARP_BASE",
+    )
+    snapapi_key: str | None = setting("SNAPAPI_KEY", token_of, None, "SnapAPI's key.", secret=True)
+    snapapi_base: str | None = setting(
+        "SNAPAPI_BASE",
+        web_url_of,
+        None,
+        "SnapAPI's base URL.",
+        computed=f"`{HTTP_PROVIDERS['snapapi'].base}`",
+    )
+
+    def upstream(self, name: str) -> Upstream:
+        """Base URL and key of the HTTP provider ``name``; its own settings go before the single ones."""
+        is_single = [each for each in self.names if each in HTTP_PROVIDERS] == [name]
+        base = getattr(self, f"{name}_base") or (self.single_base if is_single else None)
+        key = getattr(self, f"{name}_key") or (self.single_key if is_single else None)
+        return Upstream(base or HTTP_PROVIDERS[name].base, key)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChromiumSettings:
+    """The local browser."""
+
+    path: Path | None = setting(
+        "CHROMIUM_PATH",
+        program_of,
+        None,
+        "The browser's program.",
+        computed="headless shell, Chromium, Chrome or Playwright's own, whichever is found first",
+    )
+    recycle_after: int = setting(
+        "CHROMIUM_RECYCLE_AFTER",
+        integer(1, 100_000),
+        "150",
+        "Captures after which the browser is replaced by a fresh one.",
+    )
+    sandbox: bool | None = setting(
+        "CHROMIUM_SANDBOX",
+        flag,
+        None,
+        "Whether Chromium isolates pages in its own sandbox.",
+        computed="`true`, except for root, whom Chromium refuses it",
+    )
+    filter_list: Path | None = setting(
+        "AD_FILTER_LIST",
+        file_of,
+        None,
+        "A filter list in Adblock Plus syntax for `block_ads`.",
+        computed="the small list that comes with the service",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class PictureSettings:
+    """How large a picture may be."""
+
+    max_bytes: int = setting("MAX_IMAGE_BYTES", size_of, "20 MiB", "Bytes that a capture may have at most.")
+    max_pixels: int = setting(
+        "MAX_IMAGE_PIXELS",
+        integer(10_000, 1_000_000_000),
+        "50000000",
+        "Pixels that a capture may have at most.",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class TargetSettings:
+    """Which pages may be photographed."""
+
+    private_exceptions: tuple[PrivateException, ...] = setting(
+        "ALLOWED_PRIVATE_TARGETS",
+        parse_private_exceptions,
+        "",
+        "Networks (CIDR) and `host:port` pairs that are allowed although they are private; "
+        "for development and tests.",
+    )
+    ports: tuple[int, ...] = setting(
+        "TARGET_PORTS", listed(port_of), "80,443", "Ports that targets may have."
+    )

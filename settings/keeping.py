@@ -1,0 +1,172 @@
+"""Settings of what is kept: for a while in the cache, for good in storage."""
+
+# ruff: noqa: RUF009 - setting() makes a new dataclass field each time; nothing is shared
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from settings.reading import setting
+from settings.values import (
+    choice,
+    file_of,
+    folder_of,
+    integer,
+    matching,
+    redis_url_of,
+    size_of,
+    token_of,
+    web_url_of,
+)
+from thumbnailer.storage import DEFAULT_KEY_TEMPLATE, check_key_template
+
+
+def _key_template_of(text: str) -> str:
+    check_key_template(text)
+    return text
+
+
+@dataclass(frozen=True, kw_only=True)
+class CacheSettings:
+    """Where captures are kept for a while."""
+
+    redis_url: str | None = setting(
+        "REDIS_URL",
+        redis_url_of,
+        None,
+        "The Redis that all workers and machines share; cache and limits move there.",
+        secret=True,
+    )
+    folder: Path | None = setting(
+        "CACHE_DIR",
+        folder_of,
+        "var/cache",
+        "The folder of the file cache, used where there is no `REDIS_URL`.",
+        profile_defaults={"testing": None},
+    )
+    max_bytes: int = setting("CACHE_MAX_BYTES", size_of, "2 GiB", "Bytes that the file cache may take up.")
+    retention_seconds: int = setting(
+        "CACHE_DEFAULT_TIMEOUT",
+        integer(60, 31_536_000),
+        "86400",
+        "Seconds that a capture is kept where nothing else is asked for.",
+    )
+    key_prefix: str = setting(
+        "CACHE_KEY_PREFIX",
+        matching(r"[A-Za-z0-9_.:-]{1,64}", "1 to 64 letters, digits and . _ : -"),
+        "thumbnailer:",
+        "What every key in a shared cache starts with.",
+    )
+
+    @property
+    def kind(self) -> Literal["simple", "file", "redis"]:
+        """Redis where there is one, else files; memory where not even a folder is set."""
+        if self.redis_url:
+            return "redis"
+        return "file" if self.folder else "simple"
+
+
+@dataclass(frozen=True, kw_only=True)
+class StorageSettings:
+    """Where persisted images are kept for good."""
+
+    media_folder: Path = setting(
+        "MEDIA_DIR",
+        folder_of,
+        "var/media",
+        "The folder of stored images, used where there is no `S3_BUCKET`.",
+    )
+    key_template: str = setting(
+        "STORAGE_KEY_TEMPLATE",
+        _key_template_of,
+        DEFAULT_KEY_TEMPLATE,
+        "The key of a stored image, made of `{digest}`, `{ext}` and `{host}`.",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class S3Settings:
+    """An object store that speaks S3; used where ``bucket`` is set."""
+
+    bucket: str | None = setting(
+        "S3_BUCKET",
+        matching(r"[A-Za-z0-9][A-Za-z0-9._-]{1,253}[A-Za-z0-9]", "the name of a bucket"),
+        None,
+        "The bucket for stored images.",
+    )
+    region: str = setting(
+        "S3_REGION",
+        matching(r"[A-Za-z0-9-]{1,64}", "the name of a region"),
+        "us-east-1",
+        "The bucket's region; `auto` for Cloudflare R2.",
+    )
+    endpoint_url: str | None = setting(
+        "S3_ENDPOINT_URL", web_url_of, None, "The store's URL, where it is not Amazon's."
+    )
+    public_base_url: str | None = setting(
+        "S3_PUBLIC_BASE_URL",
+        web_url_of,
+        None,
+        "Where the public reaches the bucket: a CDN or a domain of your own.",
+        computed="the bucket's own URL",
+    )
+    access_key_id: str | None = setting(
+        "S3_ACCESS_KEY_ID",
+        token_of,
+        None,
+        "The access key's id.",
+        secret=True,
+        computed="what the AWS SDK finds: shared files, instance or task role",
+    )
+    secret_access_key: str | None = setting(
+        "S3_SECRET_ACCESS_KEY", token_of, None, "The access key's secret.", secret=True
+    )
+    addressing_style: str = setting(
+        "S3_ADDRESSING_STYLE",
+        choice("auto", "path", "virtual"),
+        "auto",
+        "Whether the bucket stands in the path or in the host name.",
+    )
+    acl: str | None = setting(
+        "S3_ACL",
+        choice(
+            "private",
+            "public-read",
+            "authenticated-read",
+            "bucket-owner-read",
+            "bucket-owner-full-control",
+        ),
+        None,
+        "The canned ACL of stored images.",
+        computed="none is sent",
+    )
+    sse: str | None = setting(
+        "S3_SSE",
+        choice("AES256", "aws:kms", "aws:kms:dsse"),
+        None,
+        "The server-side encryption to ask for.",
+        computed="the bucket's own",
+    )
+    sse_kms_key_id: str | None = setting(
+        "S3_SSE_KMS_KEY_ID",
+        matching(r"[A-Za-z0-9:/_-]{1,256}", "the id or ARN of a KMS key"),
+        None,
+        "The KMS key, with `S3_SSE=aws:kms`.",
+        computed="the account's own",
+    )
+    storage_class: str | None = setting(
+        "S3_STORAGE_CLASS",
+        matching(r"[A-Z0-9_]{1,64}", "a storage class such as STANDARD_IA"),
+        None,
+        "The storage class of stored images.",
+        computed="the bucket's own",
+    )
+    ca_bundle: Path | None = setting(
+        "S3_CA_BUNDLE",
+        file_of,
+        None,
+        "A PEM file of certificate authorities for the store's https.",
+        computed="those that come with the AWS SDK",
+    )

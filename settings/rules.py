@@ -1,0 +1,156 @@
+"""What settings mean together: defaults made from others, contradictions, and doubts worth a warning."""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from settings.reading import DOCUMENTATION, Environment, Fault, Setting
+from settings.vendors import HTTP_PROVIDERS, SINGLE_PROVIDER_SETTINGS
+
+HTTP_CONCURRENCY = 8
+CPU_QUOTA_FILE = Path("/sys/fs/cgroup/cpu.max")
+
+#: Variables that start like this are meant for this service; all others may be anybody's.
+OWN_PREFIX = re.compile(
+    "(CACHE|CHROMIUM|HERMESFORGE|LIMIT|RATELIMIT|S3|SCREENSHOT|SNAPAPI|SNAPSHARP|STORAGE|THUMB|UPSTREAM)_"
+)
+
+
+def usable_cores() -> int:
+    """Processor cores that this process may use: its affinity, bounded by the cgroup's quota.
+
+    A container on a large machine sees all cores but is given the time of a few (cgroup v2,
+    ``cpu.max``: quota and period in microseconds).
+    """
+    cores = len(os.sched_getaffinity(0))
+    try:
+        quota, period = CPU_QUOTA_FILE.read_text(encoding="ascii").split()
+        return cores if quota == "max" else max(1, min(cores, int(quota) // int(period)))
+    except (OSError, ValueError):
+        return cores
+
+
+def provider_names(values: Mapping[str, Any]) -> tuple[str, ...]:
+    """The providers in use: those that are named, else those that have a key, else Chromium."""
+    keyed = tuple(name for name, each in HTTP_PROVIDERS.items() if values[each.key_setting])
+    return values["PROVIDERS"] or keyed or ("chromium",)
+
+
+def computed_defaults(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The values of settings that nobody set and that follow from others."""
+    names = provider_names(values)
+    share = max(1, usable_cores() // values["WEB_CONCURRENCY"])
+    concurrency = HTTP_CONCURRENCY if any(name in HTTP_PROVIDERS for name in names) else share
+    queue = values["CAPTURE_QUEUE"]
+    return {
+        "PROVIDERS": names,
+        "UPSTREAM_CONCURRENCY": values["UPSTREAM_CONCURRENCY"] or concurrency,
+        "CAPTURE_QUEUE": values["WEB_THREADS"] // 2 if queue is None else queue,
+        "LIMITER_REDIS_URL": values["LIMITER_REDIS_URL"] or values["REDIS_URL"],
+    }
+
+
+def cross_faults(values: Mapping[str, Any]) -> list[Fault]:
+    """Contradictions between settings.
+
+    A rule that needs a setting which is missing in ``values``, because it has a fault of its own,
+    cannot be judged and is left out.
+    """
+    faults: list[Fault] = []
+    for rule in (_provider_faults, _queue_faults, _s3_faults, _access_faults):
+        with contextlib.suppress(KeyError):
+            faults += list(rule(values))
+    return faults
+
+
+def _provider_faults(values: Mapping[str, Any]) -> Iterator[Fault]:
+    http_names = [name for name in provider_names(values) if name in HTTP_PROVIDERS]
+    for name in SINGLE_PROVIDER_SETTINGS:
+        if values[name] and not values["PROVIDERS"]:
+            yield Fault(name, "is given, but PROVIDERS does not say which provider it is for")
+        elif values[name] and len(http_names) > 1:
+            yield Fault(
+                name, f"could be for each of {', '.join(http_names)}; use the settings of each provider"
+            )
+    for name in http_names:
+        provider = HTTP_PROVIDERS[name]
+        key = values[provider.key_setting] or values["SCREENSHOT_API_KEY"]
+        if provider.needs_key and not key:
+            yield Fault(provider.key_setting, f"is needed, because PROVIDERS names {name}")
+
+
+def _queue_faults(values: Mapping[str, Any]) -> Iterator[Fault]:
+    queue, threads = values["CAPTURE_QUEUE"], values["WEB_THREADS"]
+    if queue is not None and queue >= threads:
+        yield Fault(
+            "CAPTURE_QUEUE",
+            f"must be below WEB_THREADS ({threads}), or no thread is left for answers from the cache",
+        )
+
+
+def _s3_faults(values: Mapping[str, Any]) -> Iterator[Fault]:
+    pair = ("S3_ACCESS_KEY_ID", "S3_SECRET_ACCESS_KEY")
+    for missing, other in (pair, pair[::-1]):
+        if values[other] and not values[missing]:
+            yield Fault(missing, f"is needed, because {other} is given")
+    if values["S3_SSE_KMS_KEY_ID"] and not str(values["S3_SSE"]).startswith("aws:kms"):
+        yield Fault("S3_SSE_KMS_KEY_ID", "has no effect unless S3_SSE is aws:kms or aws:kms:dsse")
+
+
+def _access_faults(values: Mapping[str, Any]) -> Iterator[Fault]:
+    if values["APP_ENV"] == "production" and not values["ALLOW_ANONYMOUS"]:
+        yield Fault(
+            "ALLOW_ANONYMOUS",
+            "has to be true, because without keys everyone may use the service and that must be meant",
+        )
+
+
+def doubts(
+    values: Mapping[str, Any], environment: Environment, settings: Sequence[Setting]
+) -> tuple[str, ...]:
+    """What is allowed but probably not meant, one sentence each, without any value."""
+    return (
+        f"Everyone may use this service, within the rate limits ({DOCUMENTATION}#allow_anonymous).",
+        *_unsafe(values),
+        *_unused(values, environment),
+        *_unknown(environment, settings),
+    )
+
+
+def _unsafe(values: Mapping[str, Any]) -> Iterator[str]:
+    is_off = os.geteuid() == 0 if values["CHROMIUM_SANDBOX"] is None else not values["CHROMIUM_SANDBOX"]
+    if is_off and "chromium" in values["PROVIDERS"]:
+        yield f"Chromium runs without its sandbox ({DOCUMENTATION}#the-sandbox)."
+
+
+def _unused(values: Mapping[str, Any], environment: Environment) -> Iterator[str]:
+    http_names = [name for name in values["PROVIDERS"] if name in HTTP_PROVIDERS]
+    unused = [
+        name
+        for provider, each in HTTP_PROVIDERS.items()
+        for name in (each.key_setting, each.base_setting)
+        if values[name] and provider not in http_names
+    ]
+    unused += [name for name in SINGLE_PROVIDER_SETTINGS if values[name] and not http_names]
+    for name in unused:
+        yield f"{name} has no effect, because PROVIDERS does not name its provider."
+    if not values["S3_BUCKET"]:
+        for name in sorted(environment.names()):
+            if name.startswith("S3_") and name.removesuffix("_FILE") in values:
+                yield f"{name} has no effect, because S3_BUCKET is not set."
+
+
+def _unknown(environment: Environment, settings: Sequence[Setting]) -> Iterator[str]:
+    known = [spelling for declared in settings for spelling in declared.spellings]
+    for name in sorted(environment.names().difference(known)):
+        similar = difflib.get_close_matches(name, known, n=1, cutoff=0.85)
+        if not similar and not OWN_PREFIX.match(name) and name not in environment.file_names():
+            continue
+        question = f" Did you mean {similar[0]}?" if similar else ""
+        yield f"{name} is no setting of this service.{question}"

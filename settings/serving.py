@@ -1,0 +1,129 @@
+"""Settings of serving: who may come in and how often, what is logged, where it listens."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from settings.reading import setting
+from settings.values import (
+    Network,
+    choice,
+    flag,
+    integer,
+    limit_of,
+    listed,
+    matching,
+    network_of,
+    pairs_of,
+    redis_url_of,
+    size_of,
+    web_url_of,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LimitSettings:
+    """How often one caller may ask; counted for captures, not for answers from the cache."""
+
+    enabled: bool = setting("RATELIMIT_ENABLED", flag, "true", "Whether rate limits apply at all.")
+    thumb: str = setting(
+        "LIMIT_THUMB", limit_of, "30 per minute", "Captures by way of `/thumb`, for each caller."
+    )
+    screenshot: str = setting(
+        "LIMIT_SCREENSHOT",
+        limit_of,
+        "10 per minute",
+        "Captures by way of `/screenshot`, for each caller.",
+    )
+    persist: str = setting(
+        "LIMIT_PERSIST",
+        limit_of,
+        "5 per minute",
+        "Captures by way of `/persist`, for each caller.",
+    )
+    cached: str = setting(
+        "LIMIT_CACHED", limit_of, "600 per minute", "Answers from the cache, for each caller."
+    )
+    redis_url: str | None = setting(
+        "LIMITER_REDIS_URL",
+        redis_url_of,
+        None,
+        "The Redis that counts for the limits; it must not evict keys.",
+        secret=True,
+        computed="`REDIS_URL`, else the memory of each worker process",
+    )
+
+    @property
+    def storage_uri(self) -> str:
+        """The store in the words of Flask-Limiter, whose socket URLs have a name of their own."""
+        if self.redis_url is None:
+            return "memory://"
+        is_socket = self.redis_url.startswith("unix:")
+        return f"redis+{self.redis_url}" if is_socket else self.redis_url
+
+
+@dataclass(frozen=True, kw_only=True)
+class DoorSettings:
+    """How callers come in."""
+
+    public_base_url: str | None = setting(
+        "PUBLIC_BASE_URL",
+        web_url_of,
+        None,
+        "How this service is reached from outside; URLs in answers start with it.",
+        computed="the host that the caller used",
+    )
+    trusted_proxies: tuple[Network, ...] = setting(
+        "TRUSTED_PROXIES",
+        listed(network_of),
+        "",
+        "Addresses and networks of the proxies whose word on the client's address is taken.",
+    )
+    allow_anonymous: bool = setting(
+        "ALLOW_ANONYMOUS", flag, "false", "Says that production may be open to everyone."
+    )
+    thumb_defaults: Mapping[str, str] = setting(
+        "THUMB_DEFAULTS",
+        pairs_of,
+        "",
+        "Other defaults for the options of `/thumb`, such as `thumb_width=400,format=webp`.",
+    )
+    max_body_bytes: int = setting(
+        "MAX_BODY_BYTES", size_of, "1 MiB", "Bytes that a request's body may have at most."
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class LogSettings:
+    """What is logged, and how."""
+
+    level: str = setting(
+        "LOG_LEVEL",
+        choice("debug", "info", "warning", "error", "critical"),
+        "info",
+        "The least severe level that is logged.",
+    )
+    format: str = setting(
+        "LOG_FORMAT",
+        choice("json", "console"),
+        "json",
+        "One JSON object for each line, or text for a terminal.",
+        profile_defaults={"development": "console"},
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServerSettings:
+    """gunicorn's processes and where they listen."""
+
+    host: str = setting(
+        "HOST",
+        matching(r"[A-Za-z0-9.:_-]{1,253}", "an address or host name"),
+        "0.0.0.0",  # noqa: S104 - production listens in a container, behind a proxy
+        "The address to listen on.",
+        profile_defaults={"development": "127.0.0.1", "testing": "127.0.0.1"},
+    )
+    port: int = setting("PORT", integer(1, 65_535), "8000", "The TCP port to listen on.")
+    workers: int = setting("WEB_CONCURRENCY", integer(1, 256), "2", "Worker processes.")
+    threads: int = setting("WEB_THREADS", integer(2, 1000), "64", "Threads of each worker process.")

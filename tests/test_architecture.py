@@ -1,0 +1,115 @@
+"""Imports point downwards only, and nobody hides one."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+PROJECT = Path(__file__).parent.parent
+
+#: From the ground up. Rooms of one layer do not know each other; the modules of one room do.
+LAYERS: list[dict[str, tuple[str, ...]]] = [
+    {"errors": ("thumbnailer.errors",)},
+    {"model": ("thumbnailer.model", "thumbnailer.devices")},
+    {
+        "guard": (
+            "thumbnailer.addresses",
+            "thumbnailer.guard",
+            "thumbnailer.hostnames",
+            "thumbnailer.lookup",
+            "thumbnailer.target",
+        ),
+        "imaging": ("thumbnailer.imaging",),
+        "telemetry": ("thumbnailer.telemetry",),
+        "bulkhead": ("thumbnailer.bulkhead",),
+        "cooldown": ("thumbnailer.cooldown",),
+    },
+    {
+        "providers": ("thumbnailer.providers",),
+        "cache": (
+            "thumbnailer.backend",
+            "thumbnailer.cache",
+            "thumbnailer.failures",
+            "thumbnailer.file_cache",
+            "thumbnailer.flights",
+            "thumbnailer.locks",
+        ),
+        "storage": ("thumbnailer.s3_storage", "thumbnailer.storage"),
+    },
+    {"pipeline": ("thumbnailer.arrival", "thumbnailer.pipeline", "thumbnailer.streaming")},
+    {"blueprints": ("blueprints",), "settings": ("settings",)},
+    {"config": ("config",)},
+    {"wiring": ("wiring",)},
+    {"entries": ("app",)},
+]
+FRAMEWORKS = ("flask", "flask_caching", "flask_limiter", "flask_smorest", "celery", "marshmallow", "werkzeug")
+
+
+def _sources() -> list[Path]:
+    folders = ("thumbnailer", "blueprints", "settings", "wiring")
+    nested = [path for folder in folders for path in (PROJECT / folder).rglob("*.py")]
+    return sorted([*nested, PROJECT / "app.py", PROJECT / "config.py"])
+
+
+def _module(path: Path) -> str:
+    dotted = ".".join(path.relative_to(PROJECT).with_suffix("").parts)
+    return dotted.removesuffix(".__init__")
+
+
+def _imports(tree: ast.AST) -> Iterator[tuple[str, ast.stmt]]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, node) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield from ((f"{node.module}.{alias.name}", node) for alias in node.names)
+
+
+def _place(module: str) -> tuple[int, str] | None:
+    """Layer and room of one of our modules, None for anybody else's."""
+    for number, layer in enumerate(LAYERS):
+        for room, members in layer.items():
+            if any(module == member or module.startswith(f"{member}.") for member in members):
+                return number, room
+    return None
+
+
+@pytest.mark.parametrize("path", _sources(), ids=_module)
+def test_every_import_points_downwards(path: Path) -> None:
+    module = _module(path)
+    if module == "thumbnailer":
+        return
+    here = _place(module)
+    assert here is not None, f"{module} has no place in the house: give it one in LAYERS"
+    for imported, node in _imports(ast.parse(path.read_text())):
+        there = _place(imported)
+        if there is not None:
+            assert there[0] < here[0] or there[1] == here[1], f"{module}:{node.lineno} imports {imported}"
+
+
+@pytest.mark.parametrize("path", _sources(), ids=_module)
+def test_no_import_is_hidden_in_a_function_or_behind_type_checking(path: Path) -> None:
+    tree = ast.parse(path.read_text())
+    for imported, node in _imports(tree):
+        assert node in tree.body, f"{path.name}:{node.lineno} hides the import of {imported}"
+
+
+@pytest.mark.parametrize("path", sorted((PROJECT / "thumbnailer").rglob("*.py")), ids=_module)
+def test_the_trip_knows_no_framework(path: Path) -> None:
+    for imported, node in _imports(ast.parse(path.read_text())):
+        assert imported.split(".")[0] not in FRAMEWORKS, f"{path.name}:{node.lineno} imports {imported}"
+
+
+@pytest.mark.parametrize("path", _sources(), ids=_module)
+def test_files_stay_short_enough_to_read(path: Path) -> None:
+    assert len(path.read_text().splitlines()) <= 320
+
+
+@pytest.mark.parametrize("path", _sources(), ids=_module)
+def test_functions_stay_short_enough_to_read(path: Path) -> None:
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            length = (node.end_lineno or node.lineno) - node.lineno + 1
+            assert length <= 40, f"{path.name}:{node.lineno} {node.name} has {length} lines"

@@ -1,0 +1,112 @@
+"""Captures on their way in: judged from the first bytes, counted to the last."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+
+from thumbnailer.errors import UpstreamError
+from thumbnailer.imaging import Inspector, PictureFacts, PictureLimits
+from thumbnailer.model import Capture, CaptureRecord, CaptureRequest, Deadline, Format
+from thumbnailer.providers import Provider, UpstreamBody
+
+
+class Arrival:
+    """An upstream's answer whose first bytes have been judged and whose rest is still to come.
+
+    Iterating once yields every byte from the start. It raises what the provider raises, and
+    ``NotAnImage`` or ``ImageTooLarge`` as soon as that shows. ``record`` judges the end.
+    """
+
+    def __init__(
+        self, provider: str, body: UpstreamBody, inspector: Inspector, *, clock: Callable[[], float]
+    ) -> None:
+        self.provider = provider
+        self._body = body
+        self._inspector = inspector
+        self._clock = clock
+        self._started_at = time.monotonic()
+        self._chunks = iter(body)
+        self._head: list[bytes] = []
+        self.length = body.length
+
+    @property
+    def content_type(self) -> str:
+        """The media type by the bytes' magic number."""
+        return self._inspector.content_type
+
+    def await_identity(self, started_at: float) -> None:
+        """Read until kind and dimensions are known; raises as iterating does."""
+        self._started_at = started_at
+        while not self._inspector.is_identified:
+            chunk = next(self._chunks, None)
+            if chunk is None:
+                self._inspector.finish()
+                return
+            self._inspector.feed(chunk)
+            self._head.append(chunk)
+
+    def __iter__(self) -> Iterator[bytes]:
+        while self._head:
+            yield self._head.pop(0)
+        for chunk in self._chunks:
+            self._inspector.feed(chunk)
+            yield chunk
+
+    def record(self) -> CaptureRecord:
+        """What came, once all of it has; raises ``NotAnImage`` where the end is missing."""
+        facts = self._inspector.finish()
+        return _record(facts, self.provider, self._clock(), time.monotonic() - self._started_at)
+
+    def close(self) -> None:
+        self._body.close()
+
+
+def _record(facts: PictureFacts, provider: str, captured_at: float, seconds: float) -> CaptureRecord:
+    return CaptureRecord(
+        content_type=facts.content_type,
+        size_bytes=facts.size_bytes,
+        sha256=facts.sha256,
+        width=facts.dimensions.width if facts.dimensions else None,
+        height=facts.dimensions.height if facts.dimensions else None,
+        captured_at=captured_at,
+        provider=provider,
+        upstream_seconds=seconds,
+    )
+
+
+def begin_capture(
+    provider: Provider,
+    request: CaptureRequest,
+    deadline: Deadline,
+    limits: PictureLimits,
+    clock: Callable[[], float],
+) -> Arrival:
+    """Have a provider take the capture and judge its first bytes; the caller closes the arrival.
+
+    Raises:
+        ThumbnailerError: what ``Provider.capture`` raises, ``NotAnImage``, ``ImageTooLarge``.
+    """
+    started_at = time.monotonic()
+    body = provider.capture(request, deadline)
+    arrival = Arrival(
+        provider.name, body, Inspector(limits, is_pdf=request.format is Format.PDF), clock=clock
+    )
+    try:
+        if body.length is not None:
+            limits.refuse_bytes(body.length)
+        arrival.await_identity(started_at)
+    except BaseException as error:
+        arrival.close()
+        if isinstance(error, UpstreamError):
+            error.provider = error.provider or provider.name
+        raise
+    return arrival
+
+
+def complete_capture(arrival: Arrival) -> Capture:
+    """Read an arrival to its end; raises as iterating it does."""
+    with closing(arrival):
+        body = b"".join(arrival)
+        return Capture.of_bytes(arrival.record(), body)

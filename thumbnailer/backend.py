@@ -1,0 +1,104 @@
+"""The byte store under the cache: what is asked of it, and how its failures are borne."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Callable
+from typing import IO, Protocol
+
+import redis.exceptions
+from cachelib.serializers import BaseSerializer
+
+from thumbnailer.cooldown import CoolDown
+
+MAGIC = b"tnb1"
+
+#: What says that the store cannot be reached at all. Other errors concern one call only: a Redis
+#: that is full refuses to write and still answers reads.
+UNAVAILABLE = (OSError, redis.exceptions.ConnectionError, redis.exceptions.TimeoutError)
+
+
+class Backend(Protocol):
+    """What the cache uses of a Flask-Caching backend; each method may raise anything.
+
+    A ``timeout`` is whole seconds and above zero, for zero means for ever to these backends.
+    ``add`` and ``get_many`` are left out on purpose: the first is atomic on Redis only, the second
+    holds all values in memory.
+    """
+
+    def get(self, key: str) -> object: ...
+
+    def has(self, key: str) -> object: ...
+
+    def set(self, key: str, value: bytes, timeout: int) -> object: ...
+
+    def delete(self, key: str) -> object: ...
+
+
+class RawBytesSerializer(BaseSerializer):
+    """Stores bytes as they are behind a magic prefix; for Flask-Caching's ``CACHE_SERIALIZER``.
+
+    The serializers that cachelib uses by itself unpickle, so whoever can write to the Redis or the
+    folder can run code here. This one reads nothing but its own prefix; all else is a miss.
+    ``protocol`` is pickle's and means nothing here; cachelib's signatures have it.
+    """
+
+    def dumps(self, value: object, protocol: int = pickle.HIGHEST_PROTOCOL) -> bytes:  # noqa: ARG002  # cachelib's signature
+        """Raises TypeError for anything but bytes."""
+        if not isinstance(value, bytes):
+            raise TypeError(f"only bytes are stored, not {type(value).__name__}")
+        return MAGIC + value
+
+    def loads(self, bvalue: bytes | None) -> bytes | None:
+        if not isinstance(bvalue, bytes) or not bvalue.startswith(MAGIC):
+            return None
+        return bvalue[len(MAGIC) :]
+
+    def dump(self, value: object, f: IO[bytes], protocol: int = pickle.HIGHEST_PROTOCOL) -> None:  # noqa: ARG002  # cachelib's signature
+        f.write(self.dumps(value))
+
+    def load(self, f: IO[bytes]) -> bytes | None:
+        return self.loads(f.read())
+
+
+class ResilientBackend:
+    """A backend that never raises: out of reach, it holds nothing and takes nothing.
+
+    Redis clients need ``socket_timeout`` and ``socket_connect_timeout`` (0.3 s), else a silent
+    Redis hangs every call; and no retries, which redis-py does three times with growing pauses
+    unless the client is made by ``from_url`` or with a ``retry`` of its own.
+    """
+
+    def __init__(self, backend: Backend, cool_down: CoolDown | None = None) -> None:
+        self._backend = backend
+        self._cool_down = cool_down or CoolDown("The cache")
+
+    def get(self, key: str) -> bytes | None:
+        value = self._call(lambda: self._backend.get(key))
+        return value if isinstance(value, bytes) else None
+
+    def has(self, key: str) -> bool:
+        return bool(self._call(lambda: self._backend.has(key)))
+
+    def set(self, key: str, value: bytes, *, timeout_seconds: int) -> bool:
+        """Whether the value is stored now."""
+        return bool(self._call(lambda: self._backend.set(key, value, timeout=timeout_seconds)))
+
+    def delete(self, key: str) -> None:
+        self._call(lambda: self._backend.delete(key))
+
+    def _call(self, operation: Callable[[], object]) -> object:
+        """What ``operation`` returns, None when it failed or was not tried."""
+        if not self._cool_down.allows():
+            return None
+        try:
+            result = operation()
+        except UNAVAILABLE as error:
+            self._cool_down.failed(error)
+            return None
+        except Exception as error:  # noqa: BLE001  # operators choose the backend; its errors share no base class
+            self._cool_down.answered()
+            self._cool_down.complain(error)
+            return None
+        self._cool_down.answered()
+        return result

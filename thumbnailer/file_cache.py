@@ -1,0 +1,258 @@
+"""A folder of files as a Flask-Caching backend, bounded in bytes.
+
+cachelib's own counts entries instead of bytes, rewrites a counter file at each ``set`` without a
+lock, and unpickles what it finds. Here a file is::
+
+    magic · expiry as Unix time, eight bytes, zero for never · the serialised value
+
+under the SHA-256 of its key, and its modification time is when it was last used.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import shutil
+import struct
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from cachelib.base import BaseCache
+from filelock import FileLock, Timeout
+
+from thumbnailer.backend import RawBytesSerializer
+from thumbnailer.cooldown import CoolDown
+
+MAGIC = b"tnf1"
+DEFAULT_MAX_BYTES = 1024 * 1024 * 1024
+#: A sweep is due once a process has written this share of the bound, and leaves the folder this
+#: full. Four processes may then write between two sweeps and stay within the bound.
+SWEEP_SHARE = 1 / 32
+SWEEP_TARGET = 7 / 8
+SWEEP_SECONDS = 600
+#: To write the time of each use would turn every read into a write.
+TOUCH_SECONDS = 60
+#: By age and not by process id: processes in other containers share the folder, not the ids.
+LEFTOVER_SECONDS = 3600
+
+_HEADER = struct.Struct(">4sd")
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """One file, as a sweep sees it; ``used_at`` is Unix time in seconds."""
+
+    path: Path
+    size_bytes: int
+    used_at: float
+    has_expired: bool
+
+
+class FolderCache(BaseCache):
+    """Keeps values in ``folder``, together at most ``max_bytes``; many processes may share it.
+
+    A folder that is full or cannot be written takes nothing, and one that cannot be read holds
+    nothing; neither raises. ``clock`` tells Unix time in seconds.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        max_bytes: int = DEFAULT_MAX_BYTES,
+        default_timeout: int = 300,
+        ignore_delete_many_errors: bool = True,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        super().__init__(default_timeout, ignore_delete_many_errors=ignore_delete_many_errors)
+        self.serializer = RawBytesSerializer()  # public, as Flask-Caching puts CACHE_SERIALIZER here
+        self._entries = folder / "entries"
+        self._drafts = folder / "drafts"
+        self._sweep_lock = folder / "sweep.lock"
+        self._max_bytes = max_bytes
+        self._clock = clock
+        self._complaints = CoolDown("The cache folder", seconds=60)
+        self._written_bytes = 0
+
+    def get(self, key: str) -> bytes | None:
+        with contextlib.suppress(OSError), self._open(key) as file:
+            if self._is_alive(file):
+                return self.serializer.load(file)
+        return None
+
+    def has(self, key: str) -> bool:
+        with contextlib.suppress(OSError), self._open(key) as file:
+            return self._is_alive(file)
+        return False
+
+    def set(self, key: str, value: object, timeout: int | timedelta | None = None) -> bool:
+        """Whether the value is stored; ``timeout`` is seconds, 0 for ever, None the default.
+
+        A file appears whole or not at all: it is written elsewhere and then renamed.
+        """
+        seconds = self._normalize_timeout(timeout)
+        expires_at = self._clock() + seconds if seconds else 0.0
+        content = _HEADER.pack(MAGIC, expires_at) + self.serializer.dumps(value)
+        if len(content) > self._max_bytes:
+            return False
+        is_written = self._attempt(lambda: self._write(self._path(key), content))
+        self._written_bytes += len(content)
+        if self._is_sweep_due():  # after a failure too: the disk may be full of what has expired
+            self._attempt(self.sweep)
+        return is_written
+
+    def add(self, key: str, value: object, timeout: int | timedelta | None = None) -> bool:
+        """Not offered: no caller can rely on it over Flask-Caching's backends.
+
+        The inherited method would store nothing and say that it had.
+        """
+        raise NotImplementedError
+
+    def delete(self, key: str) -> bool:
+        """Whether the key was there."""
+        with contextlib.suppress(OSError):
+            self._path(key).unlink()
+            return True
+        return False
+
+    def clear(self) -> bool:
+        shutil.rmtree(self._entries, ignore_errors=True)
+        return not self._entries.exists()
+
+    def sweep(self) -> None:
+        """Remove what has expired, then what was used longest ago, until the folder fits.
+
+        Does nothing while another process sweeps. Raises OSError where the folder cannot be read.
+        """
+        self._written_bytes = 0
+        lock = FileLock(self._sweep_lock, mode=0o600, blocking=False)
+        try:
+            lock.acquire()
+        except Timeout:
+            return
+        try:
+            now = self._clock()
+            os.utime(self._sweep_lock, (now, now))
+            self._remove_leftovers()
+            self._remove_entries()
+        finally:
+            lock.release()
+
+    def _attempt(self, action: Callable[[], None]) -> bool:
+        try:
+            action()
+        except OSError as error:
+            self._complaints.complain(error)
+            return False
+        return True
+
+    def _path(self, key: str) -> Path:
+        name = hashlib.sha256(key.encode()).hexdigest()
+        return self._entries / name[:2] / name[2:]
+
+    def _open(self, key: str) -> BinaryIO:
+        return self._path(key).open("rb")
+
+    def _is_alive(self, file: BinaryIO) -> bool:
+        """Read the header of an entry in use; afterwards ``file`` stands at its value."""
+        now = self._clock()
+        if _has_expired(file.read(_HEADER.size), now):
+            return False
+        if now - os.fstat(file.fileno()).st_mtime > TOUCH_SECONDS:
+            with contextlib.suppress(OSError):  # a folder that cannot be written can still be read
+                os.utime(file.fileno(), (now, now))
+        return True
+
+    def _write(self, path: Path, content: bytes) -> None:
+        for folder in (self._drafts, path.parent):
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        descriptor, name = tempfile.mkstemp(dir=self._drafts)  # readable by this user only
+        draft = Path(name)
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(content)
+            now = self._clock()
+            os.utime(draft, (now, now))
+            draft.replace(path)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                draft.unlink()
+            raise
+
+    def _is_sweep_due(self) -> bool:
+        if self._written_bytes >= self._max_bytes * SWEEP_SHARE:
+            return True
+        try:
+            swept_at = self._sweep_lock.stat().st_mtime  # of whichever process swept last
+        except OSError:
+            return True
+        return self._clock() - swept_at > SWEEP_SECONDS
+
+    def _remove_leftovers(self) -> None:
+        """Drafts of processes that died while writing."""
+        for draft in _listing(self._drafts):
+            with contextlib.suppress(OSError):
+                if self._clock() - draft.stat().st_mtime > LEFTOVER_SECONDS:
+                    draft.unlink()
+
+    def _remove_entries(self) -> None:
+        found = [entry for shard in _listing(self._entries) for entry in self._look_at(shard)]
+        found.sort(key=lambda entry: (not entry.has_expired, entry.used_at))
+        total_bytes = sum(entry.size_bytes for entry in found)
+        for entry in found:
+            if not entry.has_expired and total_bytes <= self._max_bytes * SWEEP_TARGET:
+                break
+            with contextlib.suppress(OSError):
+                entry.path.unlink()
+            total_bytes -= entry.size_bytes
+
+    def _look_at(self, shard: Path) -> Iterator[_Found]:
+        now = self._clock()
+        for path in _listing(shard):
+            with contextlib.suppress(OSError), path.open("rb") as opened:
+                status = os.fstat(opened.fileno())
+                has_expired = _has_expired(opened.read(_HEADER.size), now)
+                yield _Found(path, status.st_size, status.st_mtime, has_expired)
+
+
+class FileCache(FolderCache):
+    """``FolderCache`` as Flask-Caching makes it: ``CACHE_TYPE = "thumbnailer.file_cache.FileCache"``.
+
+    Flask-Caching 2.5 calls ``factory`` on subclasses of its own base class only, which would bring
+    Flask in here; anything else it calls with these four arguments. ``options`` holds
+    ``default_timeout`` (``CACHE_DEFAULT_TIMEOUT``), ``ignore_delete_many_errors`` and what
+    ``CACHE_OPTIONS`` says, such as ``max_bytes``. The folder is ``CACHE_DIR``.
+    """
+
+    def __init__(
+        self,
+        app: object,  # noqa: ARG002  # Flask-Caching passes it
+        config: Mapping[str, Any],
+        args: Sequence[object],
+        options: Mapping[str, Any],
+    ) -> None:
+        if args or not config["CACHE_DIR"]:
+            raise ValueError("A FileCache needs CACHE_DIR and takes no CACHE_ARGS.")
+        super().__init__(Path(config["CACHE_DIR"]), **options)
+
+
+def _has_expired(header: bytes, now: float) -> bool:
+    """Also true for anything that is no entry, so that a sweep removes it."""
+    if len(header) < _HEADER.size:
+        return True
+    magic, expires_at = _HEADER.unpack(header)
+    return magic != MAGIC or bool(expires_at and expires_at <= now)
+
+
+def _listing(folder: Path) -> list[Path]:
+    """What lies in ``folder``, nothing if there is no such folder."""
+    try:
+        return list(folder.iterdir())
+    except FileNotFoundError:
+        return []

@@ -1,0 +1,187 @@
+"""One capture per key, however many ask: over threads, processes and machines.
+
+Within a process the first to ask leads and the others sleep on a future. The leaders of the
+processes queue for one lock; who gets it looks first whether another has made the capture, or
+has failed at it, while they waited.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from contextlib import ExitStack
+from dataclasses import dataclass
+
+from thumbnailer.cooldown import CoolDown
+from thumbnailer.errors import ThumbnailerError, UpstreamFailed, UpstreamTimeout
+from thumbnailer.failures import FailureBoard, replica
+from thumbnailer.locks import Locks
+from thumbnailer.model import Capture, Deadline
+
+#: How long after its deadline a leader is still counted on: its failure is on its way.
+OVERDUE_SECONDS = 1.0
+
+#: What a flight ends with. None: no verdict, those who waited compete for the lead again.
+Outcome = Capture | BaseException | None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Seat:
+    """The leader of a key in this process: what becomes of it, and until when to count on it."""
+
+    outcome: Future[Outcome]
+    trusted: Deadline
+
+    @classmethod
+    def until(cls, deadline: Deadline) -> _Seat:
+        return cls(Future(), Deadline(deadline.at + OVERDUE_SECONDS))
+
+
+class Flight:
+    """The right and the duty to take one capture: land, crash or abandon it, from any thread.
+
+    Only the first of these calls counts, later ones do nothing. Put the capture into the cache
+    before landing: the leaders of other processes look there as soon as the lock is free.
+    """
+
+    def __init__(self, key: str, board: FailureBoard, release: Callable[[], None], seat: _Seat) -> None:
+        self._key = key
+        self._board = board
+        self._release = release
+        self._seat = seat
+        self._ended = threading.Lock()
+
+    def land(self, capture: Capture) -> None:
+        """The capture is made; all who wait in this process get it."""
+        self._end(capture)
+
+    def crash(self, error: BaseException) -> None:
+        """The capture failed; all who wait hear of it once.
+
+        An error with ``shared`` False is the caller's own affair: the others try again. Of an
+        error outside of the tree they learn only that the capture failed.
+        """
+        if not isinstance(error, ThumbnailerError):
+            self._end(error)
+        elif error.shared:
+            self._end(error, pin=True)
+        else:
+            self.abandon()
+
+    def abandon(self) -> None:
+        """No verdict: those who wait compete for the lead again."""
+        self._end(None)
+
+    def _end(self, outcome: Outcome, *, pin: bool = False) -> None:
+        if not self._ended.acquire(blocking=False):
+            return
+        try:
+            if pin and isinstance(outcome, ThumbnailerError):
+                self._board.pin(self._key, outcome)  # while the lock is held, or the next would try again
+            self._release()
+        finally:
+            self._seat.outcome.set_result(outcome)
+
+
+class Flights:
+    """Hands out one ``Flight`` per key at a time. Safe to use from many threads.
+
+    A thread that already has the flight of a key must not join it again: it would wait for itself.
+    """
+
+    def __init__(self, locks: Locks, board: FailureBoard) -> None:
+        self._locks = locks
+        self._board = board
+        self._guard = threading.Lock()
+        self._seats: dict[str, _Seat] = {}
+        self._complaints = CoolDown("Locking", seconds=60)
+
+    def join(self, key: str, look_up: Callable[[], Capture | None], deadline: Deadline) -> Capture | Flight:
+        """The capture of ``key`` that another makes; or a Flight, for the caller to make it.
+
+        ``look_up`` asks the cache. The flight should end by ``deadline``; soon after it, others no
+        longer count on it.
+
+        Raises:
+            UpstreamTimeout: the deadline passed while waiting.
+            ThumbnailerError: the capture failed while waiting; equal to what its taker got.
+        """
+        while True:
+            seat, leads = self._take_seat(key, deadline)
+            if leads:
+                return self._lead(key, seat, look_up, deadline)
+            outcome = _wait(seat, deadline)
+            if isinstance(outcome, Capture):
+                return outcome
+            if isinstance(outcome, ThumbnailerError):
+                raise replica(outcome)
+            if outcome is not None:
+                raise UpstreamFailed("The capture failed.")
+
+    def _take_seat(self, key: str, deadline: Deadline) -> tuple[_Seat, bool]:
+        """The leader's seat, and whether it is now the caller's.
+
+        A leader that is long overdue is lost, such as an answer that was never closed; unless
+        somebody took over from it, its key would be dead in this process.
+        """
+        with self._guard:
+            seat = self._seats.get(key)
+            if seat is not None and not seat.trusted.has_passed():
+                return seat, False
+            seat = self._seats[key] = _Seat.until(deadline)
+            return seat, True
+
+    def _leave_seat(self, key: str, seat: _Seat) -> None:
+        with self._guard:
+            if self._seats.get(key) is seat:
+                del self._seats[key]
+
+    def _lead(
+        self, key: str, seat: _Seat, look_up: Callable[[], Capture | None], deadline: Deadline
+    ) -> Capture | Flight:
+        held = ExitStack()
+        held.callback(self._leave_seat, key, seat)
+        flight = Flight(key, self._board, held.close, seat)
+        try:
+            before = self._board.read(key)
+            self._lock(held, key, deadline)
+            found = look_up()
+            noted = None if found else self._board.read(key)
+        except UpstreamTimeout:
+            flight.abandon()  # late itself; others may have more time
+            raise
+        except BaseException as error:
+            flight.crash(error)
+            raise
+        if found:
+            flight.land(found)
+            return found
+        if noted and (before is None or noted.id != before.id):
+            # Not pinned anew: with requests always coming in, an old failure would live for ever.
+            flight._end(noted.error)
+            raise replica(noted.error)
+        return flight
+
+    def _lock(self, held: ExitStack, key: str, deadline: Deadline) -> None:
+        try:
+            held.enter_context(self._locks.hold(key, deadline))
+        except TimeoutError as error:
+            raise _late() from error
+        except OSError as error:
+            # Two processes taking the same capture is better than none taking it.
+            self._complaints.complain(error)
+
+
+def _wait(seat: _Seat, deadline: Deadline) -> Outcome:
+    """What became of the leader; None as well when it is overdue."""
+    try:
+        return seat.outcome.result(min(deadline.remaining_seconds(), seat.trusted.remaining_seconds()))
+    except TimeoutError:
+        if deadline.has_passed():
+            raise _late() from None
+        return None
+
+
+def _late() -> UpstreamTimeout:
+    return UpstreamTimeout("The capture was not finished in time.")

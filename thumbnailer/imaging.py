@@ -1,0 +1,230 @@
+"""Tells true pictures from everything else, while the bytes pass by.
+
+A picture is believed by its bytes alone: magic number, dimensions and end marker. Neither a
+request's wish nor an upstream's Content-Type counts.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from thumbnailer.errors import ImageTooLarge, NotAnImage
+
+#: Dimensions stand near the start; a JPEG may carry some 64 KiB segments of metadata before them.
+MAX_HEADER_BYTES = 512 * 1024
+#: ``%%EOF`` may be followed by a little padding: ISO 32000-1, Annex H.3, note 18.
+PDF_TAIL_BYTES = 1024
+
+PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+PNG_END = b"\x00\x00\x00\x00IEND\xaeB`\x82"
+JPEG_START = b"\xff\xd8\xff"
+JPEG_END = b"\xff\xd9"
+#: SOF0 to SOF15 without DHT, JPG and DAC: ITU-T T.81, table B.1.
+JPEG_FRAME_MARKERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+
+
+@dataclass(frozen=True, slots=True)
+class PictureLimits:
+    """The largest picture that is accepted, in bytes and in pixels."""
+
+    max_bytes: int = 20 * 1024 * 1024
+    max_pixels: int = 50_000_000
+
+    def refuse_bytes(self, size_bytes: int) -> None:
+        """Raise ``ImageTooLarge`` where ``size_bytes`` is more than allowed."""
+        if size_bytes > self.max_bytes:
+            raise ImageTooLarge("The picture has more bytes than this service accepts.")
+
+    def refuse_pixels(self, dimensions: Dimensions) -> None:
+        """Raise ``ImageTooLarge`` where there are more pixels than allowed, ``NotAnImage`` for none."""
+        pixels = dimensions.width * dimensions.height
+        if pixels == 0:
+            raise NotAnImage("The picture is empty.")
+        if pixels > self.max_pixels:
+            raise ImageTooLarge("The picture has more pixels than this service accepts.")
+
+
+@dataclass(frozen=True, slots=True)
+class Dimensions:
+    """Width and height in image pixels."""
+
+    width: int
+    height: int
+
+
+@dataclass(frozen=True, slots=True)
+class PictureFacts:
+    """What the bytes of a whole picture say of themselves; a PDF has no dimensions."""
+
+    content_type: str
+    dimensions: Dimensions | None
+    size_bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class Codec:
+    """How to recognise one kind of file.
+
+    ``measure`` returns the dimensions, or None while more bytes are needed;
+    ``is_complete`` is given the first bytes, the last ones and the whole length.
+    """
+
+    content_type: str
+    begins: Callable[[bytes], bool]
+    measure: Callable[[bytes], Dimensions | None]
+    is_complete: Callable[[bytes, bytes, int], bool]
+
+
+def _measure_png(head: bytes) -> Dimensions | None:
+    if len(head) < 24:
+        return None
+    if head[12:16] != b"IHDR":
+        raise NotAnImage("The answer is a damaged PNG.")
+    return Dimensions(*struct.unpack(">II", head[16:24]))
+
+
+def _measure_jpeg(head: bytes) -> Dimensions | None:
+    at = 2
+    while at + 9 <= len(head):
+        if head[at] != 0xFF:
+            raise NotAnImage("The answer is a damaged JPEG.")
+        marker = head[at + 1]
+        if marker == 0xFF:  # fill bytes may precede any marker: ITU-T T.81, B.1.1.2
+            at += 1
+        elif marker in JPEG_FRAME_MARKERS:
+            height, width = struct.unpack(">HH", head[at + 5 : at + 9])
+            return Dimensions(width, height)
+        else:
+            at += 2 + int(struct.unpack(">H", head[at + 2 : at + 4])[0])
+    return None
+
+
+def _measure_webp(head: bytes) -> Dimensions | None:
+    """Read one of the three bitstream headers: RFC 9649, section 2."""
+    if len(head) < 30:
+        return None
+    kind = head[12:16]
+    if kind == b"VP8 ":
+        width, height = struct.unpack("<HH", head[26:30])
+        return Dimensions(width & 0x3FFF, height & 0x3FFF)
+    if kind == b"VP8L":
+        bits = int.from_bytes(head[21:25], "little")
+        return Dimensions((bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1)
+    if kind == b"VP8X":
+        width = int.from_bytes(head[24:27], "little") + 1
+        return Dimensions(width, int.from_bytes(head[27:30], "little") + 1)
+    raise NotAnImage("The answer is a damaged WebP.")
+
+
+def _webp_is_complete(head: bytes, _tail: bytes, size: int) -> bool:
+    return int(struct.unpack("<I", head[4:8])[0]) + 8 == size
+
+
+PNG = Codec(
+    "image/png",
+    lambda head: head.startswith(PNG_SIGNATURE),
+    _measure_png,
+    lambda _head, tail, _size: tail.endswith(PNG_END),
+)
+JPEG = Codec(
+    "image/jpeg",
+    lambda head: head.startswith(JPEG_START),
+    _measure_jpeg,
+    lambda _head, tail, _size: tail.endswith(JPEG_END),
+)
+WEBP = Codec(
+    "image/webp",
+    lambda head: head.startswith(b"RIFF") and head[8:12] == b"WEBP",
+    _measure_webp,
+    _webp_is_complete,
+)
+PDF = Codec(
+    "application/pdf",
+    lambda head: head.startswith(b"%PDF-"),
+    lambda _head: None,
+    lambda _head, tail, _size: b"%%EOF" in tail,
+)
+IMAGE_CODECS = (PNG, JPEG, WEBP)
+MAGIC_BYTES = 12
+
+
+class Inspector:
+    """Watches the bytes of one answer go by and says what they are.
+
+    Feed every chunk in order, then call ``finish``. Holds at most ``MAX_HEADER_BYTES``.
+    """
+
+    def __init__(self, limits: PictureLimits, *, is_pdf: bool = False) -> None:
+        self._limits = limits
+        self._codecs = (PDF,) if is_pdf else IMAGE_CODECS
+        self._codec: Codec | None = None
+        self._dimensions: Dimensions | None = None
+        self._head = b""
+        self._tail = b""
+        self._size_bytes = 0
+        self._digest = hashlib.sha256()
+
+    @property
+    def is_identified(self) -> bool:
+        """Whether kind and dimensions are known and within the limits."""
+        return self._codec is PDF or self._dimensions is not None
+
+    @property
+    def content_type(self) -> str:
+        """The media type by magic number; only once identified."""
+        assert self._codec is not None, "ask is_identified first"
+        return self._codec.content_type
+
+    def feed(self, chunk: bytes) -> None:
+        """Look at the next bytes.
+
+        Raises:
+            NotAnImage: they cannot be the picture asked for.
+            ImageTooLarge: there are more bytes or pixels than allowed.
+        """
+        self._size_bytes += len(chunk)
+        self._limits.refuse_bytes(self._size_bytes)
+        self._digest.update(chunk)
+        self._tail = (self._tail + chunk[-PDF_TAIL_BYTES:])[-PDF_TAIL_BYTES:]
+        if not self.is_identified:
+            self._identify(chunk)
+
+    def finish(self) -> PictureFacts:
+        """Say what the whole was.
+
+        Raises:
+            NotAnImage: nothing came, or it was cut off, or something was appended.
+        """
+        if self._codec is None or not self.is_identified:
+            raise NotAnImage("The answer holds no picture.")
+        if not self._codec.is_complete(self._head, self._tail, self._size_bytes):
+            raise NotAnImage("The picture does not end where it should.")
+        return PictureFacts(
+            self._codec.content_type, self._dimensions, self._size_bytes, self._digest.hexdigest()
+        )
+
+    def _identify(self, chunk: bytes) -> None:
+        self._head += chunk[: MAX_HEADER_BYTES - len(self._head)]
+        if len(self._head) < MAGIC_BYTES:
+            return
+        if self._codec is None:
+            self._codec = next((codec for codec in self._codecs if codec.begins(self._head)), None)
+        if self._codec is None:
+            raise NotAnImage("The answer is not a picture of the kind asked for.")
+        self._dimensions = self._codec.measure(self._head)
+        if self._dimensions is not None:
+            self._head = self._head[:MAGIC_BYTES]
+            self._limits.refuse_pixels(self._dimensions)
+        elif len(self._head) >= MAX_HEADER_BYTES:
+            raise NotAnImage("The answer hides its dimensions.")
+
+
+def inspect(body: bytes, limits: PictureLimits, *, is_pdf: bool = False) -> PictureFacts:
+    """Judge a whole picture at once; raises as ``Inspector`` does."""
+    inspector = Inspector(limits, is_pdf=is_pdf)
+    inspector.feed(body)
+    return inspector.finish()

@@ -1,0 +1,160 @@
+"""The local Chromium as a provider.
+
+A thread of its own steers one browser per process; nothing starts before the first capture, and a
+forked process starts a browser of its own. ``browser`` keeps it alive, ``page`` visits targets,
+``picture`` photographs them.
+
+=======================================  ====================================================
+what happens                             becomes
+=======================================  ====================================================
+browser or driver dies or hangs          one more attempt with a new one, then UpstreamFailed
+the page crashes                         UpstreamFailed
+the page never loads                     UpstreamTimeout at the deadline
+``networkidle`` never comes              the picture all the same, after at most ten seconds
+``wait_for`` never appears               CaptureRefused, shortly before the deadline
+no such host, refused, bad certificate   TargetUnreachable
+a document from a forbidden address      TargetForbidden
+a status that counts as failure          TargetStatus
+=======================================  ====================================================
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+from urllib.parse import urlsplit
+
+import structlog
+from playwright.async_api import Error as PlaywrightError
+
+from thumbnailer.devices import CHROME_MAJOR, DEVICES
+from thumbnailer.errors import CaptureRefused, TargetForbidden, UpstreamFailed, UpstreamTimeout
+from thumbnailer.model import CaptureRequest, Deadline
+from thumbnailer.providers import WholeBody
+from thumbnailer.providers.ads import AdFilter
+from thumbnailer.providers.browser import BrowserGone, Browsers
+from thumbnailer.providers.browser_thread import BrowserThread
+from thumbnailer.providers.launch import ChromiumSettings, find_chromium, is_executable
+from thumbnailer.providers.page import Equipment, Visit, read_banner_selectors, read_consent_script
+from thumbnailer.providers.page_errors import PROVIDER
+from thumbnailer.providers.picture import PictureBounds
+
+__all__ = ["ChromiumProvider", "ChromiumSettings", "find_chromium"]
+
+#: Chromium's own says that it is headless, at which many sites send something else.
+USER_AGENT = (
+    "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) "
+    f"Chrome/{CHROME_MAJOR}.0.0.0 Safari/537.36"
+)
+
+ATTEMPTS = 2
+
+log = structlog.get_logger(__name__)
+
+
+class ChromiumProvider:
+    """Takes captures with the Chromium of this machine; safe to call from many threads.
+
+    ``admits_url`` says whether a document (the target's redirects, its frames) may come from a URL;
+    it may block for a look-up. Sub-resources are the business of ``settings.proxy``.
+
+    Raises:
+        OSError: the filter list cannot be read.
+    """
+
+    def __init__(self, settings: ChromiumSettings, admits_url: Callable[[str], bool]) -> None:
+        self._settings = settings
+        self._equipment = Equipment(
+            ads=AdFilter.from_file(settings.ad_filter_list),
+            consent_script=read_consent_script(),
+            banner_selectors=read_banner_selectors(),
+            bounds=PictureBounds(settings.max_image_pixels, settings.max_full_page_height),
+            admits_url=admits_url,
+        )
+        # By process: a forked child finds nothing under its own id, and leaves its parent's alone.
+        self._threads: dict[int, BrowserThread] = {}
+
+    @property
+    def name(self) -> str:
+        return PROVIDER
+
+    def unsupported_option(self, request: CaptureRequest) -> str | None:  # noqa: ARG002  # part of the protocol
+        """None: Chromium can do all that a caller may ask for."""
+        return None
+
+    def is_ready(self) -> bool:
+        """Whether there is a browser to start; starts nothing."""
+        return self._settings.executable is not None and is_executable(self._settings.executable)
+
+    def capture(self, request: CaptureRequest, deadline: Deadline) -> WholeBody:
+        """Photograph ``request.url``; a browser that died costs one more attempt and no error.
+
+        Raises:
+            CaptureRefused: an option does not fit the page, or the target is a download.
+            TargetForbidden, TargetUnreachable, TargetStatus: the page is at fault.
+            ImageTooLarge: the picture would have more pixels than allowed.
+            UpstreamFailed, UpstreamTimeout: the browser or the page's scripts are at fault.
+        """
+        if urlsplit(request.url).scheme not in ("http", "https"):
+            raise TargetForbidden("Only http and https pages are visited.")
+        if not self.is_ready():
+            raise UpstreamFailed("There is no browser on this machine.", provider=PROVIDER)
+        return WholeBody(self._thread().call(partial(self._capture, request, deadline), deadline))
+
+    def close(self) -> None:
+        """End this process's browser and driver; the next capture starts new ones."""
+        thread = self._threads.get(os.getpid())
+        if thread is not None:
+            thread.close()
+
+    def _thread(self) -> BrowserThread:
+        # setdefault is atomic, so this needs no lock that a fork could leave locked for ever.
+        return self._threads.setdefault(os.getpid(), BrowserThread(self._settings))
+
+    async def _capture(self, request: CaptureRequest, deadline: Deadline, browsers: Browsers) -> bytes:
+        try:
+            async with asyncio.timeout(deadline.remaining_seconds()):
+                for attempt in range(ATTEMPTS):
+                    try:
+                        async with browsers.page(context_options(request), deadline) as page:
+                            return await Visit(page, request, self._equipment, deadline).picture()
+                    except BrowserGone:
+                        log.warning("chromium.browser_gone", attempt=attempt + 1)
+        except TimeoutError as error:
+            raise UpstreamTimeout("The page was not photographed in time.", provider=PROVIDER) from error
+        except PlaywrightError as error:
+            log.warning("chromium.page_failed", reason=str(error)[:500])
+            raise UpstreamFailed("The browser failed to photograph the page.", provider=PROVIDER) from error
+        raise UpstreamFailed("The browser died twice.", provider=PROVIDER)
+
+
+def context_options(request: CaptureRequest) -> dict[str, Any]:
+    """What a fresh browser context is made with, in Playwright's words.
+
+    Raises:
+        CaptureRefused: there is no such device.
+    """
+    device = DEVICES.get(request.device) if request.device is not None else None
+    if request.device is not None and device is None:
+        raise CaptureRefused("There is no device of this name.")
+    size = {"width": request.width, "height": request.height}
+    place = request.geolocation
+    return {
+        "viewport": size,
+        "screen": size,
+        "device_scale_factor": request.device_scale_factor,
+        "is_mobile": device is not None and device.is_mobile,
+        "has_touch": device is not None and device.has_touch,
+        "user_agent": request.user_agent or (device.user_agent if device is not None else USER_AGENT),
+        "locale": request.locale,
+        "timezone_id": request.timezone,
+        "geolocation": {"latitude": place.latitude, "longitude": place.longitude} if place else None,
+        "permissions": ["geolocation"] if place else None,
+        "color_scheme": "dark" if request.dark_mode else "light",
+        "reduced_motion": "reduce" if request.reduced_motion else "no-preference",
+        "accept_downloads": False,
+        "service_workers": "block",
+    }

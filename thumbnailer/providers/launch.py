@@ -1,0 +1,144 @@
+"""How the local Chromium is found and started: its program, switches and environment."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+#: Debian puts the real program here; what it puts on the path is a shell script around it.
+DEBIAN_HEADLESS_SHELL = Path("/usr/lib/chromium/chromium-headless-shell")
+
+#: In order of preference: the headless shell takes half the time and memory of the whole browser.
+PROGRAM_NAMES = (
+    "chromium-headless-shell",
+    "chromium",
+    "chromium-browser",
+    "google-chrome",
+    "google-chrome-stable",
+)
+
+PLAYWRIGHT_PATTERNS = (
+    "chromium_headless_shell-*/chrome-*/*headless*shell",
+    "chromium-*/chrome-linux*/chrome",
+)
+
+#: Pages run with these rights; whatever else the service was given, keys above all, stays here.
+PASSED_ON_VARIABLES = frozenset(
+    {
+        "FONTCONFIG_FILE",
+        "FONTCONFIG_PATH",
+        "HOME",
+        "LANG",
+        "LANGUAGE",
+        "LD_LIBRARY_PATH",
+        "PATH",
+        "TMPDIR",
+        "TZ",
+        "USER",
+        "XDG_CACHE_HOME",
+        "XDG_CONFIG_HOME",
+        "XDG_RUNTIME_DIR",
+    }
+)
+
+PAGE_HEAP_MEGABYTES = 256
+
+SWITCHES = (
+    f"--js-flags=--max-old-space-size={PAGE_HEAP_MEGABYTES}",
+    "--disable-quic",
+    # Whole Chromium heeds the first of these two only, the headless shell the second only.
+    "--webrtc-ip-handling-policy=disable_non_proxied_udp",
+    "--force-webrtc-ip-handling-policy=disable_non_proxied_udp",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-default-apps",
+    "--disable-dev-shm-usage",
+    "--disable-domain-reliability",
+    "--disable-sync",
+    "--dns-prefetch-disable",
+    "--no-first-run",
+    "--no-pings",
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChromiumSettings:
+    """What the operator decides about the local browser.
+
+    ``executable`` is its program, None where there is none; ``concurrency`` the captures that one
+    process takes at a time; ``recycle_after`` the captures after which the browser is replaced;
+    ``ad_filter_list`` a file in EasyList syntax instead of the one that comes along;
+    ``max_image_pixels`` and ``max_full_page_height`` (CSS pixels) bound a picture; ``proxy`` is the
+    URL of the forward proxy that all of the browser's traffic takes; ``sandbox`` None means on,
+    except for root, whom Chromium refuses it; ``extra_switches`` go to Chromium as they are.
+    """
+
+    executable: Path | None
+    concurrency: int = os.cpu_count() or 1
+    recycle_after: int = 150
+    ad_filter_list: Path | None = None
+    max_image_pixels: int = 50_000_000
+    max_full_page_height: int = 16_384
+    proxy: str | None = None
+    sandbox: bool | None = None
+    extra_switches: tuple[str, ...] = ()
+
+    @property
+    def is_sandboxed(self) -> bool:
+        return os.geteuid() != 0 if self.sandbox is None else self.sandbox
+
+
+def find_chromium(
+    *, environment: Mapping[str, str] = os.environ, debian: Path = DEBIAN_HEADLESS_SHELL
+) -> Path | None:
+    """The best Chromium of this machine, None where there is none. Starts nothing."""
+    if is_executable(debian):
+        return debian
+    for name in PROGRAM_NAMES:
+        if found := shutil.which(name, path=environment.get("PATH", os.defpath)):
+            return Path(found)
+    return _newest_of_playwright(environment)
+
+
+def _newest_of_playwright(environment: Mapping[str, str]) -> Path | None:
+    home = environment.get("HOME", "/nonexistent")
+    folder = Path(environment.get("PLAYWRIGHT_BROWSERS_PATH") or f"{home}/.cache/ms-playwright")
+    for pattern in PLAYWRIGHT_PATTERNS:
+        found = [path for path in folder.glob(pattern) if is_executable(path)]
+        if found:
+            return max(found, key=lambda path: _revision(path.relative_to(folder)))
+    return None
+
+
+def _revision(inside: Path) -> int:
+    revision = inside.parts[0].rpartition("-")[2]
+    return int(revision) if revision.isdecimal() else 0
+
+
+def is_executable(path: Path) -> bool:
+    return path.is_file() and os.access(path, os.X_OK)
+
+
+def switches_for(settings: ChromiumSettings) -> Sequence[str]:
+    """Chromium's command line, besides what Playwright adds by itself."""
+    switches = [*SWITCHES, *settings.extra_switches]
+    if settings.proxy is not None:
+        # Loopback would go around the proxy without the first, names around it without the second.
+        switches += [
+            "--proxy-bypass-list=<-loopback>",
+            f"--host-resolver-rules=MAP * ~NOTFOUND , EXCLUDE {urlsplit(settings.proxy).hostname}",
+        ]
+    return switches
+
+
+def environment_for_pages(environment: Mapping[str, str] = os.environ) -> dict[str, str | float | bool]:
+    """The few variables that Chromium needs."""
+    return {
+        name: value
+        for name, value in environment.items()
+        if name in PASSED_ON_VARIABLES or name.startswith("LC_")
+    }

@@ -1,0 +1,265 @@
+"""One page visited for one capture: opened, waited for, tidied up, photographed."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from playwright.async_api import Dialog, Page, Request, Response, Route
+from playwright.async_api import Error as PlaywrightError
+from playwright.async_api import TimeoutError as PlaywrightTimeout
+
+from thumbnailer.errors import (
+    CaptureRefused,
+    TargetForbidden,
+    TargetStatus,
+    TargetUnreachable,
+    ThumbnailerError,
+    UpstreamFailed,
+)
+from thumbnailer.model import CaptureRequest, Deadline, WaitUntil
+from thumbnailer.providers import page_scripts
+from thumbnailer.providers.ads import AdFilter
+from thumbnailer.providers.page_errors import PROVIDER, translate_navigation
+from thumbnailer.providers.picture import PictureBounds, photograph
+
+ASSETS = Path(__file__).parent / "assets"
+
+#: The most that each wait may take, in seconds; every one also takes only a share of what is left.
+IDLE_SECONDS = 10.0
+CONSENT_SECONDS = 5.0
+SCROLL_SECONDS = 10.0
+SETTLE_SECONDS = 4.0
+SCRIPT_SECONDS = 2.0
+#: Kept back from ``wait_for``, so that there is time left to refuse in good order.
+RESERVED_SECONDS = 2.0
+
+SCROLL_PAUSE_MILLISECONDS = 60
+MAX_NAMES = 5_000
+
+
+@dataclass(frozen=True, slots=True)
+class Equipment:
+    """What all captures of a provider share.
+
+    ``admits_url`` judges where documents may come from; it may block for a look-up.
+    """
+
+    ads: AdFilter
+    consent_script: str
+    banner_selectors: tuple[str, ...]
+    bounds: PictureBounds
+    admits_url: Callable[[str], bool]
+
+
+def read_consent_script() -> str:
+    """autoconsent's script that needs no counterpart; see the notes beside it."""
+    return (ASSETS / "autoconsent" / "autoconsent.standalone.js").read_text(encoding="utf-8")
+
+
+def read_banner_selectors() -> tuple[str, ...]:
+    lines = (ASSETS / "cookie_banners.txt").read_text(encoding="utf-8").splitlines()
+    return tuple(line for line in lines if line and not line.startswith("# "))
+
+
+class Visit:
+    """A visit of ``page``, which is fresh, to ``request.url``.
+
+    Opening, the answer's status, each wait and the picture come in this order; the waits give up
+    quietly when their time is over, because a picture of a page that never rests is still one.
+    """
+
+    def __init__(self, page: Page, request: CaptureRequest, equipment: Equipment, deadline: Deadline) -> None:
+        self._page = page
+        self._request = request
+        self._equipment = equipment
+        self._deadline = deadline
+        self._crashed = asyncio.Event()
+        self._documents: set[str] = set()
+        self._status: int | None = None
+
+    async def picture(self) -> bytes:
+        """Make the visit and bring the picture.
+
+        Raises:
+            CaptureRefused: a selector is invalid or nothing (visible) matches it.
+            TargetForbidden: one of the page's documents came from where nobody may go.
+            TargetStatus, TargetUnreachable: the page is at fault.
+            ImageTooLarge: the picture would have more pixels than allowed.
+            UpstreamFailed: the page crashed.
+            playwright.async_api.Error: the page or the browser failed otherwise.
+        """
+        visiting = asyncio.ensure_future(self._make())
+        crashing = asyncio.ensure_future(self._crashed.wait())
+        try:
+            await asyncio.wait({visiting, crashing}, return_when=asyncio.FIRST_COMPLETED)
+            # A crashed page may still hand out a picture, small and empty.
+            if self._crashed.is_set():
+                raise UpstreamFailed("The page crashed in the browser.", provider=PROVIDER)
+            return visiting.result()
+        finally:
+            visiting.cancel()
+            crashing.cancel()
+            await asyncio.wait({visiting, crashing})
+
+    async def _make(self) -> bytes:
+        await self._refuse_invalid_selectors()
+        self._listen()
+        await self._install()
+        await self._open()
+        await self._wait()
+        await self._tidy_up()
+        await self._come_to_rest()
+        await self._refuse_forbidden_documents()
+        self._refuse_failed_answer()
+        return await photograph(self._page, self._request, self._equipment.bounds)
+
+    async def _refuse_invalid_selectors(self) -> None:
+        asked = {
+            "hide_selectors": self._request.hide_selectors,
+            "selector": (self._request.selector,),
+            "wait_for": (self._request.wait_for,),
+        }
+        for option, values in asked.items():
+            selectors = [value for value in values if value is not None]
+            if selectors and await self._page.evaluate(page_scripts.INVALID_SELECTORS, selectors):
+                raise CaptureRefused(f"The option {option} is not a valid CSS selector.")
+
+    def _listen(self) -> None:
+        page = self._page
+        page.on("crash", lambda _: self._crashed.set())
+        page.on("request", self._note_request)
+        page.on("response", self._note_response)
+        page.context.on("dialog", _dismiss)
+        page.context.on("page", _close)
+
+    async def _install(self) -> None:
+        if self._request.hide_selectors:
+            selectors = json.dumps(self._request.hide_selectors)
+            await self._page.add_init_script(f"({page_scripts.HIDE})({selectors})")
+        if self._request.block_cookie_banners:
+            await self._page.add_init_script(self._equipment.consent_script)
+        if self._request.block_ads:
+            await self._page.route("**/*", self._let_pass_or_block)
+
+    async def _open(self) -> None:
+        moment: Literal["load", "domcontentloaded"] = (
+            "domcontentloaded" if self._request.wait_until is WaitUntil.DOMCONTENTLOADED else "load"
+        )
+        failure: ThumbnailerError | None = None
+        try:
+            await self._page.goto(self._request.url, wait_until=moment, timeout=0)
+        except PlaywrightError as error:
+            failure = translate_navigation(error)
+            if failure is None:
+                if "interrupted by another navigation" not in error.message:
+                    raise
+                await self._page.wait_for_load_state(moment, timeout=0)
+        # Where a page may not go comes first: what is wrong there is nobody's business.
+        await self._refuse_forbidden_documents()
+        self._refuse_failed_answer()
+        if failure is not None:
+            raise failure
+
+    async def _wait(self) -> None:
+        if self._request.wait_until is WaitUntil.NETWORKIDLE:
+            with suppress(PlaywrightTimeout):
+                await self._page.wait_for_load_state(
+                    "networkidle", timeout=self._share(2, IDLE_SECONDS) * 1000
+                )
+        if self._request.wait_for is not None:
+            seconds = max(0.1, self._deadline.remaining_seconds() - RESERVED_SECONDS)
+            try:
+                await self._page.wait_for_selector(f"css={self._request.wait_for}", timeout=seconds * 1000)
+            except PlaywrightTimeout as error:
+                raise CaptureRefused("Nothing that matches wait_for appeared in time.") from error
+
+    async def _tidy_up(self) -> None:
+        if self._request.block_cookie_banners:
+            patience = self._share(3, CONSENT_SECONDS)
+            await self._run(page_scripts.CONSENT_SETTLED, {"patience": patience * 1000}, patience + 0.5)
+            await self._run(page_scripts.HIDE_LEFTOVERS, list(self._equipment.banner_selectors))
+        hidden = list(self._request.hide_selectors)
+        if self._request.block_ads:
+            names = await self._run(page_scripts.NAMES_IN_USE, MAX_NAMES) or {"classes": [], "ids": []}
+            hidden += self._equipment.ads.selectors_for(self._page.url, **names)
+        if hidden:
+            await self._run(page_scripts.HIDE, hidden)
+
+    async def _come_to_rest(self) -> None:
+        limit = self._equipment.bounds.max_full_page_height
+        if self._request.full_page:
+            patience = self._share(3, SCROLL_SECONDS)
+            options = {"limit": limit, "patience": patience * 1000, "pause": SCROLL_PAUSE_MILLISECONDS}
+            await self._run(page_scripts.SCROLL_THROUGH, options, patience + 1)
+        if self._request.delay:
+            await asyncio.sleep(self._request.delay / 1000)
+        patience = self._share(4, SETTLE_SECONDS)
+        depth = limit if self._request.full_page else self._request.height
+        await self._run(page_scripts.SETTLED, {"depth": depth, "patience": patience * 1000}, patience + 0.5)
+
+    def _share(self, parts: int, most: float) -> float:
+        """The n-th part of the seconds that are left, at most ``most``."""
+        return min(most, self._deadline.remaining_seconds() / parts)
+
+    async def _run(self, script: str, argument: Any, seconds: float = SCRIPT_SECONDS) -> Any:
+        """The result of a script that the picture can do without; None where it fails or takes too long."""
+        with suppress(PlaywrightError, TimeoutError):
+            async with asyncio.timeout(seconds):
+                return await self._page.evaluate(script, argument)
+        return None
+
+    def _note_request(self, request: Request) -> None:
+        # Redirects come here too, one request for each hop.
+        if request.is_navigation_request() and request.url.startswith(("http:", "https:")):
+            self._documents.add(request.url)
+
+    def _note_response(self, response: Response) -> None:
+        if _is_of_main_frame(response.request):
+            self._status = response.status
+
+    async def _refuse_forbidden_documents(self) -> None:
+        for url in self._documents - {self._request.url}:
+            if not await asyncio.to_thread(self._equipment.admits_url, url):
+                raise TargetForbidden("The target leads to an address that this service does not visit.")
+
+    def _refuse_failed_answer(self) -> None:
+        status = self._status
+        if status is not None and any(status in failing for failing in self._request.fail_on_status):
+            raise TargetStatus(status)
+        if self._page.url.startswith("chrome-error:"):
+            raise TargetUnreachable("The target could not be loaded.")
+
+    async def _let_pass_or_block(self, route: Route, request: Request) -> None:
+        with suppress(PlaywrightError):
+            if not _is_of_main_frame(request) and self._equipment.ads.blocks(
+                request.url, page_url=self._page.url, resource_type=request.resource_type
+            ):
+                await route.abort("blockedbyclient")
+            else:
+                await route.continue_()
+
+
+def _is_of_main_frame(request: Request) -> bool:
+    """Whether it asks for the page itself."""
+    if not request.is_navigation_request():
+        return False
+    try:
+        return request.frame.parent_frame is None
+    except PlaywrightError:  # raised while the frame is only about to be
+        return False
+
+
+async def _dismiss(dialog: Dialog) -> None:
+    with suppress(PlaywrightError):
+        await dialog.dismiss()
+
+
+async def _close(popup: Page) -> None:
+    with suppress(PlaywrightError):
+        await popup.close()

@@ -1,0 +1,128 @@
+"""The few scripts that run inside a page. Each is one function expression; times are milliseconds.
+
+A page may redefine whatever these call; it then spoils its own picture and nothing else, because
+every run is bounded from outside too.
+"""
+
+from __future__ import annotations
+
+#: Which of the given texts are no CSS selectors.
+INVALID_SELECTORS = """
+selectors => selectors.filter(selector => {
+  try { document.createDocumentFragment().querySelector(selector); return false; } catch { return true; }
+})
+"""
+
+#: Takes elements out of the page, now and whenever they appear. A constructed sheet, since a page's
+#: Content-Security-Policy forbids style elements but not these.
+HIDE = """
+selectors => {
+  const sheet = new CSSStyleSheet();
+  for (const selector of selectors) {
+    try { sheet.insertRule(`${selector} { display: none !important }`, sheet.cssRules.length); } catch {}
+  }
+  document.adoptedStyleSheets = [...document.adoptedStyleSheets, sheet];
+}
+"""
+
+#: The classes and ids that occur in the page, at most so many of each.
+NAMES_IN_USE = """
+limit => {
+  const classes = new Set(), ids = new Set();
+  for (const element of document.querySelectorAll("[class], [id]")) {
+    if (element.id && ids.size < limit) ids.add(element.id);
+    for (const name of element.classList) if (classes.size < limit) classes.add(name);
+  }
+  return {classes: [...classes], ids: [...ids]};
+}
+"""
+
+#: Settled once autoconsent has refused, or has found nothing to refuse in its second look; the first
+#: half of its heuristics runs in the second.
+CONSENT_SETTLED = """
+async ({patience}) => {
+  const pause = time => new Promise(resolve => setTimeout(resolve, time));
+  const ends = ["done", "optOutSucceeded", "optOutFailed", "nothingDetected"];
+  const until = Date.now() + patience;
+  let looks = 0;
+  while (Date.now() < until) {
+    const state = window.autoconsentStandalone?.instance?.state;
+    if (!state || ends.includes(state.lifecycle)) return;
+    if (state.findCmpAttempts >= 2 && state.lifecycle === "started" && ++looks > 3) return;
+    await pause(50);
+  }
+}
+"""
+
+#: Hides what matches, and lets the page scroll again where one of them had locked it.
+HIDE_LEFTOVERS = """
+selectors => {
+  const left = document.querySelectorAll(selectors.join(","));
+  for (const element of left) element.style.setProperty("display", "none", "important");
+  if (!left.length) return;
+  for (const root of [document.documentElement, document.body]) {
+    if (root && getComputedStyle(root).overflowY === "hidden") {
+      root.style.setProperty("overflow", "auto", "important");
+    }
+  }
+}
+"""
+
+#: Down in steps of a viewport, so that what loads when seen is seen, and up again. Ends at the
+#: bottom, at ``limit`` CSS pixels or after ``patience``, whichever comes first: some pages grow for ever.
+SCROLL_THROUGH = """
+async ({limit, patience, pause}) => {
+  const wait = time => new Promise(resolve => setTimeout(resolve, time));
+  const until = Date.now() + patience;
+  const root = document.scrollingElement || document.documentElement;
+  for (const image of document.querySelectorAll("img[loading=lazy]")) image.loading = "eager";
+  for (let top = 0; Date.now() < until && top < Math.min(root.scrollHeight, limit); top += innerHeight) {
+    window.scrollTo({top, behavior: "instant"});
+    await wait(pause);
+  }
+  window.scrollTo({top: 0, behavior: "instant"});
+  await wait(pause);
+}
+"""
+
+#: Fonts loaded, pictures above ``depth`` CSS pixels there, animations that have an end at their end.
+SETTLED = """
+async ({depth, patience}) => {
+  const tooLong = new Promise(resolve => setTimeout(resolve, patience));
+  const shown = image => {
+    const box = image.getBoundingClientRect();
+    return box.bottom > 0 && box.top < depth && image.checkVisibility();
+  };
+  const loaded = image => new Promise(resolve => {
+    image.addEventListener("load", resolve, {once: true});
+    image.addEventListener("error", resolve, {once: true});
+  });
+  const pending = [...document.images].filter(image => !image.complete && shown(image)).map(loaded);
+  await Promise.race([tooLong, Promise.all([document.fonts.ready, ...pending])]);
+  for (const animation of document.getAnimations()) try { animation.finish(); } catch {}
+}
+"""
+
+#: The sizes a picture is measured by, in CSS pixels; ``scale`` is a phone's zoom that fits a wide page.
+MEASURES = """
+() => {
+  const root = document.documentElement, body = document.body, seen = window.visualViewport;
+  return {
+    left: seen.pageLeft, top: seen.pageTop, width: seen.width, height: seen.height, scale: seen.scale,
+    pageWidth: Math.max(root.scrollWidth, body ? body.scrollWidth : 0),
+    pageHeight: Math.max(root.scrollHeight, root.offsetHeight, body ? body.scrollHeight : 0),
+    layoutWidth: root.clientWidth,
+  };
+}
+"""
+
+#: The box of the first match, brought into view, from the page's top left corner; null where none is.
+BOX_OF = """
+selector => {
+  const element = document.querySelector(selector);
+  if (!element) return null;
+  element.scrollIntoView({block: "nearest", inline: "nearest", behavior: "instant"});
+  const box = element.getBoundingClientRect();
+  return {x: box.x + scrollX, y: box.y + scrollY, width: box.width, height: box.height};
+}
+"""

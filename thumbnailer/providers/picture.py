@@ -1,0 +1,134 @@
+"""From a page that is ready to the bytes of its picture."""
+
+from __future__ import annotations
+
+import base64
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from playwright.async_api import Page
+
+from thumbnailer.errors import CaptureRefused, ImageTooLarge
+from thumbnailer.model import CaptureRequest, Format
+from thumbnailer.providers.page_scripts import BOX_OF, MEASURES
+
+DEFAULT_QUALITY = 80
+
+#: A WebP has 14 bits for each side (RFC 9649, section 2.6); beyond, Chromium hands out a broken file.
+MAX_WEBP_SIDE = 16_383
+
+#: A sheet of paper as wide as the viewport, its sides in the proportion of ISO 216.
+PAPER_RATIO = math.sqrt(2)
+
+
+@dataclass(frozen=True, slots=True)
+class PictureBounds:
+    """How large a picture may get: image pixels in all, CSS pixels of a whole page's height."""
+
+    max_image_pixels: int
+    max_full_page_height: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Area:
+    """A rectangle of the page in whole CSS pixels from its top left corner."""
+
+    x: int
+    y: int
+    width: int
+    height: int
+
+    @classmethod
+    def around(cls, x: float, y: float, width: float, height: float) -> _Area:
+        """The smallest area of whole pixels that holds the rectangle."""
+        left, top = math.floor(x), math.floor(y)
+        return cls(left, top, math.ceil(x + width) - left, math.ceil(y + height) - top)
+
+    def within(self, other: _Area) -> _Area:
+        left, top = max(self.x, other.x), max(self.y, other.y)
+        right = min(self.x + self.width, other.x + other.width)
+        bottom = min(self.y + self.height, other.y + other.height)
+        return _Area(left, top, right - left, bottom - top)
+
+    @property
+    def is_empty(self) -> bool:
+        return self.width <= 0 or self.height <= 0
+
+
+async def photograph(page: Page, request: CaptureRequest, bounds: PictureBounds) -> bytes:
+    """Encode what ``request`` wants of ``page`` in the format that it wants.
+
+    ``selector`` or ``clip`` decide the area where given, else ``full_page``, else it is what the
+    viewport shows. A whole page is as wide as the viewport and cut off below
+    ``bounds.max_full_page_height``; a WebP also where the format ends.
+
+    Raises:
+        CaptureRefused: the element or the rectangle is not there.
+        ImageTooLarge: the picture would have more pixels than allowed.
+        playwright.async_api.Error: the browser failed.
+    """
+    if request.format is Format.PDF:
+        return await _print(page, request)
+    box = await _box_of(page, request.selector) if request.selector else None
+    measures = await page.evaluate(MEASURES)
+    # Only a phone that fits a wide page into its screen has a scale other than 1.
+    pixels_per_css = measures["scale"] * request.device_scale_factor
+    seen = _Area.around(*(measures[name] for name in ("left", "top", "width", "height")))
+    area = box or _asked_area(request, measures, seen, bounds)
+    if request.format is Format.WEBP:
+        side = int(MAX_WEBP_SIDE / pixels_per_css)
+        area = _Area(area.x, area.y, min(area.width, side), min(area.height, side))
+    if area.width * area.height * pixels_per_css**2 > bounds.max_image_pixels:
+        raise ImageTooLarge("The picture would have more pixels than allowed.", provider="chromium")
+    return await _shoot(page, request, area, scale=measures["scale"], is_seen=area.within(seen) == area)
+
+
+def _asked_area(
+    request: CaptureRequest, measures: dict[str, Any], seen: _Area, bounds: PictureBounds
+) -> _Area:
+    whole = _Area(
+        0, 0, max(seen.width, measures["pageWidth"]), max(seen.height, math.ceil(measures["pageHeight"]))
+    )
+    if request.clip is not None:
+        clip = request.clip
+        area = _Area(clip.x, clip.y, clip.width, clip.height).within(whole)
+        if area.is_empty:
+            raise CaptureRefused("The clip lies outside of the page.")
+        return area
+    if request.full_page:
+        return _Area(0, 0, measures["layoutWidth"], min(whole.height, bounds.max_full_page_height))
+    return seen
+
+
+async def _box_of(page: Page, selector: str) -> _Area:
+    box = await page.evaluate(BOX_OF, selector)
+    if box is None:
+        raise CaptureRefused("No element of the page matches the selector.")
+    corner = _Area.around(box["x"], box["y"], box["width"], box["height"])
+    area = corner.within(_Area(0, 0, corner.x + corner.width, corner.y + corner.height))
+    if area.is_empty or not box["width"] or not box["height"]:
+        raise CaptureRefused("The element that matches the selector has no visible area.")
+    return area
+
+
+async def _shoot(page: Page, request: CaptureRequest, area: _Area, *, scale: float, is_seen: bool) -> bytes:
+    """Take the picture over the DevTools protocol.
+
+    Playwright's own method waits for web fonts without a bound, and for a body that frame sets lack.
+    """
+    clip = {"x": area.x, "y": area.y, "width": area.width, "height": area.height, "scale": scale}
+    options: dict[str, Any] = {"format": request.format.value, "clip": clip}
+    options["captureBeyondViewport"] = not is_seen
+    if request.format.takes_quality:
+        options["quality"] = request.quality or DEFAULT_QUALITY
+    session = await page.context.new_cdp_session(page)
+    answer = await session.send("Page.captureScreenshot", options)
+    return base64.b64decode(answer["data"])
+
+
+async def _print(page: Page, request: CaptureRequest) -> bytes:
+    """The whole page on paper, looking as it does on screen; areas have no meaning there."""
+    await page.emulate_media(media="screen")
+    height = round(request.width * PAPER_RATIO)
+    return await page.pdf(print_background=True, width=f"{request.width}px", height=f"{height}px")

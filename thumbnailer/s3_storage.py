@@ -1,0 +1,317 @@
+"""Storage in a bucket of Amazon S3, or of whatever speaks its protocol: R2, MinIO, Ceph, …"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol, cast
+from urllib.parse import urlsplit
+
+import structlog
+from boto3.session import Session
+from botocore.config import Config
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    HTTPClientError,
+    SSLError,
+)
+from botocore.exceptions import (
+    ConnectionError as Unreachable,
+)
+from botocore.utils import is_valid_endpoint_url, is_valid_ipv6_endpoint_url
+
+from thumbnailer.errors import StorageUnavailable
+from thumbnailer.model import CaptureRecord
+from thumbnailer.storage import CACHE_CONTROL, StoredImage, is_object_key, object_url, storage_unavailable
+
+MAX_PRESIGN_SECONDS = 604_800  # seven days: as long as Signature Version 4 allows
+PROBE_TIMEOUT_SECONDS = 2.0
+MAX_CONNECTIONS = 50
+KMS_ENCRYPTIONS = ("aws:kms", "aws:kms:dsse")
+NOT_FOUND = 404
+TOO_MANY_REQUESTS = 429
+SERVER_ERROR = 500
+
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class S3Settings:
+    """How the bucket is reached and what its objects are written with.
+
+    ``region`` None leaves the choice to boto3 (Cloudflare R2 wants ``auto``); ``endpoint_url`` None is
+    Amazon. Without ``access_key_id`` and ``secret_access_key`` boto3's own chain of credentials is asked.
+    ``addressing_style`` ``auto`` puts the bucket into the host name at Amazon and into the path
+    elsewhere. ``public_base_url`` is where the public reads, for instance a CDN; without it that is
+    the bucket's own address. ``ca_bundle`` is a PEM file to check certificates against, None for the
+    usual one (``AWS_CA_BUNDLE``, else boto3's).
+
+    Raises ValueError where the parts cannot go together; the message names the part.
+    """
+
+    bucket: str
+    region: str | None = None
+    endpoint_url: str | None = None
+    public_base_url: str | None = None
+    access_key_id: str | None = field(default=None, repr=False)
+    secret_access_key: str | None = field(default=None, repr=False)
+    addressing_style: Literal["auto", "path", "virtual"] = "auto"
+    acl: str | None = None
+    sse: str | None = None
+    sse_kms_key_id: str | None = None
+    storage_class: str | None = None
+    connect_timeout_seconds: float = 3.0
+    read_timeout_seconds: float = 10.0
+    attempts: int = 2
+    ca_bundle: str | None = None
+
+    def __post_init__(self) -> None:
+        if not self.bucket:
+            raise ValueError("bucket is empty")
+        if (self.access_key_id is None) != (self.secret_access_key is None):
+            raise ValueError("access_key_id and secret_access_key need each other")
+        if self.endpoint_url is not None and not _is_plain_http_url(self.endpoint_url):
+            raise ValueError(
+                "endpoint_url is not an http or https URL with a valid host (no _), without user and query"
+            )
+        if self.sse_kms_key_id is not None and self.sse not in KMS_ENCRYPTIONS:
+            raise ValueError("sse_kms_key_id needs sse to be aws:kms or aws:kms:dsse")
+        if self.attempts < 1 or self.connect_timeout_seconds <= 0 or self.read_timeout_seconds <= 0:
+            raise ValueError("attempts and timeouts have to be greater than zero")
+
+
+def _is_plain_http_url(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:
+        return False
+    # boto3 takes no other hosts, and would say so only when the first object is written.
+    has_host = is_valid_endpoint_url(url) or is_valid_ipv6_endpoint_url(url)
+    is_plain = not (parts.query or parts.fragment or "@" in parts.netloc or port == 0)
+    return parts.scheme in ("http", "https") and bool(has_host) and is_plain
+
+
+class S3Client(Protocol):
+    """The part of boto3's client that is used here."""
+
+    def head_object(self, **parameters: Any) -> Mapping[str, Any]: ...
+
+    def put_object(self, **parameters: Any) -> Mapping[str, Any]: ...
+
+    def head_bucket(self, **parameters: Any) -> Mapping[str, Any]: ...
+
+    def generate_presigned_url(self, method: str, parameters: Mapping[str, Any], seconds: int, /) -> str: ...
+
+
+@dataclass(frozen=True, slots=True)
+class _Clients:
+    """Two clients of one process: a patient one, and one for ``is_ready``."""
+
+    storing: S3Client
+    probing: S3Client
+
+
+class S3Storage:
+    """Keeps images as objects of one bucket, their label as the objects' metadata.
+
+    A call takes at most ``attempts`` times (connect + read timeout) and a second or so between attempts
+    while the other side is silent (some 27 s by default), ``is_ready`` at most 4 s; the connect timeout
+    counts once for every address that the host name has. While bytes flow, a call may take longer.
+
+    The credentials need s3:GetObject and s3:PutObject, and s3:ListBucket as well: without it Amazon
+    answers 403, not 404, for an object that does not exist.
+    https://docs.aws.amazon.com/AmazonS3/latest/API/API_HeadObject.html
+    """
+
+    def __init__(self, settings: S3Settings) -> None:
+        self._settings = settings
+        wanted = {
+            "ACL": settings.acl,
+            "ServerSideEncryption": settings.sse,
+            "SSEKMSKeyId": settings.sse_kms_key_id,
+            "StorageClass": settings.storage_class,
+        }
+        self._object_options = {name: value for name, value in wanted.items() if value is not None}
+        # By process id: a connection shared with a forked child hands out the other one's answers.
+        # The locks as well, since the parent may hold its own at the moment of the fork.
+        self._clients_by_pid: dict[int, _Clients] = {}
+        self._locks_by_pid: dict[int, threading.Lock] = {}
+
+    def find(self, key: str) -> StoredImage | None:
+        """See ``Storage.find``."""
+        if not is_object_key(key):
+            return None
+        with _translated_errors("find", key):
+            try:
+                answer = self._clients().storing.head_object(Bucket=self._settings.bucket, Key=key)
+            except ClientError as error:
+                if _status(error) == NOT_FOUND and _code(error) != "NoSuchBucket":
+                    return None
+                raise
+            return self._image_of_answer(key, answer)
+
+    def write(self, key: str, body: bytes, record: CaptureRecord) -> StoredImage:
+        """See ``Storage.write``."""
+        if not is_object_key(key):
+            raise ValueError(f"not an object key: {key!r}")
+        with _translated_errors("write", key):
+            answer = self._clients().storing.put_object(
+                Bucket=self._settings.bucket,
+                Key=key,
+                Body=body,
+                ContentType=record.content_type,
+                CacheControl=CACHE_CONTROL,
+                Metadata=_metadata(record),
+                **self._object_options,
+            )
+            etag = _etag(answer)
+            if not etag:
+                raise NotAnswered(reason="no ETag in the answer to a write")
+            return StoredImage.of_record(record, key=key, url=self._url(key), etag=etag)
+
+    def presigned_url(self, key: str, seconds: int) -> str | None:
+        """See ``Storage.presigned_url``; a URL of the bucket's own address, for 1 s to seven days."""
+        if not 1 <= seconds <= MAX_PRESIGN_SECONDS:
+            raise ValueError(f"seconds must lie between 1 and {MAX_PRESIGN_SECONDS}")
+        with _translated_errors("presign", key):
+            return self._sign(key, seconds)
+
+    def is_ready(self) -> bool:
+        """Whether the bucket answers and lets these credentials in; one attempt."""
+        try:
+            with _translated_errors("probe"):
+                self._clients().probing.head_bucket(Bucket=self._settings.bucket)
+        except StorageUnavailable:
+            return False
+        return True
+
+    def _clients(self) -> _Clients:
+        pid = os.getpid()
+        with self._locks_by_pid.setdefault(pid, threading.Lock()):
+            if pid not in self._clients_by_pid:
+                self._clients_by_pid[pid] = _connect(self._settings)
+            return self._clients_by_pid[pid]
+
+    def _sign(self, key: str, seconds: int) -> str:
+        parameters = {"Bucket": self._settings.bucket, "Key": key}
+        return self._clients().storing.generate_presigned_url("get_object", parameters, seconds)
+
+    def _url(self, key: str) -> str:
+        if self._settings.public_base_url is not None:
+            return object_url(self._settings.public_base_url, key)
+        return self._sign(key, 1).partition("?")[0]  # boto3 alone knows how it addresses the bucket
+
+    def _image_of_answer(self, key: str, answer: Mapping[str, Any]) -> StoredImage | None:
+        label = answer.get("Metadata", {})
+        try:
+            return StoredImage(
+                key=key,
+                url=self._url(key),
+                etag=_etag(answer),
+                sha256=label["sha256"],
+                content_type=answer["ContentType"],
+                size_bytes=answer["ContentLength"],
+                width=int(label["width"]) if "width" in label else None,
+                height=int(label["height"]) if "height" in label else None,
+                captured_at=float(label["captured-at"]),
+            )
+        except (KeyError, ValueError):
+            _log.warning("storage_label_damaged", object_key=key)
+            return None
+
+
+class NotAnswered(BotoCoreError):
+    """Something answered that does not speak S3."""
+
+    fmt = "{reason}"
+
+
+def _connect(settings: S3Settings) -> _Clients:
+    session = Session(  # its own: the default one of boto3 is not safe to share between threads
+        aws_access_key_id=settings.access_key_id,
+        aws_secret_access_key=settings.secret_access_key,
+        region_name=settings.region,
+    )
+    # boto3 signs URLs of Amazon's buckets for a global address, which forwards to the bucket's region and
+    # so breaks the signature, unless the bucket stands in the host name (which a dot in it forbids).
+    is_in_host = settings.endpoint_url is None and "." not in settings.bucket
+    style = "virtual" if settings.addressing_style == "auto" and is_in_host else settings.addressing_style
+    storing = Config(
+        signature_version="s3v4",
+        # boto3's default adds checksums in a trailer, which R2, B2 and older MinIO refuse.
+        request_checksum_calculation="when_required",
+        response_checksum_validation="when_required",
+        connect_timeout=settings.connect_timeout_seconds,
+        read_timeout=settings.read_timeout_seconds,
+        retries={"mode": "standard", "total_max_attempts": settings.attempts},
+        s3={"addressing_style": style},
+        max_pool_connections=MAX_CONNECTIONS,
+    )
+    probing = storing.merge(
+        Config(
+            connect_timeout=min(PROBE_TIMEOUT_SECONDS, settings.connect_timeout_seconds),
+            read_timeout=min(PROBE_TIMEOUT_SECONDS, settings.read_timeout_seconds),
+            retries={"mode": "standard", "total_max_attempts": 1},
+        )
+    )
+    return _Clients(_client(session, settings, storing), _client(session, settings, probing))
+
+
+def _client(session: Session, settings: S3Settings, config: Config) -> S3Client:
+    client = session.client(
+        "s3", endpoint_url=settings.endpoint_url, verify=settings.ca_bundle, config=config
+    )
+    return cast(S3Client, client)  # the stubs spell the parameters in another way
+
+
+def _metadata(record: CaptureRecord) -> dict[str, str]:
+    facts = {
+        "sha256": record.sha256,
+        "captured-at": record.captured_at,
+        "width": record.width,
+        "height": record.height,
+    }
+    return {name: str(fact) for name, fact in facts.items() if fact is not None}
+
+
+def _etag(answer: Mapping[str, Any]) -> str:
+    return str(answer.get("ETag", "")).removeprefix("W/").strip('"')
+
+
+def _status(error: ClientError) -> int:
+    return error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+
+
+def _code(error: ClientError) -> str:
+    return error.response.get("Error", {}).get("Code", "")
+
+
+@contextlib.contextmanager
+def _translated_errors(operation: str, key: str | None = None) -> Iterator[None]:
+    """Turn every failure of boto3 into StorageUnavailable, and log what the operator needs of it.
+
+    A warning passes by itself; an error is for the operator to mend. Messages stay out of the log,
+    since some quote the request.
+    """
+    log = _log.bind(operation=operation, object_key=key)
+    try:
+        yield
+    except ClientError as error:
+        status = _status(error)
+        request_id = error.response.get("ResponseMetadata", {}).get("RequestId")
+        passes_by_itself = status >= SERVER_ERROR or status == TOO_MANY_REQUESTS
+        report = log.warning if passes_by_itself else log.error
+        report("storage_failed", error=_code(error), status=status, upstream_request_id=request_id)
+        raise storage_unavailable() from error
+    except BotoCoreError as error:
+        passes_by_itself = isinstance(error, (HTTPClientError, Unreachable)) and not isinstance(
+            error, SSLError
+        )
+        report = log.warning if passes_by_itself else log.error
+        report("storage_failed", error=type(error).__name__)
+        raise storage_unavailable() from error

@@ -1,0 +1,167 @@
+"""The trip, from the settings: what every process needs that takes captures."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from tempfile import gettempdir
+from typing import Any, Literal, cast
+
+import redis
+
+from config import Settings
+from thumbnailer.backend import Backend, RawBytesSerializer, ResilientBackend
+from thumbnailer.bulkhead import Bulkhead
+from thumbnailer.cache import CaptureCache
+from thumbnailer.errors import InvalidTarget, TargetForbidden, TargetUnreachable
+from thumbnailer.failures import FailureBoard
+from thumbnailer.flights import Flights
+from thumbnailer.guard import Guard
+from thumbnailer.imaging import PictureLimits
+from thumbnailer.locks import FileLocks, Locks, RedisLocks
+from thumbnailer.pipeline import Pipeline
+from thumbnailer.providers import Provider
+from thumbnailer.providers.chromium import ChromiumProvider, ChromiumSettings, find_chromium
+from thumbnailer.providers.exchange import UpstreamSession
+from thumbnailer.providers.fallback import Failover
+from thumbnailer.providers.hermesforge import HERMESFORGE
+from thumbnailer.providers.remote import RemoteProvider
+from thumbnailer.providers.snapapi import SNAPAPI
+from thumbnailer.providers.snapsharp import SNAPSHARP
+from thumbnailer.s3_storage import S3Settings, S3Storage
+from thumbnailer.storage import LocalStorage, Storage
+
+VENDORS = {vendor.name: vendor for vendor in (HERMESFORGE, SNAPSHARP, SNAPAPI)}
+
+#: A Redis that does not answer within this many seconds is done without. Without a limit of its
+#: own, a client waits for ever.
+REDIS_TIMEOUT_SECONDS = 0.3
+
+
+def redis_options() -> dict[str, Any]:
+    """What every Redis client of this service is made with."""
+    return {
+        "socket_timeout": REDIS_TIMEOUT_SECONDS,
+        "socket_connect_timeout": REDIS_TIMEOUT_SECONDS,
+    }
+
+
+def cache_config(settings: Settings) -> dict[str, Any]:
+    """Flask-Caching's configuration: memory, files or Redis, and never pickle."""
+    cache = settings.cache
+    config: dict[str, Any] = {
+        "CACHE_DEFAULT_TIMEOUT": cache.retention_seconds,
+        "CACHE_SERIALIZER": RawBytesSerializer,
+    }
+    if cache.kind == "redis":
+        return config | {
+            "CACHE_TYPE": "RedisCache",
+            "CACHE_REDIS_URL": cache.redis_url,
+            "CACHE_KEY_PREFIX": cache.key_prefix,
+            "CACHE_OPTIONS": redis_options(),
+        }
+    if cache.kind == "file":
+        return config | {
+            "CACHE_TYPE": "thumbnailer.file_cache.FileCache",
+            "CACHE_DIR": str(cache.folder),
+            "CACHE_OPTIONS": {"max_bytes": cache.max_bytes},
+        }
+    return config | {"CACHE_TYPE": "SimpleCache"}
+
+
+def build_guard(settings: Settings) -> Guard:
+    return Guard(ports=frozenset(settings.targets.ports), exceptions=settings.targets.private_exceptions)
+
+
+def build_failover(settings: Settings, guard: Guard) -> Failover:
+    """The configured providers, in their order."""
+    session = UpstreamSession()
+    return Failover([_build_provider(name, settings, guard, session) for name in settings.providers.names])
+
+
+def _build_provider(name: str, settings: Settings, guard: Guard, session: UpstreamSession) -> Provider:
+    if name == "chromium":
+        return ChromiumProvider(
+            ChromiumSettings(
+                executable=settings.chromium.path or find_chromium(),
+                concurrency=settings.chromium_concurrency,
+                recycle_after=settings.chromium.recycle_after,
+                ad_filter_list=settings.chromium.filter_list,
+                max_image_pixels=settings.pictures.max_pixels,
+            ),
+            admits_url=partial(_admits, guard),
+        )
+    upstream = settings.providers.upstream(name)
+    return RemoteProvider(VENDORS[name], session, key=upstream.key, base_url=upstream.base)
+
+
+def _admits(guard: Guard, url: str) -> bool:
+    """Whether the guard lets a page load ``url``; a name that does not exist fails by itself."""
+    try:
+        guard.check(guard.parse(url))
+    except (InvalidTarget, TargetForbidden):
+        return False
+    except TargetUnreachable:
+        pass
+    return True
+
+
+def build_storage(settings: Settings, media_url: str) -> Storage:
+    """The bucket where one is configured, else the local folder behind ``media_url``."""
+    s3 = settings.s3
+    if s3.bucket is None:
+        return LocalStorage(settings.storage.media_folder, media_url)
+    return S3Storage(
+        S3Settings(
+            bucket=s3.bucket,
+            region=s3.region,
+            endpoint_url=s3.endpoint_url,
+            public_base_url=s3.public_base_url,
+            access_key_id=s3.access_key_id,
+            secret_access_key=s3.secret_access_key,
+            addressing_style=cast(Literal["auto", "path", "virtual"], s3.addressing_style),
+            acl=s3.acl,
+            sse=s3.sse,
+            sse_kms_key_id=s3.sse_kms_key_id,
+            storage_class=s3.storage_class,
+            ca_bundle=str(s3.ca_bundle) if s3.ca_bundle else None,
+        )
+    )
+
+
+def build_locks(settings: Settings) -> Locks:
+    """Locks for all that share the cache: this machine's processes, or every machine on one Redis."""
+    folder = settings.cache.folder or Path(gettempdir()) / f"thumbnailer-{os.getuid()}"
+    files = FileLocks(folder / "locks")
+    if not settings.cache.redis_url:
+        return files
+    client = redis.Redis.from_url(settings.cache.redis_url, **redis_options())
+    return RedisLocks(client, files, prefix=f"{settings.cache.key_prefix}lock:")
+
+
+@dataclass(frozen=True, slots=True)
+class Trip:
+    """A pipeline and the parts that others look at too."""
+
+    pipeline: Pipeline
+    guard: Guard
+    failover: Failover
+    backend: ResilientBackend
+
+
+def build_trip(settings: Settings, cache: Backend) -> Trip:
+    """Everything between a request for a capture and its bytes."""
+    guard, backend = build_guard(settings), ResilientBackend(cache)
+    failover = build_failover(settings, guard)
+    pipeline = Pipeline(
+        guard=guard,
+        failover=failover,
+        cache=CaptureCache(backend),
+        flights=Flights(build_locks(settings), FailureBoard(backend)),
+        bulkhead=Bulkhead(in_flight=settings.providers.concurrency, waiting=settings.providers.queue),
+        limits=PictureLimits(settings.pictures.max_bytes, settings.pictures.max_pixels),
+        retention_seconds=settings.cache.retention_seconds,
+    )
+    return Trip(pipeline, guard, failover, backend)

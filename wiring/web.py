@@ -1,0 +1,108 @@
+"""The web application's parts, from the settings."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, cast
+
+from flask import Flask
+from flask_caching import Cache
+from flask_limiter import Limiter
+
+from blueprints.capture_requests import RouteDefaults
+from blueprints.limits import Allowance, LimitTexts, caller_address
+from blueprints.media import MEDIA_PREFIX
+from blueprints.parsing import typed_options
+from blueprints.schemas import ThumbQuery
+from blueprints.services import RequestBounds, Services
+from config import Settings
+from settings.reading import ConfigurationError, Fault
+from thumbnailer.backend import Backend, ResilientBackend
+from thumbnailer.errors import InvalidParameters
+from thumbnailer.providers import Provider
+from wiring.trip import build_storage, build_trip, cache_config, redis_options
+
+DAY_SECONDS = 86_400
+HOUR_SECONDS = 3_600
+READY_KEY = "ready"
+
+#: Pages that are shown to people are photographed without what covers them.
+UNCOVERED = {"block_ads": True, "block_cookie_banners": True}
+
+
+def build_services(app: Flask, settings: Settings) -> Services:
+    """Everything the doors call. Raises ``ConfigurationError``."""
+    app.config.update(cache_config(settings), **_limiter_config(settings))
+    trip = build_trip(settings, cast(Backend, Cache(app)))
+    limits, proxies = settings.limits, settings.doors.trusted_proxies
+    limiter = Limiter(lambda: caller_address(proxies), app=app)
+    texts = LimitTexts(limits.thumb, limits.screenshot, limits.persist, limits.cached)
+    storage = build_storage(settings, f"{settings.doors.public_base_url or ''}{MEDIA_PREFIX}")
+    return Services(
+        pipeline=trip.pipeline,
+        storage=storage,
+        guard=trip.guard,
+        allowance=Allowance(limiter, texts),
+        bounds=_bounds(settings),
+        key_template=settings.storage.key_template,
+        public_base_url=settings.doors.public_base_url,
+        clock=time.time,
+        checks={
+            "provider": lambda: any(provider.is_ready() for provider in trip.failover.providers),
+            "cache": _cache_check(trip.backend),
+            "limiter": lambda: not limits.enabled or bool(limiter.storage.check()),
+            "storage": storage.is_ready,
+        },
+        close=lambda: _close(trip.failover.providers),
+    )
+
+
+def _close(providers: Iterable[Provider]) -> None:
+    for provider in providers:
+        provider.close()
+
+
+def _limiter_config(settings: Settings) -> dict[str, Any]:
+    """Flask-Limiter's configuration: shared where Redis is, going on in memory where it is gone."""
+    config: dict[str, Any] = {
+        "RATELIMIT_ENABLED": settings.limits.enabled,
+        "RATELIMIT_STORAGE_URI": settings.limits.storage_uri,
+        "RATELIMIT_IN_MEMORY_FALLBACK_ENABLED": True,
+        "RATELIMIT_KEY_PREFIX": settings.cache.key_prefix,
+    }
+    if settings.limits.redis_url:
+        config["RATELIMIT_STORAGE_OPTIONS"] = redis_options()
+    return config
+
+
+def _bounds(settings: Settings) -> RequestBounds:
+    thumb = {**UNCOVERED, **_thumb_defaults(settings.doors.thumb_defaults)}
+    return RequestBounds(
+        deadline_seconds=settings.providers.timeout_seconds,
+        thumb=RouteDefaults(thumb.pop("ttl", DAY_SECONDS), thumb),
+        screenshot=RouteDefaults(HOUR_SECONDS),
+        persist=RouteDefaults(HOUR_SECONDS, UNCOVERED),
+        hermesforge=RouteDefaults(HOUR_SECONDS, {"width": 1280, "height": 800, "format": "webp"}),
+    )
+
+
+def _thumb_defaults(texts: Mapping[str, str]) -> dict[str, Any]:
+    if "url" in texts:
+        raise ConfigurationError([Fault("THUMB_DEFAULTS", "url: Has no default.")])
+    try:
+        return typed_options(texts, ThumbQuery())
+    except InvalidParameters as error:
+        faults = "; ".join(f"{name}: {' '.join(messages)}" for name, messages in error.fields.items())
+        raise ConfigurationError([Fault("THUMB_DEFAULTS", faults)]) from None
+
+
+def _cache_check(backend: ResilientBackend) -> Callable[[], bool]:
+    """Writes and reads one small value."""
+
+    def works() -> bool:
+        value = secrets.token_bytes(8)
+        return backend.set(READY_KEY, value, timeout_seconds=60) and backend.get(READY_KEY) is not None
+
+    return works
