@@ -8,9 +8,10 @@ ARG PYTHON_IMAGE=python:3.13-slim-bookworm
 FROM ${PYTHON_IMAGE} AS packages
 
 COPY requirements.lock /tmp/requirements.lock
-# Wheels only: nothing is compiled here, so no compiler is needed.
+# Wheels only, so no compiler is needed; pyvips has none on offer but is plain Python, with libvips
+# from pyvips-binary.
 RUN python -m venv /opt/venv \
-    && /opt/venv/bin/pip install --no-cache-dir --no-deps --only-binary :all: \
+    && /opt/venv/bin/pip install --no-cache-dir --no-deps --only-binary :all: --no-binary pyvips \
         --require-hashes --requirement /tmp/requirements.lock \
     && /opt/venv/bin/pip check \
     && /opt/venv/bin/pip uninstall --yes pip

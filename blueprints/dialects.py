@@ -21,6 +21,7 @@ from blueprints.pictures import answer_picture, answer_stream, deliver, hermesfo
 from blueprints.problems import problem_of_error
 from blueprints.request_log import note, request_id
 from blueprints.schemas import IMAGE_PIXELS, CaptureOptions, described
+from blueprints.services import public_url
 from thumbnailer.errors import ThumbnailerError
 from thumbnailer.pipeline import CacheStatus
 
@@ -109,7 +110,7 @@ def hermesforge_screenshot_stream(given: dict[str, Any]) -> Response:
 @blueprint.response(200, HermesforgeAnswer)
 @_answers_errors
 def hermesforge_screenshots(given: dict[str, Any]) -> Response:
-    """Take a capture and describe it; the picture itself is at ``image_url``."""
+    """Take a capture and describe it; the picture itself is at image_url."""
     spelled = flask.request.get_json()
     asked, delivery = deliver(_own_options(given), hermesforge_door())
     record = delivery.capture.record
@@ -150,7 +151,7 @@ def _own_options(given: dict[str, Any]) -> dict[str, Any]:
 def _image_url(spelled: Mapping[str, Any]) -> str:
     """The GET that answers the same picture from the cache."""
     texts = {name: _text(value) for name, value in spelled.items()}
-    return flask.url_for("hermesforge.hermesforge_screenshot", _external=True) + "?" + urlencode(texts)
+    return public_url(flask.url_for("hermesforge.hermesforge_screenshot") + "?" + urlencode(texts))
 
 
 def _text(value: object) -> str:

@@ -164,6 +164,8 @@ SLUG_OF_ERROR: tuple[tuple[type[errors.ThumbnailerError], str], ...] = (
     (errors.InvalidTarget, "invalid-parameters"),
     (errors.TargetForbidden, "target-forbidden"),
     (errors.OptionUnsupported, "option-unsupported"),
+    (errors.IdempotencyMismatch, "idempotency-mismatch"),
+    (errors.IdempotencyConflict, "idempotency-conflict"),
     (errors.CaptureRefused, "option-unsupported"),
     (errors.TargetUnreachable, "target-unreachable"),
     (errors.TargetStatus, "target-status"),

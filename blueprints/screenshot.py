@@ -26,7 +26,7 @@ from blueprints.pictures import (
 )
 from blueprints.request_log import note, timings
 from blueprints.schemas import CaptureOptions, PersistBody, ScreenshotQuery, StoredImageAnswer, ThumbQuery
-from blueprints.services import services
+from blueprints.services import public_url, services
 from thumbnailer.model import Capture, capture_key
 from thumbnailer.storage import StoredImage, object_key
 
@@ -66,15 +66,19 @@ def screenshot_from_json(given: Mapping[str, Any]) -> Response:
     return answer_picture(given, screenshot_door())
 
 
-@blueprint.post("/persist")
+@blueprint.post("/persist", parameters=[IDEMPOTENCY_KEY])
 @blueprint.arguments(PersistBody, location="json")
 @blueprint.response(201, StoredImageAnswer, description="The picture has been stored.")
 @blueprint.alt_response(
     200, schema=StoredImageAnswer, description="This very picture was stored before.", success=True
 )
-@answers_problems(blueprint, (*CAPTURE_PROBLEMS, 413))
+@answers_problems(blueprint, (*CAPTURE_PROBLEMS, 409, 413))
 def persist(given: dict[str, Any]) -> Response:
     """Store the picture of a page for good and say where it is."""
+    return services().idempotency.once(lambda: _persisted(given))
+
+
+def _persisted(given: dict[str, Any]) -> Response:
     recapture, presign = given.pop("force", False), given.pop("presign", None)
     asked, delivery = deliver(given, persist_door(), recapture=recapture)
     key = object_key(
@@ -86,10 +90,12 @@ def persist(given: dict[str, Any]) -> Response:
     with timings().step("storage"):
         stored, was_there = _store(key, delivery.capture)
         url = services().storage.presigned_url(key, presign) if presign else None
+    url = url or stored.url
+    url = public_url(url) if url.startswith("/") else url
     note(cache=delivery.cache_status.value, object_key=key, stored=not was_there)
-    response = jsonify(_described(stored, url or stored.url, cached=was_there))
+    response = jsonify(_described(stored, url, cached=was_there))
     response.status_code = 200 if was_there else 201
-    response.headers["Location"] = url or stored.url
+    response.headers["Location"] = url
     response.headers["Cache-Control"] = "no-store"
     return response
 

@@ -9,6 +9,7 @@ from typing import cast
 import flask
 
 from blueprints.capture_requests import RouteDefaults
+from blueprints.idempotency import Ledger
 from blueprints.limits import Allowance
 from thumbnailer.guard import Guard
 from thumbnailer.pipeline import Pipeline
@@ -39,6 +40,7 @@ class Services:
     storage: Storage
     guard: Guard
     allowance: Allowance
+    idempotency: Ledger
     bounds: RequestBounds
     key_template: str
     public_base_url: str | None
@@ -50,3 +52,8 @@ class Services:
 def services() -> Services:
     """The parts of the current application."""
     return cast(Services, flask.current_app.extensions[EXTENSION])
+
+
+def public_url(path: str) -> str:
+    """``path`` as callers reach it: below PUBLIC_BASE_URL, else at the host they used."""
+    return (services().public_base_url or flask.request.host_url).rstrip("/") + path

@@ -28,5 +28,5 @@ fi
 
 echo "Installing $lock"
 # The lock is complete, so nothing is resolved; every file has to have one of the hashes in it.
-.venv/bin/python -m pip install --quiet --no-input --disable-pip-version-check --no-deps \
+.venv/bin/python -m pip install --quiet --quiet --no-input --disable-pip-version-check --no-deps \
     --require-hashes --requirement "$lock"

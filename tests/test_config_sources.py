@@ -145,7 +145,15 @@ def test_an_unknown_name_in_the_env_file_is_a_warning(tmp_path: Path) -> None:
 
 
 def test_other_programs_variables_are_nobodys_business() -> None:
-    foreign = {"PATH": "/bin", "HOME": "/root", "HOSTNAME": "web", "LANG": "C", "PIP_CERT": "x", "TZ": "UTC"}
+    foreign = {
+        "AWS_CA_BUNDLE": "x",
+        "PATH": "/bin",
+        "HOME": "/root",
+        "HOSTNAME": "web",
+        "LANG": "C",
+        "PIP_CERT": "x",
+        "TZ": "UTC",
+    }
     assert len(load(foreign).warnings) == len(load().warnings)
 
 

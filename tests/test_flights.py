@@ -1,30 +1,19 @@
-"""One capture per key, over threads, processes and machines; and the locks under it."""
+"""One capture per key, over the threads of a process; and what is noted for other processes."""
 
 from __future__ import annotations
 
-import collections
-import contextlib
-import json
-import os
-import secrets
-import signal
-import subprocess
-import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import asdict
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import redis
 
 from tests.support.captures import capture_of
-from tests.support.flight_crew import ArrivalDeadline, Orders, once
-from tests.support.processes import running_redis, wait_until
-from tests.support.stores import flask_cache, redis_pid, silent_server
+from tests.support.flight_crew import ArrivalDeadline, once
+from tests.support.processes import wait_until
+from tests.support.stores import flask_cache
 from thumbnailer.backend import ResilientBackend
-from thumbnailer.cooldown import CoolDown
 from thumbnailer.errors import (
     CallerLimited,
     OptionUnsupported,
@@ -37,11 +26,10 @@ from thumbnailer.errors import (
 )
 from thumbnailer.failures import FailureBoard
 from thumbnailer.flights import OVERDUE_SECONDS, Flight, Flights
-from thumbnailer.locks import LEFTOVER_SECONDS, FileLocks, Locks, RedisLocks
+from thumbnailer.locks import FileLocks
 from thumbnailer.model import Capture, Deadline
 
 CAPTURE = capture_of(b"picture")
-NO_TIME = Deadline(0)
 
 
 def soon() -> Deadline:
@@ -282,206 +270,3 @@ def test_a_note_that_is_none_of_ours_is_ignored(content: bytes) -> None:
     store = flask_cache(CACHE_TYPE="SimpleCache")
     store.set("failure:key", content)
     assert FailureBoard(ResilientBackend(store)).read("key") is None
-
-
-# ---- over processes
-
-
-@contextlib.contextmanager
-def crews(*orders: Orders) -> Iterator[list[subprocess.Popen[str]]]:
-    started = [
-        subprocess.Popen(
-            [sys.executable, "-m", "tests.support.flight_crew", json.dumps(asdict(order))],
-            cwd=Path(__file__).parent.parent,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        for order in orders
-    ]
-    try:
-        yield started
-    finally:
-        for process in started:
-            process.kill()
-            process.communicate()
-
-
-def outcome_of(*processes: subprocess.Popen[str]) -> collections.Counter[str]:
-    total: collections.Counter[str] = collections.Counter()
-    for process in processes:
-        output, _ = process.communicate(timeout=100)
-        total.update(json.loads(output))
-    return total
-
-
-@pytest.fixture(params=["file", "redis"])
-def shared_redis(request: pytest.FixtureRequest) -> str | None:
-    """Over what the processes coordinate: a folder, or a Redis as several machines would."""
-    return str(request.getfixturevalue("redis_url")) if request.param == "redis" else None
-
-
-@pytest.mark.parametrize(
-    ("ending", "outcome"),
-    [("land", "capture"), ("crash", "UpstreamQuota: The quota is used up.")],
-    ids=["succeeds", "fails"],
-)
-def test_200_threads_of_4_processes_make_one_call(
-    tmp_path: Path, shared_redis: str | None, ending: str, outcome: str
-) -> None:
-    order = Orders(
-        folder=str(tmp_path),
-        key=secrets.token_hex(8),
-        threads=50,
-        awaited=200,
-        ending=ending,
-        redis_url=shared_redis,
-    )
-    with crews(*[order] * 4) as processes:
-        assert outcome_of(*processes) == {outcome: 200}
-    assert order.count("calls") == 1
-
-
-def test_when_the_leader_is_killed_another_process_takes_over(
-    tmp_path: Path, shared_redis: str | None
-) -> None:
-    key = secrets.token_hex(8)
-    doomed = Orders(str(tmp_path), key, 3, 0, "hang", shared_redis, deadline_seconds=3, margin_seconds=0.2)
-    heir = Orders(str(tmp_path), key, 3, 0, "land", shared_redis)
-    with crews(doomed) as (first,):
-        wait_until(lambda: doomed.count("calls") == 1, what="the first call")
-        with crews(heir) as (second,):
-            wait_until(lambda: heir.count("arrivals") == 6, what="the heirs' arrival")
-            first.send_signal(signal.SIGKILL)
-            assert outcome_of(second) == {"capture": 3}
-    assert heir.count("calls") == 2
-
-
-# ---- locks
-
-
-@pytest.fixture(params=["file", "redis", "redis-refused", "redis-silent"])
-def locks(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Locks]:
-    """Each kind of lock, and what becomes of Redis locks without their Redis."""
-    files = FileLocks(tmp_path / "locks")
-    with contextlib.ExitStack() as stack:
-        if request.param == "file":
-            yield files
-            return
-        if request.param == "redis":
-            url = request.getfixturevalue("redis_url")
-        elif request.param == "redis-refused":
-            url = "redis://127.0.0.1:1/0"
-        else:
-            url, _ = stack.enter_context(silent_server())
-        client = redis.Redis.from_url(url, socket_timeout=0.3, socket_connect_timeout=0.3)
-        stack.callback(client.close)
-        yield RedisLocks(client, files, prefix=f"{secrets.token_hex(4)}:")
-
-
-def test_a_lock_is_held_by_one_at_a_time_and_free_afterwards(locks: Locks) -> None:
-    with locks.hold("key", soon()):
-        with pytest.raises(TimeoutError), locks.hold("key", NO_TIME):
-            pytest.fail("held twice")
-        with locks.hold("other", NO_TIME):
-            pass
-    with locks.hold("key", NO_TIME):
-        pass
-
-
-def test_a_lock_may_be_released_by_another_thread(locks: Locks) -> None:
-    held = contextlib.ExitStack()
-    held.enter_context(locks.hold("key", soon()))
-    thread = threading.Thread(target=held.close)
-    thread.start()
-    thread.join()
-    with locks.hold("key", NO_TIME):
-        pass
-
-
-def test_many_threads_never_hold_one_lock_together(locks: Locks) -> None:
-    inside: list[int] = []
-    most_inside: list[int] = []
-
-    def work() -> None:
-        for _ in range(10):
-            with locks.hold("key", soon()):
-                inside.append(1)
-                most_inside.append(len(inside))
-                inside.pop()
-
-    threads = [threading.Thread(target=work) for _ in range(6)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert len(most_inside) == 60
-    assert max(most_inside) == 1
-
-
-def test_lock_files_do_not_pile_up(tmp_path: Path) -> None:
-    locks = FileLocks(tmp_path)
-    for number in range(50):
-        with locks.hold(f"key {number}", soon()):
-            assert len(list(tmp_path.iterdir())) == 1
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_files_of_killed_holders_go_at_the_next_start_unless_held(tmp_path: Path) -> None:
-    with FileLocks(tmp_path).hold("held", soon()):
-        (held,) = tmp_path.iterdir()
-        for name in ("left", "young"):
-            (tmp_path / name).touch()
-        long_ago = time.time() - LEFTOVER_SECONDS - 60
-        for path in (held, tmp_path / "left"):
-            os.utime(path, (long_ago, long_ago))
-        FileLocks(tmp_path)
-        assert {path.name for path in tmp_path.iterdir()} == {held.name, "young"}
-
-
-def test_a_redis_lock_outlives_its_holders_deadline_by_the_margin_only(
-    redis_url: str, tmp_path: Path
-) -> None:
-    prefix = f"{secrets.token_hex(4)}:"
-    with contextlib.closing(redis.Redis.from_url(redis_url)) as client:
-        locks = RedisLocks(client, FileLocks(tmp_path), prefix=prefix, margin_seconds=2)
-        with locks.hold("key", Deadline.after(5)):
-            remaining_ms = client.pttl(f"{prefix}key")
-            assert isinstance(remaining_ms, int)
-            assert 0 < remaining_ms <= 7000
-
-
-def test_a_holder_whose_redis_lock_expired_does_not_release_that_of_another(
-    redis_url: str, tmp_path: Path
-) -> None:
-    prefix = f"{secrets.token_hex(4)}:"
-    with contextlib.closing(redis.Redis.from_url(redis_url)) as client:
-        locks = RedisLocks(client, FileLocks(tmp_path), prefix=prefix)
-        first = contextlib.ExitStack()
-        first.enter_context(locks.hold("key", soon()))
-        client.delete(f"{prefix}key")  # as if it had expired
-        with locks.hold("key", NO_TIME):
-            first.close()
-            with pytest.raises(TimeoutError), locks.hold("key", NO_TIME):
-                pytest.fail("the second holder's lock was released")
-
-
-def test_a_redis_that_falls_silent_while_somebody_waits_ends_in_the_fallback(tmp_path: Path) -> None:
-    with running_redis(tmp_path) as url, contextlib.ExitStack() as stack:
-        client = redis.Redis.from_url(url, socket_timeout=0.3, socket_connect_timeout=0.3)
-        stack.callback(client.close)
-        locks = RedisLocks(client, FileLocks(tmp_path / "locks"), cool_down=CoolDown("Redis", seconds=60))
-        pid = redis_pid(url)
-        waits, entered = threading.Event(), threading.Event()
-
-        def wait_in_line() -> None:
-            with locks.hold("key", ArrivalDeadline(time.monotonic() + 30, waits.set)):
-                entered.set()
-
-        waiter = threading.Thread(target=wait_in_line)
-        with locks.hold("key", soon()):
-            waiter.start()
-            assert waits.wait(30)
-            os.kill(pid, signal.SIGSTOP)
-            stack.callback(os.kill, pid, signal.SIGCONT)
-            assert entered.wait(30), "a Redis that no longer answers holds nobody up"
-        waiter.join()

@@ -601,6 +601,20 @@ def test_closing_wakes_a_thread_that_waits_for_bytes_and_gives_it_no_clean_end(
     assert outcome == [UpstreamFailed]
 
 
+@pytest.mark.parametrize("framing", ["length", "chunked", "close"])
+def test_a_body_that_was_closed_early_has_no_clean_end(
+    upstream: Upstream, provider: RemoteProvider, framing: str
+) -> None:
+    upstream.behave(answers.streamed(2**20, framing=framing))
+    body = provider.capture(REQUEST, Deadline.after(20))
+    arriving = iter(body)
+    assert next(arriving)
+    body.close()
+
+    with pytest.raises(UpstreamFailed):
+        next(arriving)
+
+
 def test_a_provider_can_be_closed_and_called_again(upstream: Upstream, provider: RemoteProvider) -> None:
     assert whole(provider) == picture()
     provider.close()
@@ -667,7 +681,7 @@ def test_a_finished_capture_leaves_no_thread_or_file_descriptor(
     whole(provider)
     threads, descriptors = threading.active_count(), open_descriptors()
     for _ in range(10):
-        whole(provider)
+        whole(provider, Deadline.after(600))
 
     wait_until(lambda: threading.active_count() <= threads)
     assert open_descriptors() <= descriptors

@@ -8,6 +8,7 @@
     │   ├── InvalidTarget             the URL is malformed or too long
     │   ├── TargetForbidden           the URL points where this service never goes
     │   ├── OptionUnsupported         no configured provider can honour an option
+    │   ├── IdempotencyMismatch       an idempotency key came with another body before
     │   └── CaptureRefused            an upstream refuses the target or an option
     ├── TargetFailed                  the page itself is at fault
     │   ├── TargetUnreachable         no such host, no answer, gone
@@ -20,6 +21,7 @@
     │   ├── UpstreamTimeout           no answer within the deadline
     │   ├── NotAnImage                it sent something that is no whole picture
     │   └── ImageTooLarge             more bytes or pixels than allowed
+    ├── IdempotencyConflict           the same request of this caller is under way
     ├── CallerLimited                 this caller has used up a limit; others have not
     ├── Overloaded                    too much is under way here
     ├── CaptureLost                   a cached capture vanished while it was being read
@@ -77,6 +79,10 @@ class OptionUnsupported(RequestRefused):
         super().__init__(message or f"The provider {provider} cannot honour the option {option}.")
         self.option = option
         self.provider = provider
+
+
+class IdempotencyMismatch(RequestRefused):
+    """The idempotency key came with another body before."""
 
 
 class CaptureRefused(RequestRefused):
@@ -147,6 +153,13 @@ class ImageTooLarge(UpstreamError):
     """The picture has more bytes or pixels than this service accepts."""
 
     retryable = False
+
+
+class IdempotencyConflict(ThumbnailerError):
+    """A request with the same idempotency key is being answered at this moment."""
+
+    retryable = True
+    shared = False
 
 
 class CallerLimited(ThumbnailerError):

@@ -37,6 +37,7 @@ MAX_KEY_BYTES = 1024  # the longest key that S3 takes
 MAX_SEGMENT_BYTES = 200  # file systems end at 255; the label's ending has to fit as well
 MAX_HOST_CHARACTERS = 100
 MIN_FREE_BYTES = 32 * 1024 * 1024
+NOT_THERE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG})
 SAFE_SEGMENT = re.compile(r"[\w=-][\w.=-]*")
 
 EXTENSIONS = {
@@ -46,8 +47,6 @@ EXTENSIONS = {
     "image/avif": "avif",
     "application/pdf": "pdf",
 }
-
-NOT_THERE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG})
 
 _log = structlog.get_logger(__name__)
 
@@ -120,9 +119,8 @@ class Storage(Protocol):
 
 def storage_unavailable() -> StorageUnavailable:
     """The error that every storage raises when it cannot do its work; the details are in the log."""
-    return StorageUnavailable(
-        "The storage for images does not work at present.", retry_after_seconds=RETRY_AFTER_SECONDS
-    )
+    message = "The storage for images does not work at present."
+    return StorageUnavailable(message, retry_after_seconds=RETRY_AFTER_SECONDS)
 
 
 def object_key(template: str, *, capture_key: str, record: CaptureRecord, url: str | None = None) -> str:
@@ -150,8 +148,7 @@ def _host_segment(url: str | None) -> str:
 def check_key_template(template: str) -> None:
     """Check an operator's template for object keys.
 
-    Raises:
-        ValueError: the message says what is wrong with it.
+    Raises ValueError, whose message says what is wrong with it.
     """
     try:
         parts = list(Formatter().parse(template))
@@ -169,7 +166,7 @@ def check_key_template(template: str) -> None:
     if ".." in template or not is_object_key(template.format(**longest)):
         raise ValueError(
             "has to be segments of letters, digits and . _ = -, none empty, starting with a dot or longer "
-            f'than {MAX_SEGMENT_BYTES} bytes, {MAX_KEY_BYTES} bytes in all, no ".." and no slash at either end'
+            f'than {MAX_SEGMENT_BYTES} bytes, {MAX_KEY_BYTES} bytes in all, no ".." nor slash at either end'
         )
 
 
@@ -247,15 +244,13 @@ class LocalStorage:
             raise ValueError(f"not an object key: {key!r}")
         url = object_url(self._public_base_url, key)
         image = StoredImage.of_record(record, key=key, url=url, etag=record.etag)
+        facts = json.dumps(asdict(image)).encode()
         path, label = self._folder / key, self._label(key)
         try:
             self._refuse_links(path, label)
             # Both lie on the disk in full before either gets its name, and the label gets it first:
             # wherever this stops, there is never half an image nor one without a label.
-            with (
-                _draft(label, json.dumps(asdict(image)).encode()) as label_draft,
-                _draft(path, body) as draft,
-            ):
+            with _draft(label, facts) as label_draft, _draft(path, body) as draft:
                 _put_in_place(label_draft, label)
                 _put_in_place(draft, path)
         except OSError as error:
@@ -272,7 +267,7 @@ class LocalStorage:
             self._folder.mkdir(parents=True, exist_ok=True)
             disk = os.statvfs(self._folder)
         except OSError as error:
-            _log.warning("storage_not_ready", error=_name_of(error))
+            _log.warning("storage_not_ready", error=type(error).__name__)
             return False
         return os.access(self._folder, os.W_OK | os.X_OK) and disk.f_bavail * disk.f_frsize >= MIN_FREE_BYTES
 
@@ -319,9 +314,6 @@ def _put_in_place(draft: Path, target: Path) -> None:
 
 
 def _failed(operation: str, key: str, error: OSError) -> StorageUnavailable:
-    _log.error("storage_failed", operation=operation, object_key=key, error=_name_of(error))
+    reason = errno.errorcode.get(error.errno or 0, "unknown")
+    _log.error("storage_failed", operation=operation, object_key=key, error=reason)
     return storage_unavailable()
-
-
-def _name_of(error: OSError) -> str:
-    return errno.errorcode.get(error.errno or 0, "unknown")

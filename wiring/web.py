@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import Any, cast
 
 from flask import Flask
@@ -12,6 +13,7 @@ from flask_caching import Cache
 from flask_limiter import Limiter
 
 from blueprints.capture_requests import RouteDefaults
+from blueprints.idempotency import Ledger
 from blueprints.limits import Allowance, LimitTexts, caller_address
 from blueprints.media import MEDIA_PREFIX
 from blueprints.parsing import typed_options
@@ -22,7 +24,7 @@ from settings.reading import ConfigurationError, Fault
 from thumbnailer.backend import Backend, ResilientBackend
 from thumbnailer.errors import InvalidParameters
 from thumbnailer.providers import Provider
-from wiring.trip import build_storage, build_trip, cache_config, redis_options
+from wiring.trip import build_locks, build_storage, build_trip, cache_config, redis_options
 
 DAY_SECONDS = 86_400
 HOUR_SECONDS = 3_600
@@ -37,14 +39,23 @@ def build_services(app: Flask, settings: Settings) -> Services:
     app.config.update(cache_config(settings), **_limiter_config(settings))
     trip = build_trip(settings, cast(Backend, Cache(app)))
     limits, proxies = settings.limits, settings.doors.trusted_proxies
-    limiter = Limiter(lambda: caller_address(proxies), app=app)
+    caller = partial(caller_address, proxies)
+    limiter = Limiter(caller, app=app, auto_check=False)  # the doors charge; other routes touch no store
     texts = LimitTexts(limits.thumb, limits.screenshot, limits.persist, limits.cached)
-    storage = build_storage(settings, f"{settings.doors.public_base_url or ''}{MEDIA_PREFIX}")
+    allowance = Allowance(limiter, texts)
+    storage = build_storage(settings, MEDIA_PREFIX)
     return Services(
         pipeline=trip.pipeline,
         storage=storage,
         guard=trip.guard,
-        allowance=Allowance(limiter, texts),
+        allowance=allowance,
+        idempotency=Ledger(
+            trip.backend,
+            build_locks(settings),
+            caller=caller,
+            charge_replay=allowance.answer,
+            deadline_seconds=settings.providers.timeout_seconds,
+        ),
         bounds=_bounds(settings),
         key_template=settings.storage.key_template,
         public_base_url=settings.doors.public_base_url,

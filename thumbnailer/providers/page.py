@@ -81,6 +81,7 @@ class Visit:
         self._deadline = deadline
         self._crashed = asyncio.Event()
         self._documents: set[str] = set()
+        self._blocked: set[str] = set()
         self._status: int | None = None
 
     async def picture(self) -> bytes:
@@ -188,6 +189,7 @@ class Visit:
         if self._request.block_ads:
             names = await self._run(page_scripts.NAMES_IN_USE, MAX_NAMES) or {"classes": [], "ids": []}
             hidden += self._equipment.ads.selectors_for(self._page.url, **names)
+            await self._run(page_scripts.COLLAPSE, sorted(self._blocked))
         if hidden:
             await self._run(page_scripts.HIDE, hidden)
 
@@ -240,6 +242,7 @@ class Visit:
             if not _is_of_main_frame(request) and self._equipment.ads.blocks(
                 request.url, page_url=self._page.url, resource_type=request.resource_type
             ):
+                self._blocked.add(request.url)
                 await route.abort("blockedbyclient")
             else:
                 await route.continue_()

@@ -25,6 +25,18 @@ selectors => {
 }
 """
 
+#: Takes out pictures and frames whose content was blocked, instead of leaving a hole with a broken icon.
+COLLAPSE = """
+urls => {
+  const blocked = new Set(urls);
+  for (const element of document.querySelectorAll("img, iframe, embed, object")) {
+    if (blocked.has(element.currentSrc || element.src || element.data)) {
+      element.style.setProperty("display", "none", "important");
+    }
+  }
+}
+"""
+
 #: The classes and ids that occur in the page, at most so many of each.
 NAMES_IN_USE = """
 limit => {
@@ -111,7 +123,6 @@ MEASURES = """
     left: seen.pageLeft, top: seen.pageTop, width: seen.width, height: seen.height, scale: seen.scale,
     pageWidth: Math.max(root.scrollWidth, body ? body.scrollWidth : 0),
     pageHeight: Math.max(root.scrollHeight, root.offsetHeight, body ? body.scrollHeight : 0),
-    layoutWidth: root.clientWidth,
   };
 }
 """

@@ -9,6 +9,7 @@ from typing import Any
 
 from playwright.async_api import Page
 
+from thumbnailer.devices import DEVICES
 from thumbnailer.errors import CaptureRefused, ImageTooLarge
 from thumbnailer.model import CaptureRequest, Format
 from thumbnailer.providers.page_scripts import BOX_OF, MEASURES
@@ -97,7 +98,7 @@ def _asked_area(
             raise CaptureRefused("The clip lies outside of the page.")
         return area
     if request.full_page:
-        return _Area(0, 0, measures["layoutWidth"], min(whole.height, bounds.max_full_page_height))
+        return _Area(0, 0, seen.width, min(whole.height, bounds.max_full_page_height))
     return seen
 
 
@@ -123,8 +124,22 @@ async def _shoot(page: Page, request: CaptureRequest, area: _Area, *, scale: flo
     if request.format.takes_quality:
         options["quality"] = request.quality or DEFAULT_QUALITY
     session = await page.context.new_cdp_session(page)
+    await session.send("Emulation.setDeviceMetricsOverride", _metrics(request))
     answer = await session.send("Page.captureScreenshot", options)
     return base64.b64decode(answer["data"])
+
+
+def _metrics(request: CaptureRequest) -> dict[str, Any]:
+    """The page's emulated screen once more: a session knows only what was set through itself."""
+    device = DEVICES.get(request.device) if request.device is not None else None
+    return {
+        "width": request.width,
+        "height": request.height,
+        "screenWidth": request.width,
+        "screenHeight": request.height,
+        "deviceScaleFactor": request.device_scale_factor,
+        "mobile": device is not None and device.is_mobile,
+    }
 
 
 async def _print(page: Page, request: CaptureRequest) -> bytes:
