@@ -82,7 +82,7 @@ def test_the_page_sees_the_option_only_when_it_is_asked_for(
 def test_by_default_the_page_is_not_told_that_the_browser_is_headless(
     provider: ChromiumProvider, pages: PageServer
 ) -> None:
-    url = pages.check("!/headless/i.test(navigator.userAgent) && !('serviceWorker' in Object.create(null))")
+    url = pages.check("!/headless/i.test(navigator.userAgent)")
     assert colour_at(take(provider, url), 100, 100) == GREEN
 
 
@@ -100,7 +100,7 @@ def test_the_picture_has_the_format_size_and_colours_of_the_viewport(
     body = take(provider, pages.url("/quarters"), format=format_, device_scale_factor=scale)
     with Image.open(io.BytesIO(body)) as picture:
         assert picture.format == name
-        assert picture.size == (320 * scale, 240 * scale)
+        assert picture.size == (round(320 * scale), round(240 * scale))
     at = [(int(x * scale), int(y * scale)) for x, y in ((80, 60), (240, 60), (80, 180), (240, 180))]
     assert colours_at(body, *at) == [RED, GREEN, BLUE, WHITE]
 

@@ -42,6 +42,7 @@ def provider() -> Iterator[ChromiumProvider]:
         pytest.param("/status/404", {}, TargetStatus, id="404"),
         pytest.param("/empty-404", {}, TargetStatus, id="404 without a page"),
         pytest.param("/moves-late-to-404", {"delay": 1000}, TargetStatus, id="404 reached by a script"),
+        pytest.param("/moves-late-to-nowhere", {"delay": 1000}, TargetUnreachable, id="nowhere by a script"),
         pytest.param("/no-content", {}, TargetUnreachable, id="204"),
         pytest.param("/file", {}, CaptureRefused, id="a download"),
         pytest.param("/redirect-to-forbidden", {}, TargetForbidden, id="redirect to a forbidden address"),

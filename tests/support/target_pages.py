@@ -145,6 +145,9 @@ PAGES: dict[str, Answer] = {
     ),
     "/moves-on": Answer("<script>location.replace('/plain')</script>"),
     "/moves-late-to-404": Answer(document("<script>onload = () => { location = '/status/404' }</script>")),
+    "/moves-late-to-nowhere": Answer(
+        document("<script>onload = () => { location = 'http://nowhere.invalid/' }</script>")
+    ),
     "/frames-elsewhere": Answer(document("<iframe src='/forbidden'></iframe>")),
     "/forbidden": Answer(document(box("red"))),
     "/redirect-to-forbidden": Answer(status=302, headers=(("Location", "/forbidden"),)),

@@ -142,6 +142,7 @@ class Browsers:
 
     async def _living(self, deadline: Deadline) -> RunningBrowser:
         async with self._launching:
+            self._require_open()
             if self._current is not None and not self._current.browser.is_connected():
                 self._discard(self._current)
             elif self._current is not None and self._current.begun >= self._settings.recycle_after:
@@ -149,13 +150,17 @@ class Browsers:
             if self._current is None:
                 async with _gone_after(min(LAUNCH_SECONDS, deadline.remaining_seconds() / 2)):
                     self._current = await launch_browser(self._settings)
+                if self._closed:
+                    self._discard(self._current)
+                    self._require_open()
             running = self._current
-            if self._closed:
-                self._discard(running)
-                raise UpstreamFailed("The browser is being shut down.", provider="chromium")
             # Counted under the lock: of those who waited here, none gets one place too many.
             running.begun += 1
             return running
+
+    def _require_open(self) -> None:
+        if self._closed:
+            raise UpstreamFailed("The browser is being shut down.", provider="chromium")
 
     def _retire(self, running: RunningBrowser) -> None:
         """Lend it no more; end it when the last capture has left it."""
@@ -255,6 +260,7 @@ async def _stop_driver(playwright: Playwright, driver: asyncio.SubprocessTranspo
         driver.kill()
     await asyncio.wait({stopping}, timeout=STOP_DRIVER_SECONDS)
     stopping.cancel()
+    driver.close()
 
 
 async def _handle_of(browser: Browser) -> int:

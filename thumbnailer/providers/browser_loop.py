@@ -46,4 +46,5 @@ class BrowserLoop(asyncio.SelectorEventLoop):
         for child in self.children[after:]:
             with suppress(ProcessLookupError):
                 child.kill()
+            child.close()
         del self.children[after:]

@@ -117,7 +117,9 @@ class Visit:
         await self._tidy_up()
         await self._come_to_rest()
         await self._refuse_forbidden_documents()
-        self._refuse_failed_answer()
+        self._refuse_failed_status()
+        if self._page.url.startswith("chrome-error:"):
+            raise TargetUnreachable("The target could not be loaded.")
         return await photograph(self._page, self._request, self._equipment.bounds)
 
     async def _refuse_invalid_selectors(self) -> None:
@@ -163,7 +165,7 @@ class Visit:
                 await self._page.wait_for_load_state(moment, timeout=0)
         # Where a page may not go comes first: what is wrong there is nobody's business.
         await self._refuse_forbidden_documents()
-        self._refuse_failed_answer()
+        self._refuse_failed_status()
         if failure is not None:
             raise failure
 
@@ -230,12 +232,10 @@ class Visit:
             if not await asyncio.to_thread(self._equipment.admits_url, url):
                 raise TargetForbidden("The target leads to an address that this service does not visit.")
 
-    def _refuse_failed_answer(self) -> None:
+    def _refuse_failed_status(self) -> None:
         status = self._status
         if status is not None and any(status in failing for failing in self._request.fail_on_status):
             raise TargetStatus(status)
-        if self._page.url.startswith("chrome-error:"):
-            raise TargetUnreachable("The target could not be loaded.")
 
     async def _let_pass_or_block(self, route: Route, request: Request) -> None:
         with suppress(PlaywrightError):
