@@ -6,10 +6,15 @@ answers when they are used before a fork, so each worker builds its own after it
 
 from __future__ import annotations
 
+import ctypes
+import signal
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 from gunicorn.glogging import Logger
+from gunicorn.workers.base import Worker
+from gunicorn.workers.gthread import ThreadWorker
 
 from config import ConfigurationError, load_settings
 from thumbnailer.telemetry import configure_logging
@@ -31,13 +36,55 @@ class ServiceLogger(Logger):  # type: ignore[misc]  # gunicorn carries no types
         self.error_log.propagate = True
 
 
+class ServiceWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn carries no types
+    """Stops without the lock and the interruptions that gunicorn's own worker can stumble over."""
+
+    def init_signals(self) -> None:
+        """Leave Ctrl-C to the master, who tells the workers to stop.
+
+        A terminal sends it to everyone at once, and a worker that is told twice is interrupted
+        while it closes what it holds. A function, because Chromium would inherit SIG_IGN.
+        """
+        super().init_signals()
+        signal.signal(signal.SIGINT, lambda *_: None)
+
+    def handle_quit(self, sig: int, frame: FrameType | None) -> None:
+        """Stop at once, leaving the thread pool to the interpreter's end.
+
+        ThreadWorker shuts the pool down right here. Where the signal interrupts the main thread in
+        ``submit``, that waits for ever for a lock which the main thread holds itself.
+        """
+        Worker.handle_quit(self, sig, frame)
+
+
+# From glibc's malloc.h; mallopt(3) explains them.
+M_MMAP_THRESHOLD, M_ARENA_MAX = -3, -8
+
+
+def bound_malloc() -> None:
+    """Have large buffers given back to the system as soon as they are free; workers inherit it.
+
+    Left alone, glibc keeps what streams pass through, in up to eight pools per processor core, and
+    raises the size from which it does not: 20 large streams at once then cost several times the memory
+    that they hold (docs/benchmarks.md). The threshold is the size of the pieces that a stream comes in.
+    """
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (AttributeError, OSError):
+        return  # not glibc: nothing of this is true there
+    mallopt(M_ARENA_MAX, 2)
+    mallopt(M_MMAP_THRESHOLD, 64 * 1024)
+
+
+bound_malloc()
+
 wsgi_app = "app:create_app()"
 logger_class = ServiceLogger
 bind = f"[{settings.server.host}]" if ":" in settings.server.host else settings.server.host
 bind += f":{settings.server.port}"
 
 # Threads, because most of them wait: for a capture, or for a client that reads slowly.
-worker_class = "gthread"
+worker_class = ServiceWorker
 workers = settings.server.workers
 threads = settings.server.threads
 

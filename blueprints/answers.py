@@ -76,6 +76,7 @@ def stream_answer(stream: CaptureStream, ttl_seconds: int) -> Response:
     if stream.length is not None:
         response.content_length = stream.length
     _dress(response, _cache_answer(CacheStatus.MISS, ttl_seconds, 0), ttl_seconds)
+    response.headers["X-Accel-Buffering"] = "no"  # nginx would collect it first, on disk
     note(cache=CacheStatus.MISS.value, provider=stream.provider)
     return response
 

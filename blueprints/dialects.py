@@ -6,23 +6,42 @@ settle is answered as by this service's own routes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
+from types import MappingProxyType
 from typing import Any
 from urllib.parse import urlencode
 
 import flask
 from flask import Response, jsonify
 from marshmallow import Schema, ValidationError, fields, validate, validates_schema
+from werkzeug.exceptions import HTTPException
 
-from blueprints.errors import log_failure, retry_headers
-from blueprints.openapi import CAPTURE_PROBLEMS, PICTURE_TYPES, StrictBlueprint, answers_not_modified
+from blueprints.errors import log_bug, log_failure, retry_headers
+from blueprints.fields import WholeNumber
+from blueprints.openapi import (
+    BODY_PROBLEMS,
+    CAPTURE_PROBLEMS,
+    PICTURE_TYPES,
+    StrictBlueprint,
+    answers_not_modified,
+    answers_pictures,
+    problem_headers,
+    problems_by_status,
+)
 from blueprints.pictures import answer_picture, answer_stream, deliver, hermesforge_door
-from blueprints.problems import problem_of_error
+from blueprints.problems import ProblemType, problem_of_error, problem_of_status
 from blueprints.request_log import note, request_id
-from blueprints.schemas import IMAGE_PIXELS, CaptureOptions, described
+from blueprints.schemas import (
+    ALL_FORMATS,
+    IMAGE_PIXELS,
+    SELECTORS_IN_QUERY,
+    VIEWPORT_HEIGHT,
+    CaptureOptions,
+    described,
+)
 from blueprints.services import public_url
-from thumbnailer.errors import ThumbnailerError
+from thumbnailer.errors import InvalidParameters, ThumbnailerError
 from thumbnailer.pipeline import CacheStatus
 
 blueprint = StrictBlueprint("hermesforge", __name__, description="The hermesforge API.")
@@ -34,6 +53,15 @@ VIEWPORTS = {"mobile": (375, 812), "tablet": (768, 1024), "desktop": (1280, 800)
 class HermesforgeOptions(CaptureOptions):
     """hermesforge's parameters, and every option of this service beside them."""
 
+    height = WholeNumber(
+        validate=VIEWPORT_HEIGHT,
+        metadata=described("Viewport height in CSS pixels.", default=800),
+    )
+    format = fields.String(
+        validate=validate.OneOf(ALL_FORMATS),
+        metadata=described("How the answer is encoded.", default="webp"),
+    )
+    hide_selectors = SELECTORS_IN_QUERY  # in JSON as well: ``image_url`` is a query for the same picture
     viewport = fields.String(
         validate=validate.OneOf(sorted(VIEWPORTS)),
         metadata=described("A preset instead of width and height: mobile, tablet or desktop."),
@@ -71,14 +99,23 @@ class HermesforgeError(Schema):
     request_id = fields.String(required=True, metadata=described("Names this request in the logs."))
 
 
-def _answers_errors(view: Callable[..., Any]) -> Callable[..., Any]:
-    for status in CAPTURE_PROBLEMS:
-        view = blueprint.alt_response(status, schema=HermesforgeError, description="An error.")(view)
-    return view
+def _answers_errors(slugs: Iterable[str]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    def decorate(view: Callable[..., Any]) -> Callable[..., Any]:
+        for status, kinds in problems_by_status(slugs):
+            view = blueprint.alt_response(
+                status,
+                schema=HermesforgeError,
+                description="An error: " + ", ".join(kind.slug for kind in kinds) + ".",
+                headers=problem_headers(status),
+            )(view)
+        return view
+
+    return decorate
 
 
 def _answers_pictures(view: Callable[..., Any]) -> Callable[..., Any]:
-    return _answers_errors(answers_not_modified(blueprint, PICTURE_TYPES)(view))
+    documented = answers_not_modified(blueprint)(_answers_errors(CAPTURE_PROBLEMS)(view))
+    return answers_pictures(blueprint, PICTURE_TYPES)(documented)
 
 
 @blueprint.get("/api/screenshot")
@@ -108,7 +145,7 @@ def hermesforge_screenshot_stream(given: dict[str, Any]) -> Response:
 @blueprint.post("/api/screenshots")
 @blueprint.arguments(HermesforgeOptions, location="json")
 @blueprint.response(200, HermesforgeAnswer)
-@_answers_errors
+@_answers_errors(BODY_PROBLEMS)
 def hermesforge_screenshots(given: dict[str, Any]) -> Response:
     """Take a capture and describe it; the picture itself is at image_url."""
     spelled = flask.request.get_json()
@@ -131,14 +168,38 @@ def hermesforge_screenshots(given: dict[str, Any]) -> Response:
 
 
 @blueprint.errorhandler(ThumbnailerError)
-def hermesforge_error(error: ThumbnailerError) -> Response:
-    """Tell of a failure the way hermesforge does."""
+def hermesforge_failure(error: ThumbnailerError) -> Response:
+    """A failure that the service knows, told the way hermesforge does."""
     kind = problem_of_error(error)
     log_failure(error, kind)
-    response = jsonify(success=False, error=kind.slug, message=str(error), request_id=request_id())
+    message = _faults(error) if isinstance(error, InvalidParameters) else ""
+    return _error(kind, message or str(error), retry_headers(error, kind))
+
+
+@blueprint.errorhandler(HTTPException)
+def hermesforge_refusal(error: HTTPException) -> Response:
+    """What Flask refuses, a body that is too large for instance, told the same way."""
+    kind = problem_of_status(error.code or 500)
+    return _error(kind, kind.explanation)
+
+
+@blueprint.errorhandler(Exception)
+def hermesforge_bug(error: Exception) -> Response:
+    """What nobody foresaw, told the same way."""
+    kind = log_bug(error)
+    return _error(kind, kind.explanation)
+
+
+def _faults(error: InvalidParameters) -> str:
+    """All in one text, for this dialect has no place for fields."""
+    return "; ".join(f"{name}: {' '.join(messages)}" for name, messages in error.fields.items())
+
+
+def _error(kind: ProblemType, message: str, headers: Mapping[str, str] = MappingProxyType({})) -> Response:
+    response = jsonify(success=False, error=kind.slug, message=message, request_id=request_id())
     response.status_code = kind.status
     response.headers["Cache-Control"] = "no-store"
-    response.headers.update(retry_headers(error, kind))
+    response.headers.update(dict(headers))
     return response
 
 
@@ -157,6 +218,4 @@ def _image_url(spelled: Mapping[str, Any]) -> str:
 def _text(value: object) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
-    if isinstance(value, list):
-        return ", ".join(str(part) for part in value)
-    return str(value)
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)

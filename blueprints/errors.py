@@ -10,7 +10,7 @@ import flask
 import flask_smorest
 import structlog
 from flask import Response
-from werkzeug.exceptions import HTTPException, MethodNotAllowed
+from werkzeug.exceptions import HTTPException, MethodNotAllowed, RequestedRangeNotSatisfiable
 from werkzeug.routing import RequestRedirect
 
 from blueprints.problems import ProblemType, problem_of_error, problem_of_status
@@ -34,6 +34,7 @@ class Api(flask_smorest.Api):
     """flask-smorest, speaking of errors in problem documents."""
 
     ERROR_SCHEMA = Problem
+    DEFAULT_ERROR_RESPONSE_NAME = None  # every route says what it may answer
 
     def handle_http_exception(self, error: HTTPException) -> Response | HTTPException:
         """Answer what Flask and Werkzeug raise: 404, 405, 413 and their like."""
@@ -44,6 +45,8 @@ class Api(flask_smorest.Api):
         headers = {}
         if isinstance(error, MethodNotAllowed) and error.valid_methods:
             headers["Allow"] = ", ".join(sorted(error.valid_methods))
+        if isinstance(error, RequestedRangeNotSatisfiable) and error.length is not None:
+            headers["Content-Range"] = f"{error.units} */{error.length}"
         return problem_response(kind, kind.explanation, status=status, headers=headers)
 
 
@@ -71,9 +74,14 @@ def answer_bug(error: Exception) -> Response | HTTPException:
     """A failure that nobody foresaw: told in full to the log, and to nobody else."""
     if isinstance(error, HTTPException):
         return error
-    log.error("unexpected_error", exc_info=error)
-    kind = problem_of_status(500)
+    kind = log_bug(error)
     return problem_response(kind, kind.explanation)
+
+
+def log_bug(error: Exception) -> ProblemType:
+    """Log a failure that nobody foresaw, and say what a caller is told of it."""
+    log.error("unexpected_error", exc_info=error)
+    return problem_of_status(500)
 
 
 def log_failure(error: ThumbnailerError, kind: ProblemType) -> None:

@@ -10,8 +10,26 @@ from marshmallow import ValidationError, fields, validate
 
 from thumbnailer.model import Clip, Geolocation, StatusRange
 
-PRINTABLE = validate.Regexp(r"^[^\x00-\x1f\x7f]*$", error="Must not contain control characters.")
+
+class WholeMatch(validate.Regexp):
+    """A pattern for the whole text; Python's ``$`` would let a line feed follow."""
+
+    def __call__(self, value: Any) -> Any:
+        if self.regex.fullmatch(value) is None:
+            raise ValidationError(self._format_error(value))
+        return value
+
+
+PRINTABLE = WholeMatch(r"^[^\x00-\x1f\x7f]*$", error="Must not contain control characters.")
 SELECTOR_LENGTH = validate.Length(min=1, max=1024)
+
+
+def encodable(text: str) -> None:
+    """Refuse halves of UTF-16 surrogate pairs, which JSON can spell and UTF-8 cannot."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise ValidationError("Must be text that UTF-8 can encode.") from None
 
 
 class Flag(fields.Boolean):
@@ -31,7 +49,27 @@ class Text(fields.String):
 
     def __init__(self, *, max_length: int, **kwargs: Any) -> None:
         length = validate.Length(min=1, max=max_length)
-        super().__init__(validate=[length, PRINTABLE], **kwargs)
+        super().__init__(validate=[length, PRINTABLE, encodable], **kwargs)
+
+
+class Number(fields.Float):
+    """A number, and nothing that could be made one."""
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> float:
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise self.make_error("invalid", input=value)
+        return super()._deserialize(value, attr, data, **kwargs)
+
+
+class WholeNumber(fields.Integer):
+    """A whole number, which JSON may spell ``800.0``: it has one kind of number (RFC 8259, section 6)."""
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> int:
+        if isinstance(value, float) and value.is_integer():
+            value = int(value)
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise self.make_error("invalid", input=value)
+        return super()._deserialize(value, attr, data, **kwargs)
 
 
 class ClipField(fields.Field[Clip]):
@@ -40,7 +78,7 @@ class ClipField(fields.Field[Clip]):
     PATTERN = r"^\d{1,5},\d{1,5},[1-9]\d{0,4},[1-9]\d{0,4}$"
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> Clip:
-        if not isinstance(value, str) or not re.match(self.PATTERN, value, re.ASCII):
+        if not isinstance(value, str) or not re.fullmatch(self.PATTERN, value, re.ASCII):
             raise ValidationError("Must be x,y,width,height: whole CSS pixels, e.g. 0,0,800,600.")
         x, y, width, height = (int(part) for part in value.split(","))
         if max(x + width, y + height) > 16_384:
@@ -51,14 +89,14 @@ class ClipField(fields.Field[Clip]):
 class GeolocationField(fields.Field[Geolocation]):
     """A place, ``latitude,longitude`` in WGS 84 degrees."""
 
-    PATTERN = r"^-?\d{1,2}(\.\d{1,8})?,-?\d{1,3}(\.\d{1,8})?$"
+    LATITUDE = r"-?(90(\.0{1,8})?|[1-8]?\d(\.\d{1,8})?)"
+    LONGITUDE = r"-?(180(\.0{1,8})?|(1[0-7]\d|[1-9]?\d)(\.\d{1,8})?)"
+    PATTERN = f"^{LATITUDE},{LONGITUDE}$"
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> Geolocation:
-        if not isinstance(value, str) or not re.match(self.PATTERN, value, re.ASCII):
-            raise ValidationError("Must be latitude,longitude in degrees, e.g. 52.52,13.405.")
+        if not isinstance(value, str) or not re.fullmatch(self.PATTERN, value, re.ASCII):
+            raise ValidationError("Must be latitude,longitude, within 90 and 180 degrees, e.g. 52.52,13.405.")
         latitude, longitude = (float(part) for part in value.split(","))
-        if abs(latitude) > 90 or abs(longitude) > 180:
-            raise ValidationError("Must be within 90 degrees of latitude and 180 of longitude.")
         return Geolocation(latitude, longitude)
 
 
@@ -68,7 +106,7 @@ class StatusesField(fields.Field[tuple[StatusRange, ...]]):
     PATTERN = r"^(none|[1-5]\d\d(-[1-5]\d\d)?(,[1-5]\d\d(-[1-5]\d\d)?){0,19})$"
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> tuple[StatusRange, ...]:
-        if not isinstance(value, str) or not re.match(self.PATTERN, value, re.ASCII):
+        if not isinstance(value, str) or not re.fullmatch(self.PATTERN, value, re.ASCII):
             raise ValidationError("Must be statuses or ranges, e.g. 404,500-599, or none.")
         if value == "none":
             return ()
@@ -82,9 +120,17 @@ class StatusesField(fields.Field[tuple[StatusRange, ...]]):
 
 
 class SelectorsField(fields.Field[tuple[str, ...]]):
-    """CSS selectors: one string (which may be a selector list) or, in JSON, an array of them."""
+    """CSS selectors: one string, which may be a selector list, or, with ``takes_array``, an array of them."""
+
+    SCHEMA = {"type": "string", "minLength": 1, "maxLength": 1024, "pattern": PRINTABLE.regex.pattern}  # noqa: RUF012  never changed
+
+    def __init__(self, *, takes_array: bool, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self._takes_array = takes_array
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> tuple[str, ...]:
+        if not isinstance(value, str) and not self._takes_array:
+            raise ValidationError("Must be a selector; several have commas between them.")
         selectors = [value] if isinstance(value, str) else value
         if not isinstance(selectors, list) or not 1 <= len(selectors) <= 50:
             raise ValidationError("Must be a selector or an array of 1 to 50 selectors.")
@@ -93,6 +139,7 @@ class SelectorsField(fields.Field[tuple[str, ...]]):
                 raise ValidationError("Must hold strings only.")
             SELECTOR_LENGTH(selector)
             PRINTABLE(selector)
+            encodable(selector)
         return tuple(selectors)
 
 

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import ipaddress
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import flask
 from flask_limiter import Limiter, RateLimitExceeded
+from limits.errors import StorageError
 
 from thumbnailer.errors import CallerLimited
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,34 +29,29 @@ class LimitTexts:
 
 
 def caller_address(trusted_proxies: Sequence[Network]) -> str:
-    """The address a request really comes from.
+    """The address a request really comes from, in one spelling.
 
     ``X-Forwarded-For`` is read from its end, and only as far as every hop is one of
     ``trusted_proxies``: what stands before that is anybody's claim.
     """
-    address = flask.request.remote_addr or "unknown"
+    address = _parsed(flask.request.remote_addr or "")
     hops = flask.request.headers.get("X-Forwarded-For", "").split(",")
-    while hops and _is_trusted(address, trusted_proxies):
-        claimed = hops.pop().strip()
-        if not _is_address(claimed):
+    while address and hops and any(address in network for network in trusted_proxies):
+        claimed = _parsed(hops.pop().strip())
+        if claimed is None:
             break
         address = claimed
-    return address
+    return str(address) if address else "unknown"
 
 
-def _is_address(text: str) -> bool:
+def _parsed(text: str) -> Address | None:
+    """An address; an IPv4 one that IPv6 carries (RFC 4291, section 2.5.5.2) as what it is."""
     try:
-        ipaddress.ip_address(text)
+        address = ipaddress.ip_address(text)
     except ValueError:
-        return False
-    return True
-
-
-def _is_trusted(address: str, trusted_proxies: Sequence[Network]) -> bool:
-    if not _is_address(address):
-        return False
-    parsed = ipaddress.ip_address(address)
-    return any(parsed in network for network in trusted_proxies)
+        return None
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    return mapped or address
 
 
 class Allowance:
@@ -79,11 +77,23 @@ def _charge(limiter: Limiter, text: str, scope: str) -> Callable[[], None]:
 
     def charge_or_refuse() -> None:
         try:
-            counted()
+            _call_again_in_memory(counted)
         except RateLimitExceeded:
             raise _limited(limiter, scope) from None
 
     return charge_or_refuse
+
+
+def _call_again_in_memory(counted: Callable[[], None]) -> None:
+    """Count, be it in memory.
+
+    When its Redis dies, Flask-Limiter counts in memory for the first request that meets the error
+    and raises it to all others that meet it at the same time.
+    """
+    try:
+        counted()
+    except StorageError:
+        counted()
 
 
 def _limited(limiter: Limiter, scope: str) -> CallerLimited:
@@ -91,7 +101,8 @@ def _limited(limiter: Limiter, scope: str) -> CallerLimited:
     reached = limiter.current_limit
     assert reached is not None, "Flask-Limiter has just said so"
     quota, window_seconds = reached.limit.amount, reached.limit.get_expiry()
-    seconds = max(1, reached.reset_at - int(time.time()))
+    # Flask-Limiter rounds the end of the window up to the next whole second, and past it.
+    seconds = min(window_seconds, max(1, math.ceil(reached.reset_at - time.time())))
     return CallerLimited(
         f"No more than {quota} in {window_seconds} seconds. Try again in {seconds} seconds.",
         retry_after_seconds=seconds,

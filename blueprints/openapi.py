@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import groupby
 from typing import Any, TypeVar
 
 from flask_smorest import Blueprint
 
+from blueprints.idempotency import HEADER, KEY_PATTERN
 from blueprints.parsing import StrictParser
-from blueprints.problems import PROBLEMS
+from blueprints.problems import PROBLEMS, ProblemType
 from blueprints.schemas import Problem
 
 API_OPTIONS = {
@@ -24,15 +26,43 @@ View = TypeVar("View", bound=Callable[..., Any])
 IMAGE_TYPES = ("image/png", "image/jpeg", "image/webp")
 PICTURE_TYPES = (*IMAGE_TYPES, "application/pdf")
 
-CAPTURE_PROBLEMS = (400, 403, 422, 429, 500, 502, 503, 504)
-READ_PROBLEMS = (404, 429, 500)
+#: What a route may answer when something goes wrong, by slug.
+CAPTURE_PROBLEMS = (
+    "invalid-parameters",
+    "target-forbidden",
+    "target-unreachable",
+    "target-status",
+    "option-unsupported",
+    "rate-limited",
+    "internal",
+    "upstream-failed",
+    "upstream-auth",
+    "not-an-image",
+    "image-too-large",
+    "upstream-busy",
+    "upstream-quota",
+    "overloaded",
+    "upstream-timeout",
+)
+BODY_PROBLEMS = (*CAPTURE_PROBLEMS, "body-too-large")
+PERSIST_PROBLEMS = (*BODY_PROBLEMS, "idempotency-conflict", "idempotency-mismatch", "storage-unavailable")
+MEDIA_PROBLEMS = ("not-found", "range-not-satisfiable", "internal", "storage-unavailable")
+PAGE_PROBLEMS = ("not-found", "internal")
+
+IDEMPOTENCY_KEY = {
+    "name": HEADER,
+    "in": "header",
+    "required": False,
+    "description": "Sent again with the same body within 24 hours: the first answer again, nothing is done.",
+    "schema": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": KEY_PATTERN},
+}
 
 
 def _text_header(text: str) -> Mapping[str, Any]:
     return {"description": text, "schema": {"type": "string"}}
 
 
-PICTURE_HEADERS = {
+CAPTURE_HEADERS = {
     "Cache-Control": _text_header("How long caches may keep the picture."),
     "ETag": _text_header("The strong entity tag of the bytes; absent from a stream."),
     "Last-Modified": _text_header("When the picture was taken; absent from a stream."),
@@ -43,6 +73,21 @@ PICTURE_HEADERS = {
     "X-Request-ID": _text_header("Names this request in logs and problem documents."),
 }
 
+STORED_HEADERS = {
+    name: CAPTURE_HEADERS[name] for name in ("Cache-Control", "ETag", "Last-Modified", "X-Request-ID")
+}
+
+
+def problem_headers(status: int) -> dict[str, Mapping[str, Any]]:
+    """The headers that a problem of ``status`` comes with."""
+    headers = {"X-Request-ID": _text_header("Names this request in logs.")}
+    if status in (409, 429, 503):
+        headers["Retry-After"] = _text_header("Seconds until a later try makes sense.")
+    if status == 429:
+        headers["RateLimit-Policy"] = _text_header("The limit that was reached.")
+        headers["RateLimit"] = _text_header("What is left of it, and the seconds until it starts anew.")
+    return headers
+
 
 class StrictBlueprint(Blueprint):
     """A flask-smorest blueprint that reads parameters strictly."""
@@ -50,43 +95,67 @@ class StrictBlueprint(Blueprint):
     ARGUMENTS_PARSER = StrictParser()
 
 
-def answers_pictures(blueprint: StrictBlueprint, content_types: Iterable[str]) -> Callable[[View], View]:
-    """Document that a view answers a picture, or 304, or a problem."""
-
-    def decorate(view: View) -> View:
-        return answers_problems(blueprint, CAPTURE_PROBLEMS)(
-            answers_not_modified(blueprint, content_types)(view)
-        )
-
-    return decorate
-
-
-def answers_not_modified(blueprint: StrictBlueprint, content_types: Iterable[str]) -> Callable[[View], View]:
-    """Document that a view answers a picture, or 304 to a caller who has it."""
+def answers_pictures(
+    blueprint: StrictBlueprint,
+    content_types: Iterable[str],
+    headers: Mapping[str, Mapping[str, Any]] = CAPTURE_HEADERS,
+) -> Callable[[View], View]:
+    """Document that a view answers a picture."""
 
     def decorate(view: View) -> View:
         for content_type in content_types:
             view = blueprint.response(
-                200, {}, content_type=content_type, description="The picture.", headers=PICTURE_HEADERS
+                200, {}, content_type=content_type, description="The picture.", headers=headers
             )(view)
-        return blueprint.alt_response(  # type: ignore[no-any-return]  # flask-smorest carries no types
-            304, description="The caller's copy is still good.", success=True
-        )(view)
+        return view
 
     return decorate
 
 
-def answers_problems(blueprint: StrictBlueprint, statuses: Iterable[int]) -> Callable[[View], View]:
-    """Document the problem documents that a view may answer, with their slugs."""
+def answers_ranges(blueprint: StrictBlueprint, content_types: Iterable[str]) -> Callable[[View], View]:
+    """Document that a view answers a part of a picture, where a part is asked for."""
+    headers = STORED_HEADERS | {"Content-Range": _text_header("Which bytes, and of how many.")}
 
     def decorate(view: View) -> View:
-        for status in statuses:
-            slugs = sorted(kind.slug for kind in PROBLEMS.values() if kind.status == status)
+        for content_type in content_types:
+            view = blueprint.alt_response(
+                206,
+                schema={},
+                content_type=content_type,
+                description="A part of the picture.",
+                headers=headers,
+                success=True,
+            )(view)
+        return view
+
+    return decorate
+
+
+def answers_not_modified(blueprint: StrictBlueprint) -> Callable[[View], View]:
+    """Document that a view answers 304 to a caller who has the picture."""
+    return blueprint.alt_response(  # type: ignore[no-any-return]  # flask-smorest carries no types
+        304, description="The caller's copy is still good.", success=True
+    )
+
+
+def problems_by_status(slugs: Iterable[str]) -> Iterator[tuple[int, list[ProblemType]]]:
+    """Problem types in groups that share a status."""
+    kinds = sorted((PROBLEMS[slug] for slug in slugs), key=lambda kind: (kind.status, kind.slug))
+    for status, group in groupby(kinds, key=lambda kind: kind.status):
+        yield status, list(group)
+
+
+def answers_problems(blueprint: StrictBlueprint, slugs: Iterable[str]) -> Callable[[View], View]:
+    """Document the problem documents that a view may answer."""
+
+    def decorate(view: View) -> View:
+        for status, kinds in problems_by_status(slugs):
             view = blueprint.alt_response(
                 status,
                 schema=Problem,
                 content_type="application/problem+json",
-                description="A problem: " + ", ".join(slugs) + ".",
+                description="A problem: " + ", ".join(kind.slug for kind in kinds) + ".",
+                headers=problem_headers(status),
             )(view)
         return view
 

@@ -10,7 +10,7 @@ from flask import Response, jsonify, render_template
 from marshmallow import Schema, fields
 from werkzeug.exceptions import NotFound
 
-from blueprints.openapi import READ_PROBLEMS, StrictBlueprint, answers_problems
+from blueprints.openapi import PAGE_PROBLEMS, StrictBlueprint, answers_problems
 from blueprints.problems import PROBLEMS
 from blueprints.schemas import described
 from blueprints.services import services
@@ -73,7 +73,7 @@ def ready() -> Response:
 
 @blueprint.get("/problems/<slug>")
 @blueprint.response(200, {}, content_type="text/html", description="The page.")
-@answers_problems(blueprint, READ_PROBLEMS)
+@answers_problems(blueprint, PAGE_PROBLEMS)
 def problem(slug: str) -> Response:
     """The page that explains one kind of problem."""
     if slug not in PROBLEMS:

@@ -14,7 +14,7 @@ from webargs.flaskparser import FlaskParser
 from thumbnailer.errors import InvalidParameters
 
 INTEGER = re.compile(r"-?\d{1,12}", re.ASCII)
-NUMBER = re.compile(r"-?\d{1,12}(\.\d{1,12})?", re.ASCII)
+NUMBER = re.compile(r"-?\d{1,12}(\.\d{1,20})?", re.ASCII)
 FLAGS = {"true": True, "false": False, "1": True, "0": False}
 
 

@@ -60,6 +60,12 @@ PROBLEMS = _table(
         "The request's body is larger than the operator allows (MAX_BODY_BYTES).",
     ),
     (
+        "range-not-satisfiable",
+        416,
+        "Range not satisfiable",
+        "The picture has no such bytes. The header Content-Range says how many there are.",
+    ),
+    (
         "target-unreachable",
         422,
         "Target unreachable",
@@ -182,7 +188,13 @@ SLUG_OF_ERROR: tuple[tuple[type[errors.ThumbnailerError], str], ...] = (
     (errors.StorageUnavailable, "storage-unavailable"),
     (errors.ObjectNotFound, "not-found"),
 )
-SLUG_OF_STATUS = {404: "not-found", 405: "method-not-allowed", 413: "body-too-large", 429: "rate-limited"}
+SLUG_OF_STATUS = {
+    404: "not-found",
+    405: "method-not-allowed",
+    413: "body-too-large",
+    416: "range-not-satisfiable",
+    429: "rate-limited",
+}
 
 
 def problem_of_error(error: errors.ThumbnailerError) -> ProblemType:

@@ -13,9 +13,12 @@ from blueprints.fields import (
     ClipField,
     Flag,
     GeolocationField,
+    Number,
     SelectorsField,
     StatusesField,
     Text,
+    WholeMatch,
+    WholeNumber,
     known_timezone,
 )
 from thumbnailer.devices import DEVICES
@@ -23,7 +26,7 @@ from thumbnailer.model import Format, WaitUntil
 
 IMAGE_FORMATS = [Format.PNG.value, Format.JPEG.value, Format.WEBP.value]
 ALL_FORMATS = [one.value for one in Format]
-LOCALE = validate.Regexp(
+LOCALE = WholeMatch(
     r"^[A-Za-z]{2,3}([-_][A-Za-z0-9]{2,8}){0,3}$", error="Must be a language tag, e.g. de-AT."
 )
 VIEWPORT_WIDTH = validate.Range(320, 3840)
@@ -55,17 +58,15 @@ class CaptureOptions(StrictSchema):
             "The page to photograph: http or https, public.", format="uri", example="https://example.com/"
         ),
     )
-    width = fields.Integer(
-        strict=True,
+    width = WholeNumber(
         validate=VIEWPORT_WIDTH,
         metadata=described("Viewport width in CSS pixels.", default=1280),
     )
-    height = fields.Integer(
-        strict=True,
+    height = WholeNumber(
         validate=VIEWPORT_HEIGHT,
         metadata=described("Viewport height in CSS pixels.", default=720),
     )
-    device_scale_factor = fields.Float(
+    device_scale_factor = Number(
         validate=validate.Range(1, 3), metadata=described("Image pixels per CSS pixel.", default=1)
     )
     retina = Flag(metadata=described("The same as device_scale_factor=2.", default=False))
@@ -76,10 +77,9 @@ class CaptureOptions(StrictSchema):
     format = fields.String(
         validate=validate.OneOf(ALL_FORMATS), metadata=described("How the answer is encoded.", default="png")
     )
-    quality = fields.Integer(
-        strict=True,
+    quality = WholeNumber(
         validate=validate.Range(1, 100),
-        metadata=described("Of jpeg and webp only.", default=80),
+        metadata=described("Of jpeg and webp only, and then 80 unless said otherwise."),
     )
     full_page = Flag(
         metadata=described("The whole scrollable page, at most 16,384 pixels high.", default=False)
@@ -90,8 +90,7 @@ class CaptureOptions(StrictSchema):
             "Only this rectangle: x,y,width,height in CSS pixels.", type="string", pattern=ClipField.PATTERN
         )
     )
-    delay = fields.Integer(
-        strict=True,
+    delay = WholeNumber(
         validate=validate.Range(0, 10_000),
         metadata=described("Milliseconds to wait before the picture is taken.", default=0),
     )
@@ -107,18 +106,14 @@ class CaptureOptions(StrictSchema):
         metadata=described("Decline cookie banners and hide the rest.", default=False)
     )
     hide_selectors = SelectorsField(
+        takes_array=True,
         metadata=described(
             "CSS selectors of elements to leave out.",
             oneOf=[
-                {"type": "string", "minLength": 1, "maxLength": 1024},
-                {
-                    "type": "array",
-                    "minItems": 1,
-                    "maxItems": 50,
-                    "items": {"type": "string", "minLength": 1, "maxLength": 1024},
-                },
+                SelectorsField.SCHEMA,
+                {"type": "array", "minItems": 1, "maxItems": 50, "items": SelectorsField.SCHEMA},
             ],
-        )
+        ),
     )
     user_agent = Text(max_length=512, metadata=described("The User-Agent that the browser names."))
     locale = fields.String(validate=LOCALE, metadata=described("The browser's language, e.g. de-AT."))
@@ -140,8 +135,7 @@ class CaptureOptions(StrictSchema):
             default="400-599",
         )
     )
-    ttl = fields.Integer(
-        strict=True,
+    ttl = WholeNumber(
         validate=validate.Range(60, 2_592_000),
         metadata=described("The oldest picture that will do, in seconds."),
     )
@@ -156,7 +150,22 @@ class CaptureOptions(StrictSchema):
             raise ValidationError({"full_page": ["Cannot be combined with selector or clip."]})
 
 
-class ThumbQuery(CaptureOptions):
+#: In a query nothing is a list.
+SELECTORS_IN_QUERY = SelectorsField(
+    takes_array=False,
+    metadata=described(
+        "CSS selectors of elements to leave out, with commas between.", **SelectorsField.SCHEMA
+    ),
+)
+
+
+class CaptureQuery(CaptureOptions):
+    """The same in a query."""
+
+    hide_selectors = SELECTORS_IN_QUERY
+
+
+class ThumbQuery(CaptureQuery):
     """``GET /thumb``."""
 
     format = fields.String(
@@ -167,7 +176,7 @@ class ThumbQuery(CaptureOptions):
     block_cookie_banners = Flag(metadata=described("Decline cookie banners and hide the rest.", default=True))
 
 
-class ScreenshotQuery(CaptureOptions):
+class ScreenshotQuery(CaptureQuery):
     """``GET /screenshot``."""
 
     stream = Flag(metadata=described("The same as /screenshot/stream.", default=False))
@@ -179,8 +188,7 @@ class PersistBody(CaptureOptions):
     block_ads = Flag(metadata=described("Load no advertisements and trackers.", default=True))
     block_cookie_banners = Flag(metadata=described("Decline cookie banners and hide the rest.", default=True))
     force = Flag(metadata=described("Take a new capture even if a good one is there.", default=False))
-    presign = fields.Integer(
-        strict=True,
+    presign = WholeNumber(
         validate=validate.Range(1, 604_800),
         metadata=described("Answer a URL of a private bucket that works for so many seconds."),
     )

@@ -9,10 +9,14 @@ from typing import Any
 from flask import Response, jsonify
 
 from blueprints.openapi import (
+    BODY_PROBLEMS,
     CAPTURE_PROBLEMS,
+    IDEMPOTENCY_KEY,
     IMAGE_TYPES,
+    PERSIST_PROBLEMS,
     PICTURE_TYPES,
     StrictBlueprint,
+    answers_not_modified,
     answers_pictures,
     answers_problems,
 )
@@ -25,10 +29,20 @@ from blueprints.pictures import (
     thumb_door,
 )
 from blueprints.request_log import note, timings
-from blueprints.schemas import CaptureOptions, PersistBody, ScreenshotQuery, StoredImageAnswer, ThumbQuery
+from blueprints.schemas import (
+    CaptureOptions,
+    CaptureQuery,
+    PersistBody,
+    ScreenshotQuery,
+    StoredImageAnswer,
+    ThumbQuery,
+)
 from blueprints.services import public_url, services
+from thumbnailer.errors import OptionUnsupported
 from thumbnailer.model import Capture, capture_key
-from thumbnailer.storage import StoredImage, object_key
+from thumbnailer.storage import LocalStorage, StoredImage, object_key
+
+LOCAL_PRESIGN = "The local storage cannot honour the option presign: its images are public."
 
 blueprint = StrictBlueprint("screenshot", __name__, description="Pictures of web pages.")
 
@@ -36,6 +50,8 @@ blueprint = StrictBlueprint("screenshot", __name__, description="Pictures of web
 @blueprint.get("/thumb")
 @blueprint.arguments(ThumbQuery, location="query")
 @answers_pictures(blueprint, IMAGE_TYPES)
+@answers_not_modified(blueprint)
+@answers_problems(blueprint, CAPTURE_PROBLEMS)
 def thumb(given: Mapping[str, Any]) -> Response:
     """The embeddable thumbnail of a page."""
     return answer_picture(given, thumb_door())
@@ -44,6 +60,8 @@ def thumb(given: Mapping[str, Any]) -> Response:
 @blueprint.get("/screenshot")
 @blueprint.arguments(ScreenshotQuery, location="query")
 @answers_pictures(blueprint, PICTURE_TYPES)
+@answers_not_modified(blueprint)
+@answers_problems(blueprint, CAPTURE_PROBLEMS)
 def screenshot(given: dict[str, Any]) -> Response:
     """The capture of a page."""
     answer = answer_stream if given.pop("stream", False) else answer_picture
@@ -51,8 +69,10 @@ def screenshot(given: dict[str, Any]) -> Response:
 
 
 @blueprint.get("/screenshot/stream")
-@blueprint.arguments(CaptureOptions, location="query")
+@blueprint.arguments(CaptureQuery, location="query")
 @answers_pictures(blueprint, PICTURE_TYPES)
+@answers_not_modified(blueprint)
+@answers_problems(blueprint, CAPTURE_PROBLEMS)
 def screenshot_stream(given: Mapping[str, Any]) -> Response:
     """The capture of a page, passed on as it arrives."""
     return answer_stream(given, screenshot_door())
@@ -61,6 +81,7 @@ def screenshot_stream(given: Mapping[str, Any]) -> Response:
 @blueprint.post("/screenshot")
 @blueprint.arguments(CaptureOptions, location="json")
 @answers_pictures(blueprint, PICTURE_TYPES)
+@answers_problems(blueprint, BODY_PROBLEMS)
 def screenshot_from_json(given: Mapping[str, Any]) -> Response:
     """The capture of a page, asked for in JSON."""
     return answer_picture(given, screenshot_door())
@@ -72,7 +93,7 @@ def screenshot_from_json(given: Mapping[str, Any]) -> Response:
 @blueprint.alt_response(
     200, schema=StoredImageAnswer, description="This very picture was stored before.", success=True
 )
-@answers_problems(blueprint, (*CAPTURE_PROBLEMS, 409, 413))
+@answers_problems(blueprint, PERSIST_PROBLEMS)
 def persist(given: dict[str, Any]) -> Response:
     """Store the picture of a page for good and say where it is."""
     return services().idempotency.once(lambda: _persisted(given))
@@ -80,6 +101,8 @@ def persist(given: dict[str, Any]) -> Response:
 
 def _persisted(given: dict[str, Any]) -> Response:
     recapture, presign = given.pop("force", False), given.pop("presign", None)
+    if presign and isinstance(services().storage, LocalStorage):
+        raise OptionUnsupported("presign", "local storage", LOCAL_PRESIGN)
     asked, delivery = deliver(given, persist_door(), recapture=recapture)
     key = object_key(
         services().key_template,

@@ -52,7 +52,7 @@ class ProviderSettings:
         integer(1, 1000),
         None,
         "Captures under way at once in one worker process.",
-        computed="8 with an HTTP provider, else the processor cores divided by `WEB_CONCURRENCY`",
+        computed="32 with an HTTP provider, else the processor cores divided by `WEB_CONCURRENCY`",
     )
     queue: int = setting(
         "CAPTURE_QUEUE",

@@ -16,6 +16,7 @@ from settings.values import (
     integer,
     matching,
     redis_url_of,
+    seconds,
     size_of,
     token_of,
     web_url_of,
@@ -170,3 +171,10 @@ class S3Settings:
         "A PEM file of certificate authorities for the store's https.",
         computed="those that come with the AWS SDK",
     )
+    connect_timeout_seconds: float = setting(
+        "S3_CONNECT_TIMEOUT", seconds(0.1, 60), "3", "Seconds to wait for a connection to the store."
+    )
+    read_timeout_seconds: float = setting(
+        "S3_READ_TIMEOUT", seconds(0.1, 300), "10", "Seconds to wait for the store's next bytes."
+    )
+    attempts: int = setting("S3_ATTEMPTS", integer(1, 10), "2", "Tries of one call to the store.")

@@ -13,7 +13,7 @@ from typing import Any
 from settings.reading import DOCUMENTATION, Environment, Fault, Setting
 from settings.vendors import HTTP_PROVIDERS, SINGLE_PROVIDER_SETTINGS
 
-HTTP_CONCURRENCY = 8
+HTTP_CONCURRENCY = 32
 CPU_QUOTA_FILE = Path("/sys/fs/cgroup/cpu.max")
 
 #: Variables that start like this are meant for this service; all others may be anybody's.

@@ -26,6 +26,26 @@ LAYERS: list[dict[str, tuple[str, ...]]] = [
         "telemetry": ("thumbnailer.telemetry",),
         "bulkhead": ("thumbnailer.bulkhead",),
         "cooldown": ("thumbnailer.cooldown",),
+        "wire": ("thumbnailer.wire",),
+    },
+    {
+        "egress": (
+            "thumbnailer.egress",
+            "thumbnailer.egress_dial",
+            "thumbnailer.egress_proxy",
+            "thumbnailer.proxy_messages",
+            "thumbnailer.refusals",
+        ),
+        "rendering": (
+            "thumbnailer.encoding",
+            "thumbnailer.libvips",
+            "thumbnailer.negotiation",
+            "thumbnailer.placeholder_glyphs",
+            "thumbnailer.placeholder_shapes",
+            "thumbnailer.placeholders",
+            "thumbnailer.rendering",
+            "thumbnailer.renditions",
+        ),
     },
     {
         "providers": ("thumbnailer.providers",),
@@ -36,10 +56,18 @@ LAYERS: list[dict[str, tuple[str, ...]]] = [
             "thumbnailer.file_cache",
             "thumbnailer.flights",
             "thumbnailer.locks",
+            "thumbnailer.setbacks",
         ),
         "storage": ("thumbnailer.s3_storage", "thumbnailer.storage"),
     },
-    {"pipeline": ("thumbnailer.arrival", "thumbnailer.pipeline", "thumbnailer.streaming")},
+    {
+        "pipeline": (
+            "thumbnailer.arrival",
+            "thumbnailer.pipeline",
+            "thumbnailer.refreshing",
+            "thumbnailer.streaming",
+        )
+    },
     {"blueprints": ("blueprints",), "settings": ("settings",)},
     {"config": ("config",)},
     {"wiring": ("wiring",)},

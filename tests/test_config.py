@@ -268,7 +268,7 @@ def test_chromium_takes_no_more_than_its_share_of_the_cores(monkeypatch: pytest.
     assert load({"WEB_CONCURRENCY": "2", "UPSTREAM_CONCURRENCY": "3"}).chromium_concurrency == 3
     assert load({"WEB_CONCURRENCY": "16"}).chromium_concurrency == 1
     both = load({"PROVIDERS": "hermesforge,chromium"})
-    assert (both.providers.concurrency, both.chromium_concurrency) == (8, 4)
+    assert (both.providers.concurrency, both.chromium_concurrency) == (32, 4)
 
 
 # --- cache and limits -------------------------------------------------------------------------

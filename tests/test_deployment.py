@@ -6,9 +6,12 @@ import http.client
 import os
 import re
 import shutil
+import signal
 import socket
 import subprocess
+import sys
 import threading
+import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -34,8 +37,7 @@ def read(name: str) -> str:
 
 def gunicorn_settings(**variables: str) -> dict[str, str]:
     """What gunicorn makes of its configuration file; its errors where it ends."""
-    command = [str(PROJECT / ".venv/bin/gunicorn"), "--print-config"]
-    command = command if Path(command[0]).exists() else [executable("gunicorn"), "--print-config"]
+    command = [sys.executable, "-m", "gunicorn", "--print-config"]
     environ = {"PATH": os.environ["PATH"], "APP_ENV": "testing"} | variables
     done = subprocess.run(command, cwd=PROJECT, env=environ, capture_output=True, text=True, check=False)
     printed = dict(re.findall(r"(?m)^(\w+) += (.*)$", done.stdout))
@@ -69,6 +71,19 @@ def test_a_wrong_setting_stops_gunicorn_with_one_clear_message() -> None:
     assert "PORT: must be a whole number" in errors
     assert "WEB_THREADS: must be a whole number" in errors
     assert "Traceback" not in errors
+
+
+def test_ctrl_c_ends_every_process_of_the_service(tmp_path: Path) -> None:
+    port = free_port()
+    variables = {"APP_ENV": "testing", "WEB_CONCURRENCY": "1", "PORT": str(port), "MEDIA_DIR": str(tmp_path)}
+    command = [sys.executable, "-m", "gunicorn"]
+    with running(command, port=port, log=tmp_path / "log", env=os.environ | variables) as process:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=20) as answer:
+            assert answer.status == 200
+        os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to all of them at once
+        process.wait(20)
+        with pytest.raises(ProcessLookupError):
+            os.killpg(process.pid, 0)
 
 
 # --- nginx ------------------------------------------------------------------------------------

@@ -37,7 +37,10 @@ class Arrival:
         return self._inspector.content_type
 
     def await_identity(self, started_at: float) -> None:
-        """Read until kind and dimensions are known; raises as iterating does."""
+        """Read until kind and dimensions are known; raises as iterating does.
+
+        What is already whole by then is judged to its end.
+        """
         self._started_at = started_at
         while not self._inspector.is_identified:
             chunk = next(self._chunks, None)
@@ -46,6 +49,8 @@ class Arrival:
                 return
             self._inspector.feed(chunk)
             self._head.append(chunk)
+        if sum(map(len, self._head)) == self.length:
+            self._inspector.finish()
 
     def __iter__(self) -> Iterator[bytes]:
         while self._head:

@@ -45,9 +45,7 @@ class RawBytesSerializer(BaseSerializer):
 
     def dumps(self, value: object, protocol: int = pickle.HIGHEST_PROTOCOL) -> bytes:  # noqa: ARG002  # cachelib's signature
         """Raises TypeError for anything but bytes."""
-        if not isinstance(value, bytes):
-            raise TypeError(f"only bytes are stored, not {type(value).__name__}")
-        return MAGIC + value
+        return MAGIC + _bytes_only(value)
 
     def loads(self, bvalue: bytes | None) -> bytes | None:
         if not isinstance(bvalue, bytes) or not bvalue.startswith(MAGIC):
@@ -55,10 +53,17 @@ class RawBytesSerializer(BaseSerializer):
         return bvalue[len(MAGIC) :]
 
     def dump(self, value: object, f: IO[bytes], protocol: int = pickle.HIGHEST_PROTOCOL) -> None:  # noqa: ARG002  # cachelib's signature
-        f.write(self.dumps(value))
+        """As ``dumps``, without making a copy."""
+        f.writelines((MAGIC, _bytes_only(value)))
 
     def load(self, f: IO[bytes]) -> bytes | None:
         return self.loads(f.read())
+
+
+def _bytes_only(value: object) -> bytes:
+    if not isinstance(value, bytes):
+        raise TypeError(f"only bytes are stored, not {type(value).__name__}")
+    return value
 
 
 class ResilientBackend:

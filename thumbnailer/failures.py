@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from thumbnailer.backend import ResilientBackend
 from thumbnailer.errors import ThumbnailerError
@@ -34,13 +35,7 @@ class FailureBoard:
 
     def pin(self, key: str, error: ThumbnailerError) -> None:
         """Note that the capture of ``key`` failed."""
-        content = {
-            "id": secrets.token_hex(8),
-            "class": type(error).__name__,
-            "message": str(error),
-            "attributes": vars(error),
-        }
-        written = json.dumps(content, default=str).encode()
+        written = json.dumps({"id": secrets.token_hex(8), **describe(error)}, default=str).encode()
         self._backend.set(_note_key(key), written, timeout_seconds=NOTE_SECONDS)
 
     def read(self, key: str) -> Note | None:
@@ -50,10 +45,20 @@ class FailureBoard:
             return None
         try:
             note = json.loads(content)
-            kind = _error_classes()[note["class"]]
-            return Note(str(note["id"]), _rebuild(kind, str(note["message"]), dict(note["attributes"])))
+            return Note(str(note["id"]), restore(note))
         except (ValueError, KeyError, TypeError):
             return None
+
+
+def describe(error: ThumbnailerError) -> dict[str, object]:
+    """An error as plain values, for ``restore`` in another process."""
+    return {"class": type(error).__name__, "message": str(error), "attributes": vars(error)}
+
+
+def restore(described: Mapping[str, Any]) -> ThumbnailerError:
+    """The error that ``describe`` was given; raises ValueError, KeyError or TypeError for nonsense."""
+    kind = _error_classes()[described["class"]]
+    return _rebuild(kind, str(described["message"]), dict(described["attributes"]))
 
 
 def replica(error: ThumbnailerError) -> ThumbnailerError:

@@ -17,6 +17,7 @@ import shutil
 import struct
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -96,13 +97,11 @@ class FolderCache(BaseCache):
 
         A file appears whole or not at all: it is written elsewhere and then renamed.
         """
-        seconds = self._normalize_timeout(timeout)
-        expires_at = self._clock() + seconds if seconds else 0.0
-        content = _HEADER.pack(MAGIC, expires_at) + self.serializer.dumps(value)
-        if len(content) > self._max_bytes:
+        if isinstance(value, bytes) and len(value) > self._max_bytes:
             return False
-        is_written = self._attempt(lambda: self._write(self._path(key), content))
-        self._written_bytes += len(content)
+        seconds = self._normalize_timeout(timeout)
+        header = _HEADER.pack(MAGIC, self._clock() + seconds if seconds else 0.0)
+        is_written = self._attempt(lambda: self._write(self._path(key), header, value))
         if self._is_sweep_due():  # after a failure too: the disk may be full of what has expired
             self._attempt(self.sweep)
         return is_written
@@ -169,14 +168,16 @@ class FolderCache(BaseCache):
                 os.utime(file.fileno(), (now, now))
         return True
 
-    def _write(self, path: Path, content: bytes) -> None:
+    def _write(self, path: Path, header: bytes, value: object) -> None:
         for folder in (self._drafts, path.parent):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         descriptor, name = tempfile.mkstemp(dir=self._drafts)  # readable by this user only
         draft = Path(name)
         try:
             with os.fdopen(descriptor, "wb") as file:
-                file.write(content)
+                file.write(header)
+                self.serializer.dump(value, file)
+                self._written_bytes += file.tell()
             now = self._clock()
             os.utime(draft, (now, now))
             draft.replace(path)
@@ -202,15 +203,33 @@ class FolderCache(BaseCache):
                     draft.unlink()
 
     def _remove_entries(self) -> None:
-        found = [entry for shard in _listing(self._entries) for entry in self._look_at(shard)]
-        found.sort(key=lambda entry: (not entry.has_expired, entry.used_at))
-        total_bytes = sum(entry.size_bytes for entry in found)
-        for entry in found:
-            if not entry.has_expired and total_bytes <= self._max_bytes * SWEEP_TARGET:
+        """Walks the folder twice rather than hold what may be very many files in memory."""
+        bytes_by_second: Counter[int] = Counter()
+        for entry in self._entries_found():
+            if entry.has_expired:
+                _remove(entry)
+            else:
+                bytes_by_second[int(entry.used_at)] += entry.size_bytes
+        surplus_bytes = bytes_by_second.total() - self._max_bytes * SWEEP_TARGET
+        if surplus_bytes > 0:
+            self._remove_oldest(bytes_by_second, surplus_bytes)
+
+    def _remove_oldest(self, bytes_by_second: Mapping[int, int], surplus_bytes: float) -> None:
+        """Of what was used in the last second that has to go, only as much as needed."""
+        last = 0
+        for last in sorted(bytes_by_second):
+            if surplus_bytes <= bytes_by_second[last]:
                 break
-            with contextlib.suppress(OSError):
-                entry.path.unlink()
-            total_bytes -= entry.size_bytes
+            surplus_bytes -= bytes_by_second[last]
+        for entry in self._entries_found():
+            if int(entry.used_at) < last:
+                _remove(entry)
+            elif int(entry.used_at) == last and surplus_bytes > 0:
+                _remove(entry)
+                surplus_bytes -= entry.size_bytes
+
+    def _entries_found(self) -> Iterator[_Found]:
+        return (entry for shard in _listing(self._entries) for entry in self._look_at(shard))
 
     def _look_at(self, shard: Path) -> Iterator[_Found]:
         now = self._clock()
@@ -248,6 +267,11 @@ def _has_expired(header: bytes, now: float) -> bool:
         return True
     magic, expires_at = _HEADER.unpack(header)
     return magic != MAGIC or bool(expires_at and expires_at <= now)
+
+
+def _remove(entry: _Found) -> None:
+    with contextlib.suppress(OSError):
+        entry.path.unlink()
 
 
 def _listing(folder: Path) -> list[Path]:

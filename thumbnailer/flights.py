@@ -11,7 +11,8 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 
 from thumbnailer.cooldown import CoolDown
 from thumbnailer.errors import ThumbnailerError, UpstreamFailed, UpstreamTimeout
@@ -22,20 +23,24 @@ from thumbnailer.model import Capture, Deadline
 #: How long after its deadline a leader is still counted on: its failure is on its way.
 OVERDUE_SECONDS = 1.0
 
+#: Of a crowd that asks at once, not all have their turn before the failure: threads are fewer than
+#: callers. Who comes so soon after a failure that others waited for was one of them.
+STRAGGLER_SECONDS = 2.0
+
 #: What a flight ends with. None: no verdict, those who waited compete for the lead again.
 Outcome = Capture | BaseException | None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Seat:
-    """The leader of a key in this process: what becomes of it, and until when to count on it."""
+    """The leader of a key in this process: what becomes of it, and until when to count on it.
 
-    outcome: Future[Outcome]
+    ``company`` is set once somebody waits for the leader.
+    """
+
     trusted: Deadline
-
-    @classmethod
-    def until(cls, deadline: Deadline) -> _Seat:
-        return cls(Future(), Deadline(deadline.at + OVERDUE_SECONDS))
+    outcome: Future[Outcome] = field(default_factory=Future)
+    company: threading.Event = field(default_factory=threading.Event)
 
 
 class Flight:
@@ -45,7 +50,9 @@ class Flight:
     before landing: the leaders of other processes look there as soon as the lock is free.
     """
 
-    def __init__(self, key: str, board: FailureBoard, release: Callable[[], None], seat: _Seat) -> None:
+    def __init__(
+        self, key: str, board: FailureBoard, release: Callable[[Outcome], None], seat: _Seat
+    ) -> None:
         self._key = key
         self._board = board
         self._release = release
@@ -79,7 +86,7 @@ class Flight:
         try:
             if pin and isinstance(outcome, ThumbnailerError):
                 self._board.pin(self._key, outcome)  # while the lock is held, or the next would try again
-            self._release()
+            self._release(outcome)
         finally:
             self._seat.outcome.set_result(outcome)
 
@@ -114,10 +121,8 @@ class Flights:
             outcome = _wait(seat, deadline)
             if isinstance(outcome, Capture):
                 return outcome
-            if isinstance(outcome, ThumbnailerError):
-                raise replica(outcome)
             if outcome is not None:
-                raise UpstreamFailed("The capture failed.")
+                raise _retold(outcome)
 
     def _take_seat(self, key: str, deadline: Deadline) -> tuple[_Seat, bool]:
         """The leader's seat, and whether it is now the caller's.
@@ -128,21 +133,33 @@ class Flights:
         with self._guard:
             seat = self._seats.get(key)
             if seat is not None and not seat.trusted.has_passed():
+                seat.company.set()
                 return seat, False
-            seat = self._seats[key] = _Seat.until(deadline)
+            seat = self._seats[key] = _Seat(Deadline(deadline.at + OVERDUE_SECONDS))
             return seat, True
 
-    def _leave_seat(self, key: str, seat: _Seat) -> None:
-        with self._guard:
-            if self._seats.get(key) is seat:
-                del self._seats[key]
+    def _release(self, key: str, seat: _Seat, held: ExitStack, outcome: Outcome) -> None:
+        """Give the lock back, then the seat; after a failure that others heard of, a note lies on it."""
+        try:
+            held.close()
+        finally:
+            with self._guard:
+                if self._seats.get(key) is seat:
+                    del self._seats[key]
+                    if isinstance(outcome, BaseException) and seat.company.is_set():
+                        self._clear_seats()
+                        self._seats[key] = _echo(outcome)
+
+    def _clear_seats(self) -> None:
+        """Forget the seats that nobody counts on any more."""
+        for key in [key for key, seat in self._seats.items() if seat.trusted.has_passed()]:
+            del self._seats[key]
 
     def _lead(
         self, key: str, seat: _Seat, look_up: Callable[[], Capture | None], deadline: Deadline
     ) -> Capture | Flight:
         held = ExitStack()
-        held.callback(self._leave_seat, key, seat)
-        flight = Flight(key, self._board, held.close, seat)
+        flight = Flight(key, self._board, partial(self._release, key, seat, held), seat)
         try:
             before = self._board.read(key)
             self._lock(held, key, deadline)
@@ -181,6 +198,20 @@ def _wait(seat: _Seat, deadline: Deadline) -> Outcome:
         if deadline.has_passed():
             raise _late() from None
         return None
+
+
+def _retold(failure: BaseException) -> ThumbnailerError:
+    """What others hear of a failure, without its traceback, whose frames may hold much."""
+    return (
+        replica(failure) if isinstance(failure, ThumbnailerError) else UpstreamFailed("The capture failed.")
+    )
+
+
+def _echo(failure: BaseException) -> _Seat:
+    """A seat that tells stragglers how it went."""
+    seat = _Seat(Deadline.after(STRAGGLER_SECONDS))
+    seat.outcome.set_result(_retold(failure))
+    return seat
 
 
 def _late() -> UpstreamTimeout:

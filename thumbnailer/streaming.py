@@ -14,7 +14,8 @@ class CaptureStream:
 
     Iterating raises when the upstream dies midway or the picture turns out false: whoever passes
     the bytes on must then break the connection, since the first ones are out. Nothing stays in the
-    cache in that case.
+    cache in that case. Where the length was announced, the last bytes are held back until the whole
+    has been judged: HTTP has no way to break off once they are out.
 
     ``close`` after less than the whole reads the rest into the cache, within the upstream's
     deadline: it is paid for, and others may wait for it. ``held`` is left in either case, with the
@@ -30,16 +31,24 @@ class CaptureStream:
         self._held = held
         self._on_landed = on_landed
         self._is_over = False
+        self._size_bytes = 0
         self.content_type = arrival.content_type
         self.length = arrival.length
         self.provider = arrival.provider
 
     def __iter__(self) -> Iterator[bytes]:
         try:
+            last = b""
             for chunk in self._chunks:
                 self._filling.add(chunk)
-                yield chunk
+                self._size_bytes += len(chunk)
+                if self._size_bytes == self.length:
+                    last = chunk
+                else:
+                    yield chunk
             self._land()
+            if last:
+                yield last
         except GeneratorExit:
             raise  # the reader stopped: close() reads the rest
         except BaseException as error:

@@ -12,6 +12,7 @@ from typing import Any, Literal, cast
 import redis
 
 from config import Settings
+from settings.reading import ConfigurationError, Fault
 from thumbnailer.backend import Backend, RawBytesSerializer, ResilientBackend
 from thumbnailer.bulkhead import Bulkhead
 from thumbnailer.cache import CaptureCache
@@ -90,6 +91,7 @@ def _build_provider(name: str, settings: Settings, guard: Guard, session: Upstre
                 recycle_after=settings.chromium.recycle_after,
                 ad_filter_list=settings.chromium.filter_list,
                 max_image_pixels=settings.pictures.max_pixels,
+                sandbox=settings.chromium.sandbox,
             ),
             admits_url=partial(_admits, guard),
         )
@@ -109,25 +111,38 @@ def _admits(guard: Guard, url: str) -> bool:
 
 
 def build_storage(settings: Settings, media_url: str) -> Storage:
-    """The bucket where one is configured, else the local folder behind ``media_url``."""
-    s3 = settings.s3
-    if s3.bucket is None:
+    """The bucket where one is configured, else the local folder behind ``media_url``.
+
+    Raises ``ConfigurationError``.
+    """
+    if settings.s3.bucket is None:
         return LocalStorage(settings.storage.media_folder, media_url)
-    return S3Storage(
-        S3Settings(
-            bucket=s3.bucket,
-            region=s3.region,
-            endpoint_url=s3.endpoint_url,
-            public_base_url=s3.public_base_url,
-            access_key_id=s3.access_key_id,
-            secret_access_key=s3.secret_access_key,
-            addressing_style=cast(Literal["auto", "path", "virtual"], s3.addressing_style),
-            acl=s3.acl,
-            sse=s3.sse,
-            sse_kms_key_id=s3.sse_kms_key_id,
-            storage_class=s3.storage_class,
-            ca_bundle=str(s3.ca_bundle) if s3.ca_bundle else None,
-        )
+    try:
+        return S3Storage(_s3_settings(settings, settings.s3.bucket))
+    except ValueError as error:
+        raise ConfigurationError(
+            [Fault("S3_BUCKET", f"together with the other S3_ settings: {error}")]
+        ) from None
+
+
+def _s3_settings(settings: Settings, bucket: str) -> S3Settings:
+    s3 = settings.s3
+    return S3Settings(
+        bucket=bucket,
+        region=s3.region,
+        endpoint_url=s3.endpoint_url,
+        public_base_url=s3.public_base_url,
+        access_key_id=s3.access_key_id,
+        secret_access_key=s3.secret_access_key,
+        addressing_style=cast(Literal["auto", "path", "virtual"], s3.addressing_style),
+        acl=s3.acl,
+        sse=s3.sse,
+        sse_kms_key_id=s3.sse_kms_key_id,
+        storage_class=s3.storage_class,
+        ca_bundle=str(s3.ca_bundle) if s3.ca_bundle else None,
+        connect_timeout_seconds=s3.connect_timeout_seconds,
+        read_timeout_seconds=s3.read_timeout_seconds,
+        attempts=s3.attempts,
     )
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any, cast
 
+import flask
 from flask import Flask
 from flask_caching import Cache
 from flask_limiter import Limiter
@@ -30,6 +31,9 @@ DAY_SECONDS = 86_400
 HOUR_SECONDS = 3_600
 READY_KEY = "ready"
 
+#: Doors that charge nobody: without this, Flask-Limiter looks for a lost Redis at each of them too.
+UNLIMITED = frozenset({"ops", "media"})
+
 #: Pages that are shown to people are photographed without what covers them.
 UNCOVERED = {"block_ads": True, "block_cookie_banners": True}
 
@@ -40,7 +44,8 @@ def build_services(app: Flask, settings: Settings) -> Services:
     trip = build_trip(settings, cast(Backend, Cache(app)))
     limits, proxies = settings.limits, settings.doors.trusted_proxies
     caller = partial(caller_address, proxies)
-    limiter = Limiter(caller, app=app, auto_check=False)  # the doors charge; other routes touch no store
+    limiter = Limiter(caller, app=app)
+    limiter.request_filter(lambda: flask.request.blueprint in UNLIMITED)
     texts = LimitTexts(limits.thumb, limits.screenshot, limits.persist, limits.cached)
     allowance = Allowance(limiter, texts)
     storage = build_storage(settings, MEDIA_PREFIX)
@@ -84,7 +89,7 @@ def _limiter_config(settings: Settings) -> dict[str, Any]:
         "RATELIMIT_KEY_PREFIX": settings.cache.key_prefix,
     }
     if settings.limits.redis_url:
-        config["RATELIMIT_STORAGE_OPTIONS"] = redis_options()
+        config["RATELIMIT_STORAGE_OPTIONS"] = redis_options() | {"wrap_exceptions": True}
     return config
 
 

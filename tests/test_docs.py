@@ -1,0 +1,301 @@
+"""docs/api.md says what the service does: nothing is missing in it, and nothing in it is invented."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from flask import Flask
+
+from blueprints.capture_requests import DEFAULT_QUALITY
+from blueprints.dialects import VIEWPORTS, HermesforgeError
+from blueprints.problems import PROBLEMS
+from blueprints.schemas import Problem, StoredImageAnswer
+from tests.support.pictures import picture
+from tests.support.service import PROJECT, TARGET, running_app, snapapi_environment
+from tests.support.settings import load
+from tests.support.upstream import Upstream
+from thumbnailer.devices import DEVICES
+from thumbnailer.model import NEUTRAL_OPTIONS, CaptureRequest, Clip, Format, Geolocation, StatusRange
+from thumbnailer.model import WaitUntil as Moment
+from thumbnailer.providers import Provider
+from thumbnailer.providers.chromium import ChromiumProvider, ChromiumSettings
+from thumbnailer.providers.exchange import UpstreamSession
+from thumbnailer.providers.hermesforge import HERMESFORGE
+from thumbnailer.providers.remote import RemoteProvider
+from thumbnailer.providers.snapapi import SNAPAPI
+from thumbnailer.providers.snapsharp import SNAPSHARP
+
+API = (PROJECT / "docs/api.md").read_text(encoding="utf-8")
+PAGES = sorted([*PROJECT.glob("*.md"), *PROJECT.glob("docs/**/*.md")])
+
+Row = dict[str, str]
+
+
+def tables(text: str) -> Iterator[list[Row]]:
+    """The tables of a Markdown text, each a list of its rows by column name."""
+    block: list[list[str]] = []
+    for line in [*text.splitlines(), ""]:
+        if line.startswith("|"):
+            block.append([cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]])
+        elif block:
+            yield [dict(zip(block[0], cells, strict=True)) for cells in block[2:]]
+            block = []
+
+
+def section(title: str) -> str:
+    """What stands below a heading, up to the next of the same rank."""
+    found = re.search(rf"^(#+) {re.escape(title)}\n(.*?)(?=^\1 |\Z)", API, re.MULTILINE | re.DOTALL)
+    assert found, f"docs/api.md has no section {title}"
+    return found[2]
+
+
+def table(title: str, number: int = 0) -> list[Row]:
+    return list(tables(section(title)))[number]
+
+
+def names(cell: str) -> list[str]:
+    """What stands in backticks."""
+    return re.findall(r"`([^`]+)`", cell)
+
+
+@pytest.fixture(scope="module")
+def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Flask]:
+    media = str(tmp_path_factory.mktemp("media"))
+    with (
+        Upstream() as upstream,
+        running_app(snapapi_environment(upstream.url, MEDIA_DIR=media, LIMIT_CACHED="1 per hour")) as app,
+    ):
+        yield app
+
+
+@pytest.fixture(scope="module")
+def document(app: Flask) -> dict[str, Any]:
+    found: dict[str, Any] = app.test_client().get("/openapi.json").get_json()
+    return found
+
+
+def test_every_route_is_documented_and_no_other(app: Flask) -> None:
+    routes = {
+        f"{method} {re.sub(r'<[a-z]+:', '<', rule.rule)}"
+        for rule in app.url_map.iter_rules()
+        for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}
+    }
+    assert {names(row["route"])[0] for row in table("Routes")} == routes
+
+
+def test_every_path_that_is_spoken_of_exists(app: Flask) -> None:
+    paths = {re.sub(r"<[a-z]+:", "<", rule.rule) for rule in app.url_map.iter_rules()}
+    for path in re.findall(r"`(?:GET |POST )?(/[a-z][^`\s…]*)`", API):
+        found = re.sub(r"^/problems/[a-z].*", "/problems/<slug>", path.partition("?")[0])
+        assert found in paths or f"{found}<key>" in paths, path
+
+
+def _documented_options() -> dict[str, Row]:
+    return {names(row["option"])[0]: row for row in table("Options")}
+
+
+def test_every_option_is_documented_and_no_other(document: dict[str, Any]) -> None:
+    schemas = document["components"]["schemas"]
+    assert set(_documented_options()) == set(schemas["CaptureOptions"]["properties"])
+    more = {(names(row["option"])[0], row["on"]) for row in table("Options", 1)}
+    assert more == {
+        ("stream", "`GET /screenshot`"),
+        ("force", "`POST /persist`"),
+        ("presign", "`POST /persist`"),
+        ("viewport", "`/api/screenshot…`"),
+    }
+    common = set(_documented_options())
+    assert set(schemas["PersistBody"]["properties"]) - common == {"force", "presign"}
+    assert set(schemas["HermesforgeOptions"]["properties"]) - common == {"viewport"}
+    query = {one["name"] for one in document["paths"]["/screenshot"]["get"]["parameters"]}
+    assert query - common == {"stream"}
+
+
+def _schemas(document: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    bodies = document["components"]["schemas"]
+    return bodies["PersistBody"]["properties"] | bodies["CaptureOptions"]["properties"]  # type: ignore[no-any-return]  # JSON
+
+
+def test_types_and_ranges_are_those_that_are_validated(document: dict[str, Any]) -> None:
+    words = {"integer": "whole number", "number": "number", "boolean": "flag"}
+    rows = _documented_options() | {names(row["option"])[0]: row for row in table("Options", 1)}
+    for name, schema in _schemas(document).items():
+        told = rows[name]["type and range"]
+        if schema.get("type") in words:
+            assert told.startswith(words[schema["type"]]), name
+        if "maximum" in schema:
+            least, greatest = re.findall(r"\d[\d,]*", told.partition(", ")[2])
+            bounds = (int(least.replace(",", "")), int(greatest.replace(",", "")))
+            assert bounds == (schema["minimum"], schema["maximum"]), name
+        if "maxLength" in schema:
+            assert f"up to {schema['maxLength']:,} characters" in told, name
+        if "enum" in schema and name != "device":
+            assert set(names(told)) == set(schema["enum"]), name
+
+
+def test_defaults_are_those_that_apply(document: dict[str, Any]) -> None:
+    for name, schema in _schemas(document).items():
+        if name in ("url", "force", "presign"):
+            continue
+        told = _documented_options()[name]["default"]
+        if "default" in schema:
+            assert str(schema["default"]).lower() in names(told), name
+        elif name not in ("ttl", "quality"):  # which depend on the route and on the format
+            assert names(told) == [], name
+    thumb = {one["name"]: one["schema"] for one in document["paths"]["/thumb"]["get"]["parameters"]}
+    for name in ("block_ads", "block_cookie_banners"):
+        assert thumb[name]["default"] is True
+        assert _documented_options()[name]["default"] == "`true` on `/thumb` and `/persist`, else `false`"
+    assert _documented_options()["quality"]["default"] == f"`{DEFAULT_QUALITY}`"
+    assert _documented_options()["ttl"]["default"] == "`86400` on `/thumb`, else `3600`"
+
+
+def test_every_device_is_documented_with_its_size() -> None:
+    documented = {
+        name: (*map(int, re.findall(r"\d+", row["viewport"])), float(row["scale"]))
+        for row in table("Devices")
+        for name in names(row["device"])
+    }
+    assert documented == {
+        name: (device.width, device.height, device.device_scale_factor) for name, device in DEVICES.items()
+    }
+
+
+#: A value of each option that is nobody's default.
+WISHES: dict[str, Any] = {
+    "width": 800,
+    "height": 600,
+    "device_scale_factor": 3.0,
+    "device": "iPhone 14",
+    "format": Format.WEBP,
+    "quality": 50,
+    "full_page": True,
+    "selector": "#a",
+    "clip": Clip(0, 0, 10, 10),
+    "delay": 5,
+    "wait_until": Moment.NETWORKIDLE,
+    "wait_for": "#a",
+    "dark_mode": True,
+    "reduced_motion": True,
+    "block_ads": True,
+    "block_cookie_banners": True,
+    "hide_selectors": (".a",),
+    "user_agent": "a",
+    "locale": "de",
+    "timezone": "UTC",
+    "geolocation": Geolocation(1, 1),
+    "fail_on_status": (StatusRange(404, 404),),
+}
+
+
+def _supports(provider: Provider, **wish: Any) -> bool:
+    encoding: dict[str, Any] = {"format": Format.JPEG} if "quality" in wish else {}
+    request = CaptureRequest(url=TARGET, asked=frozenset(wish), **(encoding | wish))
+    return provider.unsupported_option(request) is None
+
+
+@pytest.fixture(scope="module")
+def providers() -> dict[str, Provider]:
+    chromium = ChromiumSettings(
+        executable=None, concurrency=1, recycle_after=1, ad_filter_list=None, max_image_pixels=1
+    )
+    found: dict[str, Provider] = {"chromium": ChromiumProvider(chromium, admits_url=lambda _: True)}
+    for vendor in (HERMESFORGE, SNAPSHARP, SNAPAPI):
+        found[vendor.name] = RemoteProvider(vendor, UpstreamSession(), key="k", base_url="http://127.0.0.1:9")
+    return found
+
+
+def test_what_each_provider_can_do_is_told_truly(providers: dict[str, Provider]) -> None:
+    rows = table("What each provider can do")
+    told = {name for row in rows for name in names(row["option"])}
+    assert told == set(WISHES) == set(NEUTRAL_OPTIONS)
+    for row in rows:
+        for name in names(row["option"]):
+            for provider, part in providers.items():
+                can = _supports(part, **{name: WISHES[name]})
+                assert can == (row[provider] == "✓"), f"{name} of {provider}"
+    for scale, expected in ((1.0, True), (2.0, True), (2.5, False)):
+        assert _supports(providers["snapsharp"], device_scale_factor=scale) == expected
+    assert _supports(providers["snapapi"], fail_on_status=())
+    assert not _supports(providers["hermesforge"], fail_on_status=())
+
+
+def test_the_headers_of_a_picture_are_those_it_has(app: Flask) -> None:
+    client = app.test_client()
+    answer = client.get(
+        "/thumb", query_string={"url": TARGET}, environ_base={"REMOTE_ADDR": "198.51.100.9"}, buffered=True
+    )
+    documented = {names(row["header"])[0] for row in table("Answers", 1)}
+    assert documented == set(dict(answer.headers)) - {"X-Request-ID", "Date"}
+    stream = client.get(
+        "/screenshot/stream",
+        query_string={"url": f"{TARGET}?stream"},
+        environ_base={"REMOTE_ADDR": "198.51.100.10"},
+        buffered=True,
+    )
+    assert stream.data == picture()
+    assert documented - set(dict(stream.headers)) == {"Age", "ETag", "Last-Modified"}
+
+
+def test_the_members_of_answers_are_those_they_have() -> None:
+    persist = [name for row in table("Persist") for name in names(row["member"])]
+    assert persist == list(StoredImageAnswer().fields)
+    problems = [name for row in table("Problems") for name in names(row["member"])]
+    assert problems == list(Problem().fields)
+    (errors,) = [row["here"] for row in table("The hermesforge dialect") if row[""] == "errors"]
+    assert set(re.findall(r'"(\w+)"', errors)) == set(HermesforgeError().fields)
+
+
+def test_every_problem_is_documented_with_its_status_and_no_other() -> None:
+    documented = [(names(row["slug"])[0], int(row["status"])) for row in table("Problems", 1)]
+    assert documented == [(kind.slug, kind.status) for kind in PROBLEMS.values()]
+
+
+def test_the_dialect_differs_as_documented(document: dict[str, Any]) -> None:
+    rows = {row[""].strip("`"): row for row in table("The hermesforge dialect")}
+    here = document["components"]["schemas"]["HermesforgeOptions"]["properties"]
+    elsewhere = document["components"]["schemas"]["CaptureOptions"]["properties"]
+    for name in ("height", "format"):
+        assert rows[name]["here"] == f"`{here[name]['default']}`"
+        assert rows[name]["elsewhere"] == f"`{elsewhere[name]['default']}`"
+    for name, (width, height) in VIEWPORTS.items():
+        assert re.search(rf"`{name}` \({width} \S {height}\)", rows["viewport"]["here"]), name
+    differing = {name for name in elsewhere if here[name].get("default") != elsewhere[name].get("default")}
+    assert differing == {"height", "format"}
+
+
+def test_the_limits_are_those_of_the_settings() -> None:
+    documented = {names(row["setting"])[0]: row["default"] for row in table("Limits")}
+    limits = load().limits
+    assert documented == {
+        "LIMIT_THUMB": limits.thumb,
+        "LIMIT_SCREENSHOT": limits.screenshot,
+        "LIMIT_PERSIST": limits.persist,
+        "LIMIT_CACHED": limits.cached,
+    }
+
+
+def _anchors(page: Path) -> set[str]:
+    text = page.read_text(encoding="utf-8")
+    headings = re.findall(
+        r"^#+ (.+)$", re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL), re.MULTILINE
+    )
+    slugs = {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+    return slugs | set(re.findall(r'<a id="([^"]+)"', text))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(PROJECT)))
+def test_every_link_within_the_documentation_leads_somewhere(page: Path) -> None:
+    text = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+    for link in re.findall(r"\]\(([^)\s]+)\)", text):
+        if re.match(r"[a-z]+:", link):
+            continue
+        name, _, anchor = link.partition("#")
+        aim = (page.parent / name).resolve() if name else page
+        assert aim.exists(), link
+        if anchor:
+            assert anchor in _anchors(aim), link

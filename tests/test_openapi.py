@@ -1,0 +1,287 @@
+"""The OpenAPI document says what the service does: held against its routes, its schemas and its answers."""
+
+from __future__ import annotations
+
+import copy
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import openapi_spec_validator
+import pytest
+import schemathesis
+import schemathesis.engine
+from flask import Flask
+from flask.testing import FlaskClient
+from schemathesis.engine import events
+
+from blueprints.problems import PROBLEMS
+from tests.support.service import TARGET, running_app, snapapi_environment
+from tests.support.upstream import Upstream
+from thumbnailer.devices import DEVICES
+
+#: The document itself and the files of its pages.
+UNDOCUMENTED = {"/openapi.json", "/docs/assets/{name}", "/static/{filename}"}
+#: What Flask answers by itself for every route.
+IMPLIED_METHODS = {"HEAD", "OPTIONS"}
+
+#: Type, least, greatest and default value of the options that are numbers: the contract with the callers.
+NUMBERS = {
+    "width": ("integer", 320, 3840, 1280),
+    "height": ("integer", 240, 2160, 720),
+    "device_scale_factor": ("number", 1, 3, 1),
+    "quality": ("integer", 1, 100, None),
+    "delay": ("integer", 0, 10_000, 0),
+    "ttl": ("integer", 60, 2_592_000, None),
+}
+FLAGS = ("retina", "full_page", "dark_mode", "reduced_motion", "block_ads", "block_cookie_banners")
+CHOICES = {
+    "format": {"png", "jpeg", "webp"},
+    "wait_until": {"load", "domcontentloaded", "networkidle"},
+    "device": set(DEVICES),
+}
+TEXTS = ("selector", "clip", "wait_for", "hide_selectors", "user_agent", "locale", "timezone", "geolocation")
+OPTIONS = {"url", "fail_on_status", *NUMBERS, *FLAGS, *CHOICES, *TEXTS}
+
+#: The JSON bodies, and what each takes beside the options.
+BODIES: dict[str, set[str]] = {
+    "CaptureOptions": set(),
+    "PersistBody": {"force", "presign"},
+    "HermesforgeOptions": {"viewport"},
+}
+
+#: Options that contradict others, which no schema can say; tests of their own hold what happens then.
+CONTRADICTORY = {"selector", "clip", "quality", "retina", "viewport", "full_page"}
+
+
+@pytest.fixture(scope="module")
+def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Flask]:
+    media = tmp_path_factory.mktemp("media")
+    with Upstream() as upstream:
+        settings = snapapi_environment(
+            upstream.url, RATELIMIT_ENABLED="false", MEDIA_DIR=str(media), LOG_LEVEL="critical"
+        )
+        with running_app(settings) as app:
+            yield app
+
+
+@pytest.fixture
+def client(app: Flask) -> FlaskClient:
+    return app.test_client()
+
+
+@pytest.fixture(scope="module")
+def document(app: Flask) -> dict[str, Any]:
+    found: dict[str, Any] = app.test_client().get("/openapi.json").get_json()
+    return found
+
+
+def _parameters(document: Mapping[str, Any], path: str) -> dict[str, dict[str, Any]]:
+    return {one["name"]: one for one in document["paths"][path]["get"]["parameters"]}
+
+
+def _operations(document: Mapping[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    for path, methods in document["paths"].items():
+        for method, operation in methods.items():
+            if method != "parameters":
+                yield path, method.upper(), operation
+
+
+def test_the_document_is_valid_openapi(document: dict[str, Any]) -> None:
+    openapi_spec_validator.validate(document)
+    assert document["openapi"] == "3.1.0"
+
+
+def test_every_route_and_method_is_documented_and_no_other(app: Flask, document: dict[str, Any]) -> None:
+    routes = {
+        (re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", rule.rule), method)
+        for rule in app.url_map.iter_rules()
+        for method in (rule.methods or set()) - IMPLIED_METHODS
+    }
+    documented = {(path, method) for path, method, _ in _operations(document)}
+    assert {(path, method) for path, method in routes if path not in UNDOCUMENTED} == documented
+
+
+def test_every_route_says_what_it_does(document: dict[str, Any]) -> None:
+    for path, method, operation in _operations(document):
+        assert operation["summary"].endswith("."), f"{method} {path}"
+        assert any(status.startswith("2") for status in operation["responses"]), f"{method} {path}"
+        assert "default" not in operation["responses"], f"{method} {path} may answer anything"
+
+
+def test_thumb_documents_every_option_and_no_other(document: dict[str, Any]) -> None:
+    assert set(_parameters(document, "/thumb")) == OPTIONS
+    assert all(one["description"] for one in _parameters(document, "/thumb").values())
+
+
+@pytest.mark.parametrize("name", NUMBERS)
+def test_a_number_is_documented_as_it_is_validated(
+    client: FlaskClient, document: dict[str, Any], name: str
+) -> None:
+    kind, least, greatest, default = NUMBERS[name]
+    schema = _parameters(document, "/thumb")[name]["schema"]
+    assert (schema["type"], schema["minimum"], schema["maximum"]) == (kind, least, greatest)
+    assert schema.get("default") == default
+    query = {"url": TARGET, "format": "jpeg"}
+    for value, status in ((least, 200), (greatest, 200), (least - 1, 400), (greatest + 1, 400)):
+        assert client.get("/thumb", query_string=query | {name: str(value)}).status_code == status, value
+
+
+@pytest.mark.parametrize("name", FLAGS)
+def test_a_flag_is_documented_as_it_is_validated(
+    client: FlaskClient, document: dict[str, Any], name: str
+) -> None:
+    assert _parameters(document, "/thumb")[name]["schema"]["type"] == "boolean"
+    for value, status in (("true", 200), ("false", 200), ("yes", 400), ("", 400), ("True", 400)):
+        assert client.get("/thumb", query_string={"url": TARGET, name: value}).status_code == status, value
+
+
+@pytest.mark.parametrize("name", CHOICES)
+def test_a_choice_is_documented_as_it_is_validated(
+    client: FlaskClient, document: dict[str, Any], name: str
+) -> None:
+    assert set(_parameters(document, "/thumb")[name]["schema"]["enum"]) == CHOICES[name]
+    for value in CHOICES[name]:
+        assert client.get("/thumb", query_string={"url": TARGET, name: value}).status_code == 200, value
+    assert client.get("/thumb", query_string={"url": TARGET, name: "other"}).status_code == 400
+
+
+@pytest.mark.parametrize(
+    "path", ["/thumb", "/screenshot", "/api/screenshot", "/api/screenshot/cached", "/api/screenshot/stream"]
+)
+def test_the_documented_defaults_are_those_that_apply(
+    client: FlaskClient, document: dict[str, Any], path: str
+) -> None:
+    defaults = {
+        name: str(one["schema"]["default"]).lower()
+        for name, one in _parameters(document, path).items()
+        if "default" in one["schema"] and name != "stream"
+    }
+    target = {"url": f"{TARGET}?{path}"}
+    plain = client.get(path, query_string=target, buffered=True)
+    spelled = client.get(path, query_string=target | defaults)
+    assert (plain.status_code, plain.headers["X-Cache"]) == (200, "MISS")
+    assert (spelled.status_code, spelled.headers["X-Cache"]) == (200, "HIT"), spelled.text
+
+
+def test_json_bodies_hold_the_same_options_and_refuse_others(document: dict[str, Any]) -> None:
+    schemas = document["components"]["schemas"]
+    for name, more in BODIES.items():
+        assert set(schemas[name]["properties"]) == OPTIONS | more
+        assert schemas[name]["additionalProperties"] is False
+        assert schemas[name]["required"] == ["url"]
+
+
+def test_pictures_are_documented_by_their_types(document: dict[str, Any]) -> None:
+    images = {"image/png", "image/jpeg", "image/webp"}
+    assert set(document["paths"]["/thumb"]["get"]["responses"]["200"]["content"]) == images
+    for path, method in (("/screenshot", "get"), ("/screenshot", "post"), ("/api/screenshot/stream", "get")):
+        answered = document["paths"][path][method]["responses"]["200"]["content"]
+        assert set(answered) == images | {"application/pdf"}
+
+
+def test_every_documented_problem_exists_and_every_problem_is_documented(document: dict[str, Any]) -> None:
+    named: set[str] = set()
+    for path, _, operation in _operations(document):
+        for status, response in operation["responses"].items():
+            slugs = re.findall(r"[a-z]+(?:-[a-z]+)+|internal|overloaded", response["description"])
+            if not response["description"].startswith(("A problem: ", "An error: ")):
+                continue
+            assert slugs, f"{path} {status}"
+            assert {PROBLEMS[slug].status for slug in slugs} == {int(status)}, f"{path} {status}"
+            named |= set(slugs)
+    assert set(PROBLEMS) - named == {"method-not-allowed"}, "that one is every route's"
+
+
+def _tamed(document: dict[str, Any]) -> dict[str, Any]:
+    """The document for a machine that knows no more than what it says: one target, nothing contradictory."""
+    tamed = copy.deepcopy(document)
+    options = [tamed["components"]["schemas"][name]["properties"] for name in BODIES]
+    for _, _, operation in _operations(tamed):
+        kept = [one for one in operation.get("parameters", []) if one["name"] not in CONTRADICTORY]
+        operation["parameters"] = kept
+        options.append({one["name"]: one["schema"] for one in kept})
+    for schemas in options:
+        for name in CONTRADICTORY & schemas.keys():
+            del schemas[name]
+        for name, values in (
+            ("url", [TARGET, f"{TARGET}?a=b"]),
+            ("timezone", ["UTC", "Asia/Tokyo"]),
+            ("fail_on_status", ["400-599", "none"]),
+        ):
+            if name in schemas:
+                schemas[name].clear()
+                schemas[name]["enum"] = values
+    return tamed
+
+
+def _faults(
+    app: Flask, document: dict[str, Any], *, phases: set[str], paths: list[str], examples: int
+) -> list[str]:
+    """What schemathesis, with every check it has, finds wrong with the answers of ``paths``."""
+    schema = schemathesis.openapi.from_dict(_tamed(document)).include(path=paths)
+    schema.app = app
+    config = schema.config
+    for phase in ("examples", "coverage", "fuzzing", "stateful"):
+        getattr(config.phases, phase).enabled = phase in phases
+    config.generation.max_examples = examples
+    config.generation.deterministic = True
+    config.generation.database = "none"
+    # An Idempotency-Key that comes with another body is refused, as documented.
+    config.checks.positive_data_acceptance.expected_statuses = ["2xx", "404", "422"]
+    faults, cases = [], 0
+    for event in schemathesis.engine.from_schema(schema).execute():
+        if isinstance(event, events.NonFatalError | events.FatalError):
+            faults.append(str(event))
+        if isinstance(event, events.ScenarioFinished):
+            cases += len(event.recorder.interactions)
+            faults += [
+                f"{event.recorder.label}: {check.failure_info.failure}\n{check.failure_info.code_sample}"
+                for checks in event.recorder.checks.values()
+                for check in checks
+                if check.failure_info
+            ]
+    assert cases >= len(paths)
+    return faults
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/thumb",
+        "/persist",
+        "/api/screenshots",
+        "/media/{key}",
+        "/problems/{slug}",
+        "/ready",
+        "/health",
+        "/docs",
+    ],
+)
+def test_values_at_and_beyond_every_documented_bound_are_answered_as_documented(
+    app: Flask, document: dict[str, Any], path: str
+) -> None:
+    assert _faults(app, document, phases={"coverage"}, paths=[path], examples=1) == []
+
+
+def test_any_request_is_answered_as_documented(app: Flask, document: dict[str, Any]) -> None:
+    assert _faults(app, document, phases={"fuzzing"}, paths=list(document["paths"]), examples=8) == []
+
+
+def test_swagger_ui_comes_from_here(client: FlaskClient) -> None:
+    page = client.get("/docs")
+    assert page.status_code == 200
+    assert "default-src 'self'" in page.headers["Content-Security-Policy"]
+    assert "//" not in re.sub(r"<!doctype html>", "", page.text), "the page names another host"
+    references = re.findall(r'(?:src|href|data-document)="([^"]+)"', page.text)
+    assert len(references) == 4
+    for reference in references:
+        with client.get(reference) as answer:
+            assert answer.status_code == 200, reference
+
+
+def test_swagger_uis_files_stay_in_their_folder(client: FlaskClient) -> None:
+    for name in ("../__init__.py", "..%2f__init__.py", "%2e%2e/__init__.py", str(Path(__file__).resolve())):
+        answer = client.get(f"/docs/assets/{name}", follow_redirects=True)
+        assert answer.status_code == 404, name
