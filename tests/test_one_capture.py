@@ -1,4 +1,4 @@
-"""One capture per picture, over the threads and workers of real gunicorns, and with Redis over two of them."""
+"""One capture per picture, over threads and workers of a real gunicorn, and with Redis over two of them."""
 
 from __future__ import annotations
 
@@ -107,10 +107,8 @@ def test_all_who_ask_at_once_hear_of_the_failure_once(
     upstream.behave(crowd.upstream_answer)
     heard = crowd.ask(services)
     assert Counter(heard_status for heard_status, _ in heard) == {status: CALLERS}
-    assert (
-        len({(document["type"], document["detail"]) for document in map(json.loads, dict(heard).values())})
-        == 1
-    )
+    documents = [json.loads(body) for _, body in heard]
+    assert len({(document["type"], document["detail"]) for document in documents}) == 1
     assert len(upstream.requests) == attempts
 
 

@@ -269,6 +269,38 @@ def test_any_request_is_answered_as_documented(app: Flask, document: dict[str, A
     assert _faults(app, document, phases={"fuzzing"}, paths=list(document["paths"]), examples=8) == []
 
 
+@pytest.mark.parametrize(
+    ("options", "field"),
+    [
+        pytest.param('"user_agent": "Bot\\n"', "user_agent", id="a line feed after a text"),
+        pytest.param('"locale": "de-AT\\n"', "locale", id="a line feed after a language"),
+        pytest.param('"clip": "0,0,9,9\\n"', "clip", id="a line feed after a rectangle"),
+        pytest.param('"geolocation": "1,1\\n"', "geolocation", id="a line feed after a place"),
+        pytest.param('"geolocation": "90.1,1"', "geolocation", id="beyond the pole"),
+        pytest.param('"fail_on_status": "404\\n"', "fail_on_status", id="a line feed after a status"),
+        pytest.param('"selector": "\\ud800"', "selector", id="half a character"),
+        pytest.param('"hide_selectors": ["\\udfff"]', "hide_selectors", id="half a character in a list"),
+        pytest.param('"clip": "\\u0660,\\u0660,\\u0669,\\u0669"', "clip", id="digits of another script"),
+        pytest.param('"device_scale_factor": "2"', "device_scale_factor", id="a number in quotes"),
+        pytest.param('"device_scale_factor": true', "device_scale_factor", id="a flag for a number"),
+        pytest.param('"device_scale_factor": NaN', "device_scale_factor", id="no number"),
+        pytest.param('"width": 1e400', "width", id="a number beyond all bounds"),
+        pytest.param('"width": null', "width", id="null"),
+    ],
+)
+def test_what_only_looks_like_an_option_is_refused(client: FlaskClient, options: str, field: str) -> None:
+    body = f'{{"url": "{TARGET}", {options}}}'.encode()
+    response = client.post("/screenshot", data=body, content_type="application/json")
+    assert response.status_code == 400
+    assert list(response.get_json()["errors"]) == [field]
+
+
+@pytest.mark.parametrize("options", ['"width": 800.0', '"width": 8e2', '"device_scale_factor": 2'])
+def test_json_may_spell_a_number_as_it_likes(client: FlaskClient, options: str) -> None:
+    body = f'{{"url": "{TARGET}", {options}}}'.encode()
+    assert client.post("/screenshot", data=body, content_type="application/json").status_code == 200
+
+
 def test_swagger_ui_comes_from_here(client: FlaskClient) -> None:
     page = client.get("/docs")
     assert page.status_code == 200

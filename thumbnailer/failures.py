@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import secrets
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -16,26 +17,36 @@ NOTE_SECONDS = 60
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """That a capture failed; ``id`` tells this failure from every other."""
+    """That a capture failed; ``id`` tells this failure from every other.
+
+    Until ``echoes_until``, Unix time in seconds, it is also for those who come after it.
+    """
 
     id: str
     error: ThumbnailerError
+    echoes_until: float
+
+    @property
+    def echoes(self) -> bool:
+        return time.time() < self.echoes_until
 
 
 class FailureBoard:
     """Where the taker of a capture notes that it failed, for those who wait in other processes.
 
     A note is no verdict: who arrives after it tries afresh. It only answers those who waited
-    while the capture failed, so that 200 waiting requests do not make 200 attempts. Without a
-    backend that is shared and in reach, they try one after the other.
+    while the capture failed, so that 200 waiting requests do not make 200 attempts, and for a
+    moment their stragglers. Without a backend that is shared and in reach, processes try one
+    after the other.
     """
 
     def __init__(self, backend: ResilientBackend) -> None:
         self._backend = backend
 
-    def pin(self, key: str, error: ThumbnailerError) -> None:
+    def pin(self, key: str, error: ThumbnailerError, *, echo_seconds: float = 0.0) -> None:
         """Note that the capture of ``key`` failed."""
-        written = json.dumps({"id": secrets.token_hex(8), **describe(error)}, default=str).encode()
+        note = {"id": secrets.token_hex(8), "echoes_until": time.time() + echo_seconds, **describe(error)}
+        written = json.dumps(note, default=str).encode()
         self._backend.set(_note_key(key), written, timeout_seconds=NOTE_SECONDS)
 
     def read(self, key: str) -> Note | None:
@@ -45,7 +56,7 @@ class FailureBoard:
             return None
         try:
             note = json.loads(content)
-            return Note(str(note["id"]), restore(note))
+            return Note(str(note["id"]), restore(note), float(note["echoes_until"]))
         except (ValueError, KeyError, TypeError):
             return None
 

@@ -85,7 +85,9 @@ class Flight:
             return
         try:
             if pin and isinstance(outcome, ThumbnailerError):
-                self._board.pin(self._key, outcome)  # while the lock is held, or the next would try again
+                # While the lock is held, or the next would try again.
+                echo_seconds = STRAGGLER_SECONDS if self._seat.company.is_set() else 0.0
+                self._board.pin(self._key, outcome, echo_seconds=echo_seconds)
             self._release(outcome)
         finally:
             self._seat.outcome.set_result(outcome)
@@ -174,7 +176,7 @@ class Flights:
         if found:
             flight.land(found)
             return found
-        if noted and (before is None or noted.id != before.id):
+        if noted and (before is None or noted.id != before.id or noted.echoes):
             # Not pinned anew: with requests always coming in, an old failure would live for ever.
             flight._end(noted.error)
             raise replica(noted.error)
