@@ -1,12 +1,14 @@
 """The trip: from a request for a capture to its bytes, by way of the cache.
 
 1. The options are held against what the providers can do, the target against the guard's syntax.
-2. A cached capture that is young enough is the answer.
-3. Otherwise the target's addresses are checked and the caller joins the flight for this picture:
-   one of all callers takes the capture, the others get what comes of it.
+2. A cached capture that is young enough is the answer. One that is a little too old is the answer
+   as well, and a new one is taken behind it.
+3. Otherwise, unless the target has just failed, its addresses are checked and the caller joins the
+   flight for this picture: one of all callers takes the capture, the others get what comes of it.
 4. The one pays for it (``Terms.admit``), takes a place in the bulkhead, and goes from provider to
    provider; every attempt checks the addresses again and judges the bytes.
-5. What came is cached before anybody else hears of it.
+5. What came is cached before anybody else hears of it. What failed is remembered for a while; an
+   old capture, however old, is better than an error and becomes the answer.
 """
 
 from __future__ import annotations
@@ -14,30 +16,39 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import TypeVar
 
 from thumbnailer.arrival import Arrival, begin_capture, complete_capture
 from thumbnailer.bulkhead import Bulkhead
 from thumbnailer.cache import CaptureCache
-from thumbnailer.errors import CaptureLost
+from thumbnailer.errors import RequestRefused, ThumbnailerError
 from thumbnailer.flights import Flight, Flights
 from thumbnailer.guard import Guard
 from thumbnailer.imaging import PictureLimits
 from thumbnailer.model import Capture, CaptureRequest, Deadline, capture_key
 from thumbnailer.providers import Provider
 from thumbnailer.providers.fallback import Failover
+from thumbnailer.refreshing import Refresher
+from thumbnailer.setbacks import Setbacks
 from thumbnailer.streaming import CaptureStream
 from thumbnailer.telemetry import Timings
 
 T = TypeVar("T")
+
+ExitCallback = Callable[[type[BaseException] | None, BaseException | None, object], None]
+
+
+#: How long after its time a capture is still served while a new one is taken, in seconds: a week.
+STALE_WHILE_REVALIDATE_SECONDS = 604_800
 
 
 class CacheStatus(StrEnum):
     """How an answer came about."""
 
     HIT = "hit"
+    STALE = "stale"
     MISS = "miss"
     COLLAPSED = "collapsed"
 
@@ -60,68 +71,123 @@ class Terms:
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """A whole capture and how it came about."""
+    """A whole capture and how it came about; ``trouble`` is why a stale one could not be replaced."""
 
     capture: Capture
     cache_status: CacheStatus
+    trouble: ThumbnailerError | None = None
 
 
 class Pipeline:
     """Makes the trip for every door; safe to use from many threads."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  finished parts, by keyword
         self,
         *,
         guard: Guard,
         failover: Failover,
         cache: CaptureCache,
         flights: Flights,
+        setbacks: Setbacks,
+        refresher: Refresher,
         bulkhead: Bulkhead,
         limits: PictureLimits,
         retention_seconds: int,
+        refresh_seconds: float,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._guard = guard
         self._failover = failover
         self._cache = cache
         self._flights = flights
+        self._setbacks = setbacks
+        self._refresher = refresher
         self._bulkhead = bulkhead
         self._limits = limits
         self._retention_seconds = retention_seconds
+        self._refresh_seconds = refresh_seconds
         self._clock = clock
 
     def fetch(self, request: CaptureRequest, terms: Terms) -> Delivery:
-        """Bring the capture, whole and checked.
+        """Bring the capture, whole and checked; a stale one before an error.
 
         Raises:
             ThumbnailerError: any of the tree but ``StorageError``.
         """
-        found = self._find_or_lead(request, terms)
-        if isinstance(found, Delivery):
-            return found
+        cached = self._load(request, terms)
+        served = self._serve(request, terms, cached)
+        if served is not None:
+            return served
         try:
-            terms.admit()
-            with self._bulkhead.place(terms.deadline), terms.timings.step("capture"):
-                capture = self._attempt(request, terms, complete_capture)
-            with terms.timings.step("store"):
-                self._cache.store(capture_key(request), capture, retention_seconds=self._retention_for(terms))
-        except BaseException as error:
-            found.crash(error)
-            raise
-        found.land(capture)
-        return Delivery(capture, CacheStatus.MISS)
+            return self._fetch_new(request, terms)
+        except ThumbnailerError as error:
+            return _stale_instead(cached, error)
 
     def stream(self, request: CaptureRequest, terms: Terms) -> Delivery | CaptureStream:
         """Bring the capture while it is still arriving, unless the cache has it.
 
         A ``CaptureStream`` must be iterated to its end or closed. Raises as ``fetch`` does.
         """
-        found = self._find_or_lead(request, terms)
-        if isinstance(found, Delivery):
-            return found
-        key = capture_key(request)
+        cached = self._load(request, terms)
+        served = self._serve(request, terms, cached)
+        if served is not None:
+            return served
+        try:
+            return self._stream_new(request, terms)
+        except ThumbnailerError as error:
+            return _stale_instead(cached, error)
+
+    def _load(self, request: CaptureRequest, terms: Terms) -> Capture | None:
+        """What the cache has, however old, for a request that is in order."""
+        self._failover.refuse_unsupported(request)
+        self._guard.parse(request.url)
+        with terms.timings.step("cache"):
+            return self._cache.load(capture_key(request))
+
+    def _serve(self, request: CaptureRequest, terms: Terms, cached: Capture | None) -> Delivery | None:
+        """The cached capture, where that is good enough for the caller."""
+        if cached is None or terms.recapture:
+            return None
+        overdue_seconds = self._clock() - cached.record.captured_at - terms.max_age_seconds
+        if overdue_seconds <= 0:
+            return Delivery(cached, CacheStatus.HIT)
+        if overdue_seconds <= STALE_WHILE_REVALIDATE_SECONDS:
+            self._refresh(request, terms)
+            return Delivery(cached, CacheStatus.STALE)
+        return None
+
+    def _refresh(self, request: CaptureRequest, terms: Terms) -> None:
+        """Take a new capture behind the answer, on nobody's account."""
+
+        def refresh() -> None:
+            deadline = Deadline.after(self._refresh_seconds)
+            behind = replace(terms, deadline=deadline, admit=_admit_freely, timings=Timings())
+            self._fetch_new(request, behind)
+
+        self._refresher.submit(capture_key(request), refresh)
+
+    def _fetch_new(self, request: CaptureRequest, terms: Terms) -> Delivery:
+        joined = self._join(request, terms)
+        if isinstance(joined, Capture):
+            return Delivery(joined, CacheStatus.COLLAPSED)
         with ExitStack() as held:
-            held.push(_crash_on_error(found))
+            held.push(self._crash_on_error(request, joined))
+            terms.admit()
+            held.enter_context(self._bulkhead.place(terms.deadline))
+            with terms.timings.step("capture"):
+                capture = self._attempt(request, terms, complete_capture)
+            with terms.timings.step("store"):
+                self._cache.store(capture_key(request), capture, retention_seconds=self._retention_for(terms))
+        self._setbacks.forget(request)
+        joined.land(capture)
+        return Delivery(capture, CacheStatus.MISS)
+
+    def _stream_new(self, request: CaptureRequest, terms: Terms) -> Delivery | CaptureStream:
+        joined = self._join(request, terms)
+        if isinstance(joined, Capture):
+            return Delivery(joined, CacheStatus.COLLAPSED)
+        with ExitStack() as held:
+            held.push(self._crash_on_error(request, joined))
             terms.admit()
             held.enter_context(self._bulkhead.place(terms.deadline))
             with terms.timings.step("capture"):
@@ -129,57 +195,66 @@ class Pipeline:
             held.callback(arrival.close)
             return CaptureStream(
                 arrival,
-                self._cache.filling(key, retention_seconds=self._retention_for(terms)),
+                self._cache.filling(capture_key(request), retention_seconds=self._retention_for(terms)),
                 held.pop_all(),
-                on_landed=lambda: self._land_stream(key, found),
+                on_landed=lambda: self._land_stream(request, joined),
             )
 
-    def _find_or_lead(self, request: CaptureRequest, terms: Terms) -> Delivery | Flight:
-        self._failover.refuse_unsupported(request)
-        target = self._guard.parse(request.url)
+    def _join(self, request: CaptureRequest, terms: Terms) -> Capture | Flight:
+        """The capture that another takes, or the flight to take it; not while its target's pause lasts."""
+        self._setbacks.refuse(request)
         key = capture_key(request)
-        arrived_at = self._clock()
+        oldest = self._clock() - (0 if terms.recapture else terms.max_age_seconds)
 
         def look_up() -> Capture | None:
-            oldest = arrived_at if terms.recapture else self._clock() - terms.max_age_seconds
             capture = self._cache.load(key)
             return capture if capture and capture.record.captured_at >= oldest else None
 
-        if not terms.recapture:
-            with terms.timings.step("cache"):
-                cached = look_up()
-            if cached:
-                return Delivery(cached, CacheStatus.HIT)
-        self._guard.check(target, terms.deadline)
+        try:
+            self._check_addresses(request, terms)
+        except ThumbnailerError as error:
+            self._setbacks.note(request, error)
+            raise
         with terms.timings.step("wait"):
-            joined = self._flights.join(key, look_up, terms.deadline)
-        return Delivery(joined, CacheStatus.COLLAPSED) if isinstance(joined, Capture) else joined
+            return self._flights.join(key, look_up, terms.deadline)
+
+    def _check_addresses(self, request: CaptureRequest, terms: Terms) -> None:
+        self._guard.check(self._guard.parse(request.url), terms.deadline)
 
     def _attempt(self, request: CaptureRequest, terms: Terms, finish: Callable[[Arrival], T]) -> T:
-        target = self._guard.parse(request.url)
-
         def attempt(provider: Provider) -> T:
-            self._guard.check(target, terms.deadline)
+            self._check_addresses(request, terms)
             return finish(begin_capture(provider, request, terms.deadline, self._limits, self._clock))
 
         return self._failover.run(request, terms.deadline, attempt)
 
-    def _land_stream(self, key: str, flight: Flight) -> None:
-        capture = self._cache.load(key)
+    def _land_stream(self, request: CaptureRequest, flight: Flight) -> None:
+        self._setbacks.forget(request)
+        capture = self._cache.load(capture_key(request))
         if capture is None:
-            flight.crash(CaptureLost("The cache could not keep the capture."))
+            flight.abandon()  # the cache could not keep it: those who wait have to see for themselves
         else:
             flight.land(capture)
+
+    def _crash_on_error(self, request: CaptureRequest, flight: Flight) -> ExitCallback:
+        def leave(_kind: object, error: BaseException | None, _trace: object) -> None:
+            if isinstance(error, ThumbnailerError):
+                self._setbacks.note(request, error)
+            if error is not None:
+                flight.crash(error)
+
+        return leave
 
     def _retention_for(self, terms: Terms) -> int:
         return max(self._retention_seconds, terms.max_age_seconds)
 
 
-def _crash_on_error(
-    flight: Flight,
-) -> Callable[[type[BaseException] | None, BaseException | None, object], None]:
-    def leave(_kind: object, error: BaseException | None, _trace: object) -> None:
-        if error is not None:
-            flight.crash(error)
+def _stale_instead(cached: Capture | None, error: ThumbnailerError) -> Delivery:
+    """The old capture, however old, unless the request itself is at fault."""
+    if cached is None or isinstance(error, RequestRefused):
+        raise error
+    return Delivery(cached, CacheStatus.STALE, error)
 
-    return leave
+
+def _admit_freely() -> None:
+    """Nobody's account."""

@@ -1,0 +1,115 @@
+"""A pipeline whose provider does as it is told and whose clock stands still."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tests.support.pictures import picture
+from tests.support.stores import flask_cache
+from thumbnailer.backend import ResilientBackend
+from thumbnailer.bulkhead import Bulkhead
+from thumbnailer.cache import CaptureCache
+from thumbnailer.errors import ThumbnailerError
+from thumbnailer.failures import FailureBoard
+from thumbnailer.flights import Flights
+from thumbnailer.guard import Guard
+from thumbnailer.imaging import PictureLimits
+from thumbnailer.locks import FileLocks
+from thumbnailer.model import CaptureRequest, Deadline
+from thumbnailer.pipeline import Pipeline, Terms
+from thumbnailer.providers import WholeBody
+from thumbnailer.providers.fallback import Failover
+from thumbnailer.refreshing import Refresher
+from thumbnailer.setbacks import Setbacks
+from thumbnailer.telemetry import Timings
+
+TARGET = "http://93.184.216.34/page"
+NOON = 1_800_000_000.0
+
+
+class ScriptedProvider:
+    """Takes pictures of noise: each has another width, so that they can be told apart."""
+
+    name = "scripted"
+
+    def __init__(self) -> None:
+        self.calls = 0
+        self.fails_with: ThumbnailerError | None = None
+        self.may_finish = threading.Event()
+        self.may_finish.set()
+
+    def unsupported_option(self, request: CaptureRequest) -> str | None:
+        return "selector" if request.selector and "selector" in request.asked else None
+
+    def capture(self, request: CaptureRequest, deadline: Deadline) -> WholeBody:
+        self.calls += 1
+        number = self.calls
+        assert self.may_finish.wait(20)
+        if self.fails_with is not None:
+            raise self.fails_with
+        return WholeBody(picture("png", 100 + number, 100))
+
+    def is_ready(self) -> bool:
+        return True
+
+    def close(self) -> None:
+        pass
+
+
+@dataclass
+class Clock:
+    """Unix time in seconds, as far as the test has turned it."""
+
+    now: float = NOON
+
+    def __call__(self) -> float:
+        return self.now
+
+    def turn(self, seconds: float) -> None:
+        self.now += seconds
+
+
+@dataclass
+class Journey:
+    """Everything around one pipeline."""
+
+    pipeline: Pipeline
+    provider: ScriptedProvider
+    clock: Clock
+    refresher: Refresher
+    charged: list[str] = field(default_factory=list)
+
+    def terms(
+        self, *, max_age_seconds: int = 3600, admit: Callable[[], None] | None = None, recapture: bool = False
+    ) -> Terms:
+        return Terms(
+            max_age_seconds=max_age_seconds,
+            deadline=Deadline.after(30),
+            admit=admit or (lambda: self.charged.append("capture")),
+            timings=Timings(),
+            recapture=recapture,
+        )
+
+
+def journey(folder: Path) -> Journey:
+    """A pipeline over a cache in memory."""
+    provider, clock = ScriptedProvider(), Clock()
+    backend = ResilientBackend(flask_cache(CACHE_TYPE="SimpleCache"))
+    refresher = Refresher(workers=2, backlog=10)
+    pipeline = Pipeline(
+        guard=Guard(),
+        failover=Failover([provider], attempts=1),
+        cache=CaptureCache(backend),
+        flights=Flights(FileLocks(folder / "locks"), FailureBoard(backend)),
+        setbacks=Setbacks(backend, clock=clock),
+        refresher=refresher,
+        bulkhead=Bulkhead(in_flight=4, waiting=4),
+        limits=PictureLimits(),
+        retention_seconds=30 * 86_400,
+        refresh_seconds=30,
+        clock=clock,
+    )
+    return Journey(pipeline, provider, clock, refresher)

@@ -1,0 +1,204 @@
+"""The trip: what is served when, what is taken anew, and what a failure may not destroy."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.processes import wait_until
+from tests.support.trips import TARGET, Journey, journey
+from thumbnailer.errors import (
+    CallerLimited,
+    NotAnImage,
+    OptionUnsupported,
+    TargetForbidden,
+    TargetStatus,
+    TargetUnreachable,
+    ThumbnailerError,
+    UpstreamBusy,
+    UpstreamFailed,
+    UpstreamTimeout,
+)
+from thumbnailer.model import CaptureRequest, StatusRange
+from thumbnailer.pipeline import STALE_WHILE_REVALIDATE_SECONDS, CacheStatus, Delivery
+
+REQUEST = CaptureRequest(url=TARGET)
+HOUR = 3600
+
+
+@pytest.fixture
+def trip(tmp_path: Path) -> Iterator[Journey]:
+    trip = journey(tmp_path)
+    yield trip
+    trip.provider.may_finish.set()
+    trip.refresher.close()
+
+
+def _statuses(trip: Journey, *requests: CaptureRequest) -> list[CacheStatus]:
+    return [trip.pipeline.fetch(request, trip.terms()).cache_status for request in requests]
+
+
+def test_the_first_caller_takes_the_capture_and_the_second_finds_it(trip: Journey) -> None:
+    assert _statuses(trip, REQUEST, REQUEST) == [CacheStatus.MISS, CacheStatus.HIT]
+    assert (trip.provider.calls, trip.charged) == (1, ["capture"])
+
+
+def test_a_copy_that_is_a_little_too_old_is_served_and_replaced_behind(trip: Journey) -> None:
+    old = trip.pipeline.fetch(REQUEST, trip.terms()).capture
+    trip.clock.turn(HOUR + 1)
+    stale = trip.pipeline.fetch(REQUEST, trip.terms())
+    assert (stale.cache_status, stale.capture.record) == (CacheStatus.STALE, old.record)
+    wait_until(lambda: trip.pipeline.fetch(REQUEST, trip.terms()).cache_status is CacheStatus.HIT)
+    assert trip.provider.calls == 2
+    assert trip.charged == ["capture"], "a refresh is on nobody's account"
+
+
+def test_many_who_get_the_stale_copy_start_one_refresh(trip: Journey) -> None:
+    _statuses(trip, REQUEST)
+    trip.clock.turn(HOUR + 1)
+    trip.provider.may_finish.clear()
+    assert set(_statuses(trip, *[REQUEST] * 20)) == {CacheStatus.STALE}
+    trip.provider.may_finish.set()
+    wait_until(lambda: trip.pipeline.fetch(REQUEST, trip.terms()).cache_status is CacheStatus.HIT)
+    assert trip.provider.calls == 2
+
+
+def test_a_copy_that_is_far_too_old_waits_for_a_new_one(trip: Journey) -> None:
+    _statuses(trip, REQUEST)
+    trip.clock.turn(HOUR + STALE_WHILE_REVALIDATE_SECONDS + 1)
+    assert _statuses(trip, REQUEST) == [CacheStatus.MISS]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        pytest.param(TargetUnreachable("gone"), id="the page is gone"),
+        pytest.param(UpstreamFailed("broken"), id="the provider is broken"),
+        pytest.param(NotAnImage("html"), id="what came is no picture"),
+    ],
+)
+def test_a_copy_however_old_is_better_than_an_error(trip: Journey, error: ThumbnailerError) -> None:
+    old = trip.pipeline.fetch(REQUEST, trip.terms()).capture
+    trip.clock.turn(29 * 86_400)
+    trip.provider.fails_with = error
+    delivery = trip.pipeline.fetch(REQUEST, trip.terms())
+    assert (delivery.cache_status, delivery.capture.record) == (CacheStatus.STALE, old.record)
+    assert isinstance(delivery.trouble, type(error))
+
+
+def test_a_caller_who_may_have_no_more_captures_still_gets_the_old_copy(trip: Journey) -> None:
+    def refuse() -> None:
+        raise CallerLimited("enough", retry_after_seconds=5)
+
+    _statuses(trip, REQUEST)
+    trip.clock.turn(29 * 86_400)
+    assert trip.pipeline.fetch(REQUEST, trip.terms(admit=refuse)).cache_status is CacheStatus.STALE
+    assert trip.provider.calls == 1
+
+
+def test_a_failed_refresh_replaces_nothing(trip: Journey) -> None:
+    old = trip.pipeline.fetch(REQUEST, trip.terms()).capture
+    trip.clock.turn(HOUR + 1)
+    trip.provider.fails_with = TargetStatus(500)
+    assert _statuses(trip, REQUEST) == [CacheStatus.STALE]
+    wait_until(lambda: trip.provider.calls == 2)
+    delivery = trip.pipeline.fetch(REQUEST, trip.terms())
+    assert (delivery.cache_status, delivery.capture.body()) == (CacheStatus.STALE, old.body())
+
+
+def test_an_option_that_nobody_can_do_is_refused_before_the_cache_is_asked(trip: Journey) -> None:
+    request = CaptureRequest(url=TARGET, selector="#main", asked=frozenset({"selector"}))
+    with pytest.raises(OptionUnsupported):
+        trip.pipeline.fetch(request, trip.terms())
+
+
+def test_a_private_target_costs_no_call(trip: Journey) -> None:
+    with pytest.raises(TargetForbidden):
+        trip.pipeline.fetch(CaptureRequest(url="http://10.0.0.1/"), trip.terms())
+    assert trip.provider.calls == 0
+
+
+def test_a_recapture_passes_by_the_cache(trip: Journey) -> None:
+    first = trip.pipeline.fetch(REQUEST, trip.terms())
+    trip.clock.turn(1)
+    second = trip.pipeline.fetch(REQUEST, trip.terms(recapture=True))
+    assert second.cache_status is CacheStatus.MISS
+    assert first.capture.body() != second.capture.body()
+
+
+def test_a_dead_page_is_left_alone_for_a_minute_then_two(trip: Journey) -> None:
+    trip.provider.fails_with = TargetUnreachable("gone")
+    for calls, pause_seconds in ((1, 60), (2, 120), (3, 240)):
+        for _ in range(3):
+            with pytest.raises(TargetUnreachable) as refused:
+                trip.pipeline.fetch(REQUEST, trip.terms())
+            assert refused.value.retry_after_seconds == pytest.approx(pause_seconds)
+        assert trip.provider.calls == calls
+        trip.clock.turn(pause_seconds + 1)
+
+
+def test_the_pause_never_exceeds_an_hour(trip: Journey) -> None:
+    trip.provider.fails_with = TargetUnreachable("gone")
+    for _ in range(12):
+        with pytest.raises(TargetUnreachable) as refused:
+            trip.pipeline.fetch(REQUEST, trip.terms())
+        trip.clock.turn(HOUR)
+    assert refused.value.retry_after_seconds == HOUR
+
+
+def test_a_page_that_works_again_is_no_longer_suspect(trip: Journey) -> None:
+    trip.provider.fails_with = TargetUnreachable("gone")
+    with pytest.raises(TargetUnreachable):
+        trip.pipeline.fetch(REQUEST, trip.terms())
+    trip.clock.turn(61)
+    trip.provider.fails_with = None
+    assert _statuses(trip, REQUEST) == [CacheStatus.MISS]
+    trip.clock.turn(1)
+    trip.provider.fails_with = TargetUnreachable("gone")
+    trouble = trip.pipeline.fetch(REQUEST, trip.terms(recapture=True)).trouble
+    assert trouble is not None
+    assert trouble.retry_after_seconds == 60
+
+
+@pytest.mark.parametrize(
+    ("error", "is_remembered"),
+    [
+        pytest.param(TargetUnreachable("gone"), True, id="the page is unreachable"),
+        pytest.param(TargetStatus(503), True, id="the page answers 503"),
+        pytest.param(UpstreamTimeout("late"), False, id="these options take too long"),
+        pytest.param(UpstreamBusy("later"), False, id="the provider is busy"),
+        pytest.param(UpstreamFailed("broken"), False, id="the provider is broken"),
+    ],
+)
+def test_only_the_pages_own_failures_keep_others_from_it(
+    trip: Journey, error: ThumbnailerError, is_remembered: bool
+) -> None:
+    trip.provider.fails_with = error
+    with pytest.raises(type(error)):
+        trip.pipeline.fetch(REQUEST, trip.terms())
+    trip.provider.fails_with = None
+    other = CaptureRequest(url=TARGET, width=800)
+    if is_remembered:
+        with pytest.raises(type(error)):
+            trip.pipeline.fetch(other, trip.terms())
+    else:
+        assert _statuses(trip, other) == [CacheStatus.MISS]
+
+
+def test_a_status_concerns_only_those_who_count_it_as_a_failure(trip: Journey) -> None:
+    trip.provider.fails_with = TargetStatus(404)
+    with pytest.raises(TargetStatus):
+        trip.pipeline.fetch(REQUEST, trip.terms())
+    trip.provider.fails_with = None
+    tolerant = CaptureRequest(url=TARGET, fail_on_status=(StatusRange(500, 599),))
+    assert _statuses(trip, tolerant) == [CacheStatus.MISS]
+
+
+def test_a_stream_is_stale_too_when_its_time_is_over(trip: Journey) -> None:
+    _statuses(trip, REQUEST)
+    trip.clock.turn(HOUR + 1)
+    found = trip.pipeline.stream(REQUEST, trip.terms())
+    assert isinstance(found, Delivery)
+    assert found.cache_status is CacheStatus.STALE
