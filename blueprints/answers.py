@@ -8,14 +8,14 @@ from datetime import UTC, datetime
 import flask
 from flask import Response
 
+from blueprints.problems import problem_of_error
 from blueprints.request_log import note
 from thumbnailer.model import CaptureRecord
-from thumbnailer.pipeline import CacheStatus, Delivery
+from thumbnailer.pipeline import STALE_WHILE_REVALIDATE_SECONDS, CacheStatus, Delivery
 from thumbnailer.streaming import CaptureStream
 
-#: How long a cache may go on with an old picture while it fetches a new one, and while it cannot:
-#: RFC 5861. Seven and thirty days in seconds.
-STALE_WHILE_REVALIDATE_SECONDS = 604_800
+#: How long a cache may go on with an old picture while it cannot fetch a new one: RFC 5861.
+#: Thirty days in seconds.
 STALE_IF_ERROR_SECONDS = 2_592_000
 
 SAFETY_HEADERS = {
@@ -33,10 +33,13 @@ class CacheAnswer:
     cache_status: str
 
 
-def _cache_answer(status: CacheStatus, ttl_seconds: int, age_seconds: int) -> CacheAnswer:
-    if status is CacheStatus.HIT:
+def _cache_answer(delivery: Delivery, ttl_seconds: int, age_seconds: int) -> CacheAnswer:
+    if delivery.cache_status is CacheStatus.HIT:
         return CacheAnswer("HIT", f"thumbnailer; hit; ttl={ttl_seconds - age_seconds}")
-    collapsed = "; collapsed" if status is CacheStatus.COLLAPSED else ""
+    if delivery.cache_status is CacheStatus.STALE:
+        detail = f"; detail={problem_of_error(delivery.trouble).slug}" if delivery.trouble else ""
+        return CacheAnswer("STALE", f"thumbnailer; hit; ttl={ttl_seconds - age_seconds}{detail}")
+    collapsed = "; collapsed" if delivery.cache_status is CacheStatus.COLLAPSED else ""
     return CacheAnswer("MISS", f"thumbnailer; fwd=miss; stored{collapsed}")
 
 
@@ -54,7 +57,7 @@ def picture_answer(delivery: Delivery, ttl_seconds: int, now: float) -> Response
     age_seconds = max(0, int(now - record.captured_at))
     response = Response(delivery.capture.chunks(), content_type=record.content_type)
     response.content_length = record.size_bytes
-    _dress(response, _cache_answer(delivery.cache_status, ttl_seconds, age_seconds), ttl_seconds)
+    _dress(response, _cache_answer(delivery, ttl_seconds, age_seconds), ttl_seconds)
     response.headers["Age"] = str(age_seconds)
     validate_by(response, record)
     note(cache=delivery.cache_status.value, bytes=record.size_bytes)
@@ -75,7 +78,7 @@ def stream_answer(stream: CaptureStream, ttl_seconds: int) -> Response:
     response = Response(stream, content_type=stream.content_type)
     if stream.length is not None:
         response.content_length = stream.length
-    _dress(response, _cache_answer(CacheStatus.MISS, ttl_seconds, 0), ttl_seconds)
+    _dress(response, CacheAnswer("MISS", "thumbnailer; fwd=miss; stored"), ttl_seconds)
     response.headers["X-Accel-Buffering"] = "no"  # nginx would collect it first, on disk
     note(cache=CacheStatus.MISS.value, provider=stream.provider)
     return response

@@ -48,6 +48,15 @@ PROBLEMS = _table(
         "The address exists, but not for this method. The header Allow names those it has.",
     ),
     (
+        "not-a-real-picture",
+        409,
+        "Not a real picture",
+        (
+            "Only a fresh picture is stored for good. What is at hand is an old one, "
+            "and a new one could not be taken."
+        ),
+    ),
+    (
         "idempotency-conflict",
         409,
         "Request under way",
@@ -184,6 +193,7 @@ SLUG_OF_ERROR: tuple[tuple[type[errors.ThumbnailerError], str], ...] = (
     (errors.UpstreamFailed, "upstream-failed"),
     (errors.CallerLimited, "rate-limited"),
     (errors.Overloaded, "overloaded"),
+    (errors.NotARealPicture, "not-a-real-picture"),
     (errors.CaptureLost, "overloaded"),
     (errors.StorageUnavailable, "storage-unavailable"),
     (errors.ObjectNotFound, "not-found"),

@@ -38,8 +38,9 @@ from blueprints.schemas import (
     ThumbQuery,
 )
 from blueprints.services import public_url, services
-from thumbnailer.errors import OptionUnsupported
+from thumbnailer.errors import NotARealPicture, OptionUnsupported
 from thumbnailer.model import Capture, capture_key
+from thumbnailer.pipeline import CacheStatus
 from thumbnailer.storage import LocalStorage, StoredImage, object_key
 
 LOCAL_PRESIGN = "The local storage cannot honour the option presign: its images are public."
@@ -104,6 +105,8 @@ def _persisted(given: dict[str, Any]) -> Response:
     if presign and isinstance(services().storage, LocalStorage):
         raise OptionUnsupported("presign", "local storage", LOCAL_PRESIGN)
     asked, delivery = deliver(given, persist_door(), recapture=recapture)
+    if delivery.cache_status is CacheStatus.STALE:
+        raise NotARealPicture from delivery.trouble
     key = object_key(
         services().key_template,
         capture_key=capture_key(asked.request),

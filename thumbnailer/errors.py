@@ -24,6 +24,7 @@
     ├── IdempotencyConflict           the same request of this caller is under way
     ├── CallerLimited                 this caller has used up a limit; others have not
     ├── Overloaded                    too much is under way here
+    ├── NotARealPicture               only a stale copy is at hand, and that is not stored for good
     ├── CaptureLost                   a cached capture vanished while it was being read
     └── StorageError
         ├── StorageUnavailable        object storage does not answer or refuses
@@ -180,6 +181,15 @@ class Overloaded(ThumbnailerError):
 
     retryable = True
     shared = False
+
+
+class NotARealPicture(ThumbnailerError):
+    """Only a stale copy is at hand, and that is not stored for good."""
+
+    retryable = True
+
+    def __init__(self) -> None:
+        super().__init__("Only an old picture of this page is at hand; a new one could not be taken.")
 
 
 class CaptureLost(ThumbnailerError):

@@ -31,10 +31,17 @@ from thumbnailer.providers.hermesforge import HERMESFORGE
 from thumbnailer.providers.remote import RemoteProvider
 from thumbnailer.providers.snapapi import SNAPAPI
 from thumbnailer.providers.snapsharp import SNAPSHARP
+from thumbnailer.refreshing import Refresher
 from thumbnailer.s3_storage import S3Settings, S3Storage
+from thumbnailer.setbacks import Setbacks
 from thumbnailer.storage import LocalStorage, Storage
 
 VENDORS = {vendor.name: vendor for vendor in (HERMESFORGE, SNAPSHARP, SNAPAPI)}
+
+#: Stale copies that one process replaces at a time, and those in line. What is beyond that is
+#: asked for again by the next request.
+REFRESHES_AT_ONCE = 4
+REFRESHES_WAITING = 200
 
 #: A Redis that does not answer within this many seconds is done without. Without a limit of its
 #: own, a client waits for ever.
@@ -164,19 +171,30 @@ class Trip:
     guard: Guard
     failover: Failover
     backend: ResilientBackend
+    refresher: Refresher
+
+    def close(self) -> None:
+        """End what runs behind the answers, and the providers' connections and processes."""
+        self.refresher.close()
+        for provider in self.failover.providers:
+            provider.close()
 
 
 def build_trip(settings: Settings, cache: Backend) -> Trip:
     """Everything between a request for a capture and its bytes."""
     guard, backend = build_guard(settings), ResilientBackend(cache)
     failover = build_failover(settings, guard)
+    refresher = Refresher(workers=REFRESHES_AT_ONCE, backlog=REFRESHES_WAITING)
     pipeline = Pipeline(
         guard=guard,
         failover=failover,
         cache=CaptureCache(backend),
         flights=Flights(build_locks(settings), FailureBoard(backend)),
+        setbacks=Setbacks(backend),
+        refresher=refresher,
         bulkhead=Bulkhead(in_flight=settings.providers.concurrency, waiting=settings.providers.queue),
         limits=PictureLimits(settings.pictures.max_bytes, settings.pictures.max_pixels),
         retention_seconds=settings.cache.retention_seconds,
+        refresh_seconds=settings.providers.timeout_seconds,
     )
-    return Trip(pipeline, guard, failover, backend)
+    return Trip(pipeline, guard, failover, backend, refresher)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, cast
 
@@ -24,7 +24,6 @@ from config import Settings
 from settings.reading import ConfigurationError, Fault
 from thumbnailer.backend import Backend, ResilientBackend
 from thumbnailer.errors import InvalidParameters
-from thumbnailer.providers import Provider
 from wiring.trip import build_locks, build_storage, build_trip, cache_config, redis_options
 
 DAY_SECONDS = 86_400
@@ -71,13 +70,8 @@ def build_services(app: Flask, settings: Settings) -> Services:
             "limiter": lambda: not limits.enabled or bool(limiter.storage.check()),
             "storage": storage.is_ready,
         },
-        close=lambda: _close(trip.failover.providers),
+        close=trip.close,
     )
-
-
-def _close(providers: Iterable[Provider]) -> None:
-    for provider in providers:
-        provider.close()
 
 
 def _limiter_config(settings: Settings) -> dict[str, Any]:
