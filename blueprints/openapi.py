@@ -45,7 +45,13 @@ CAPTURE_PROBLEMS = (
     "upstream-timeout",
 )
 BODY_PROBLEMS = (*CAPTURE_PROBLEMS, "body-too-large")
-PERSIST_PROBLEMS = (*BODY_PROBLEMS, "idempotency-conflict", "idempotency-mismatch", "storage-unavailable")
+PERSIST_PROBLEMS = (
+    *BODY_PROBLEMS,
+    "not-a-real-picture",
+    "idempotency-conflict",
+    "idempotency-mismatch",
+    "storage-unavailable",
+)
 MEDIA_PROBLEMS = ("not-found", "range-not-satisfiable", "internal", "storage-unavailable")
 PAGE_PROBLEMS = ("not-found", "internal")
 
@@ -67,7 +73,7 @@ CAPTURE_HEADERS = {
     "ETag": _text_header("The strong entity tag of the bytes; absent from a stream."),
     "Last-Modified": _text_header("When the picture was taken; absent from a stream."),
     "Age": _text_header("Seconds since then; absent from a stream."),
-    "X-Cache": _text_header("HIT or MISS."),
+    "X-Cache": _text_header("HIT, STALE or MISS."),
     "Cache-Status": _text_header("The same in the words of RFC 9211."),
     "Server-Timing": _text_header("How long each step took, in milliseconds."),
     "X-Request-ID": _text_header("Names this request in logs and problem documents."),
@@ -81,7 +87,7 @@ STORED_HEADERS = {
 def problem_headers(status: int) -> dict[str, Mapping[str, Any]]:
     """The headers that a problem of ``status`` comes with."""
     headers = {"X-Request-ID": _text_header("Names this request in logs.")}
-    if status in (409, 429, 503):
+    if status in (409, 422, 429, 502, 503, 504):
         headers["Retry-After"] = _text_header("Seconds until a later try makes sense.")
     if status == 429:
         headers["RateLimit-Policy"] = _text_header("The limit that was reached.")

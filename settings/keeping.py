@@ -51,8 +51,8 @@ class CacheSettings:
     retention_seconds: int = setting(
         "CACHE_DEFAULT_TIMEOUT",
         integer(60, 31_536_000),
-        "86400",
-        "Seconds that a capture is kept where nothing else is asked for.",
+        "2592000",
+        "Seconds that a capture is kept, to be served where a new one cannot be taken.",
     )
     key_prefix: str = setting(
         "CACHE_KEY_PREFIX",

@@ -33,7 +33,7 @@ DEFAULTS = {
     "targets.private_exceptions": (),
     "cache.kind": "simple",
     "cache.max_bytes": 2 * 1024**3,
-    "cache.retention_seconds": 86_400,
+    "cache.retention_seconds": 2_592_000,
     "limits.enabled": True,
     "limits.thumb": "30 per minute",
     "limits.screenshot": "10 per minute",

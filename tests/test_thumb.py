@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import io
+import time
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from flask.testing import FlaskClient
 from PIL import Image
 
-from tests.support.answers import content
+from blueprints.services import EXTENSION
+from tests.support.answers import content, json_error
 from tests.support.pictures import picture
+from tests.support.processes import wait_until
 from tests.support.service import TARGET, client_of, snapapi_environment
 from tests.support.upstream import Upstream
 
@@ -138,14 +142,38 @@ def test_the_upstreams_word_on_the_content_type_does_not_count(
     assert response.content_type == "image/jpeg"
 
 
-def test_an_older_picture_than_asked_for_is_taken_anew(client: FlaskClient, upstream: Upstream) -> None:
-    services = client.application.extensions["thumbnailer"]
-    client.get("/thumb", query_string={"url": TARGET, "ttl": "60"})
-    pipeline = services.pipeline
-    pipeline._clock = lambda clock=pipeline._clock: clock() + 61  # an hour glass, turned
-    assert client.get("/thumb", query_string={"url": TARGET, "ttl": "60"}).headers["X-Cache"] == "MISS"
-    assert client.get("/thumb", query_string={"url": TARGET}).headers["X-Cache"] == "HIT"
+def _an_hour_later(client: FlaskClient) -> None:
+    services = client.application.extensions[EXTENSION]
+    services.pipeline._clock = lambda: time.time() + 3600  # no request can wait that long
+    client.application.extensions[EXTENSION] = replace(services, clock=services.pipeline._clock)
+
+
+def test_an_old_picture_is_served_and_replaced_behind(
+    client: FlaskClient, upstream: Upstream
+) -> None:
+    query = {"url": TARGET, "ttl": "60"}
+    fresh = client.get("/thumb", query_string=query)
+    _an_hour_later(client)
+    stale = client.get("/thumb", query_string=query)
+    assert (stale.status_code, stale.headers["X-Cache"], stale.data) == (200, "STALE", fresh.data)
+    assert int(stale.headers["Age"]) >= 3600
+    assert stale.headers["Cache-Status"].startswith("thumbnailer; hit; ttl=-35")
+    wait_until(lambda: client.get("/thumb", query_string=query).headers["X-Cache"] == "HIT")
     assert len(upstream.requests) == 2
+
+
+def test_a_dead_page_keeps_its_last_good_picture(
+    client: FlaskClient, upstream: Upstream
+) -> None:
+    query = {"url": TARGET, "ttl": "60"}
+    client.get("/thumb", query_string=query)
+    _an_hour_later(client)
+    upstream.behave(json_error(404, {"error": "gone"}))
+    client.get("/thumb", query_string=query)
+    wait_until(lambda: len(upstream.requests) == 1)
+    assert client.get("/thumb", query_string=query).headers["X-Cache"] == "STALE"
+    response = client.post("/persist", json={"url": TARGET, "ttl": 60, "force": True})
+    assert response.get_json()["type"] == "/problems/not-a-real-picture"
 
 
 def test_json_and_query_ask_for_the_same_capture(client: FlaskClient, upstream: Upstream) -> None:
