@@ -10,8 +10,17 @@ from thumbnailer.devices import DEVICES
 from thumbnailer.errors import InvalidParameters, InvalidTarget
 from thumbnailer.guard import Guard
 from thumbnailer.model import NEUTRAL_OPTIONS, CaptureRequest, Format, WaitUntil
+from thumbnailer.negotiation import choose_format
+from thumbnailer.renditions import Fit, Rendition, RenditionFormat
+from thumbnailer.thumbnails import ThumbnailRequest
 
 DEFAULT_QUALITY = 80
+
+#: ``format=auto``: by the caller's Accept header.
+AUTO = "auto"
+
+#: How the capture is encoded that renditions are made of: without loss, one for all of them.
+MASTER = {"format": Format.PNG, "quality": None}
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,14 +33,20 @@ class RouteDefaults:
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """A caller's wish, complete: the capture, and how old it may be in seconds."""
+    """A caller's wish, complete: the picture, and how old it may be in seconds.
 
-    request: CaptureRequest
+    ``varies_by_accept`` says that another ``Accept`` header might have made it another picture.
+    """
+
+    request: ThumbnailRequest
     ttl_seconds: int
+    varies_by_accept: bool
 
 
-def complete(given: Mapping[str, Any], usual: RouteDefaults, guard: Guard) -> Asked:
+def complete(given: Mapping[str, Any], usual: RouteDefaults, guard: Guard, accept: str | None) -> Asked:
     """Fill in the route's defaults and judge the target by its looks.
+
+    ``accept`` is the caller's header of that name; it counts for ``format=auto`` only.
 
     Raises:
         InvalidParameters: the target is malformed, or options do not go together.
@@ -43,12 +58,16 @@ def complete(given: Mapping[str, Any], usual: RouteDefaults, guard: Guard) -> As
         raise InvalidParameters({"url": [str(error)]}) from None
     options = {**usual.options, **given}
     wanted = {name: options[name] for name in NEUTRAL_OPTIONS if name in options}
-    wanted |= _viewport(given, options) | _encoding(given, options)
+    rendition = _rendition(given, options, accept)
+    wanted |= _viewport(given, options) | (MASTER if rendition else _encoding(given, options))
     if "wait_until" in options:
         wanted["wait_until"] = WaitUntil(options["wait_until"])
     asked = {"device_scale_factor" if name == "retina" else name for name in given}
-    request = CaptureRequest(url=target.url, asked=frozenset(asked & NEUTRAL_OPTIONS.keys()), **wanted)
-    return Asked(request, options.get("ttl", usual.ttl_seconds))
+    if rendition:
+        asked -= MASTER.keys()
+    capture = CaptureRequest(url=target.url, asked=frozenset(asked & NEUTRAL_OPTIONS.keys()), **wanted)
+    ttl_seconds = options.get("ttl", usual.ttl_seconds)
+    return Asked(ThumbnailRequest(capture, rendition), ttl_seconds, options.get("format") == AUTO)
 
 
 def _viewport(given: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, Any]:
@@ -65,6 +84,27 @@ def _viewport(given: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str,
     if options.get("retina"):
         viewport["device_scale_factor"] = 2.0
     return viewport
+
+
+def _rendition(given: Mapping[str, Any], options: Mapping[str, Any], accept: str | None) -> Rendition | None:
+    """What is rendered here: sizes, and formats that no provider is asked for."""
+    width, height = options.get("thumb_width"), options.get("thumb_height")
+    wanted = options.get("format", Format.PNG)
+    if width is None and height is None and wanted not in (AUTO, RenditionFormat.AVIF):
+        return None
+    if wanted == Format.PDF:
+        raise InvalidParameters({"format": ["A PDF has no thumbnail."]})
+    encoded = choose_format(accept, has_alpha=False) if wanted == AUTO else RenditionFormat(wanted)
+    if "quality" in given and wanted == RenditionFormat.PNG:
+        raise InvalidParameters({"quality": ["Means nothing for png."]})
+    return Rendition(
+        format=encoded,
+        quality=options.get("quality"),
+        thumb_width=width,
+        thumb_height=height,
+        fit=Fit(options.get("fit", Fit.INSIDE)),
+        dpr=options.get("dpr", 1.0),
+    )
 
 
 def _encoding(given: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, Any]:

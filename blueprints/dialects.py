@@ -154,7 +154,7 @@ def hermesforge_screenshots(given: dict[str, Any]) -> Response:
     note(cache=delivery.cache_status.value, bytes=record.size_bytes, provider=record.provider)
     response = jsonify(
         success=True,
-        url=asked.request.url,
+        url=asked.request.capture.url,
         image_url=_image_url(spelled),
         content_type=record.content_type,
         size_bytes=record.size_bytes,

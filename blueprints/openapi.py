@@ -23,7 +23,7 @@ API_OPTIONS = {
 
 View = TypeVar("View", bound=Callable[..., Any])
 
-IMAGE_TYPES = ("image/png", "image/jpeg", "image/webp")
+IMAGE_TYPES = ("image/png", "image/jpeg", "image/webp", "image/avif")
 PICTURE_TYPES = (*IMAGE_TYPES, "application/pdf")
 
 #: What a route may answer when something goes wrong, by slug.

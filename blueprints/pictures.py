@@ -45,36 +45,45 @@ def hermesforge_door() -> Door:
 def answer_picture(given: Mapping[str, Any], door: Door) -> Response:
     """Answer with a whole picture."""
     asked, delivery = deliver(given, door)
-    return picture_answer(delivery, asked.ttl_seconds, services().clock())
+    return _whole_answer(asked, delivery)
 
 
 def answer_stream(given: Mapping[str, Any], door: Door) -> Response:
     """Answer with a picture that is passed on as it arrives.
 
     HTTP/1.0 knows no chunks: a connection that breaks looks to it like the end of the picture. So
-    those callers, and HEAD, which wants no bytes, get it when it is whole.
+    those callers, and HEAD, which wants no bytes, get it when it is whole; and so is a thumbnail,
+    which can be made of a whole capture only.
     """
-    if flask.request.method == "HEAD" or flask.request.environ.get("SERVER_PROTOCOL") == "HTTP/1.0":
-        return answer_picture(given, door)
     asked, terms = prepare(given, door)
-    found = services().pipeline.stream(asked.request, terms)
+    is_old = flask.request.environ.get("SERVER_PROTOCOL") == "HTTP/1.0"
+    if is_old or flask.request.method == "HEAD" or asked.request.rendition:
+        return _whole_answer(asked, services().thumbnails.fetch(asked.request, terms))
+    found = services().thumbnails.pipeline.stream(asked.request.capture, terms)
     if isinstance(found, Delivery):
-        return picture_answer(found, asked.ttl_seconds, services().clock())
+        return _whole_answer(asked, found)
     return stream_answer(found, asked.ttl_seconds)
+
+
+def _whole_answer(asked: Asked, delivery: Delivery) -> Response:
+    response = picture_answer(delivery, asked.ttl_seconds, services().clock())
+    if asked.varies_by_accept:
+        response.vary.add("Accept")
+    return response
 
 
 def deliver(given: Mapping[str, Any], door: Door, *, recapture: bool = False) -> tuple[Asked, Delivery]:
     """Fetch what a caller asks for; raises any of the tree but ``StorageError``."""
     asked, terms = prepare(given, door, recapture=recapture)
-    return asked, services().pipeline.fetch(asked.request, terms)
+    return asked, services().thumbnails.fetch(asked.request, terms)
 
 
 def prepare(given: Mapping[str, Any], door: Door, *, recapture: bool = False) -> tuple[Asked, Terms]:
     """Count the answer, complete the request and set its terms."""
     deadline = Deadline.after(services().bounds.deadline_seconds)
     services().allowance.answer()
-    asked = complete(given, door.usual, services().guard)
-    note(target=urlsplit(asked.request.url).hostname)
+    asked = complete(given, door.usual, services().guard, flask.request.headers.get("Accept"))
+    note(target=urlsplit(asked.request.capture.url).hostname)
     terms = Terms(
         max_age_seconds=asked.ttl_seconds,
         deadline=deadline,

@@ -23,13 +23,15 @@ from blueprints.fields import (
 )
 from thumbnailer.devices import DEVICES
 from thumbnailer.model import Format, WaitUntil
+from thumbnailer.renditions import MAX_DPR, MAX_SIDE, MIN_SIDE, Fit, RenditionFormat
 
-IMAGE_FORMATS = [Format.PNG.value, Format.JPEG.value, Format.WEBP.value]
-ALL_FORMATS = [one.value for one in Format]
+IMAGE_FORMATS = [*(one.value for one in RenditionFormat), "auto"]
+ALL_FORMATS = [*IMAGE_FORMATS, Format.PDF.value]
 LOCALE = WholeMatch(
     r"^[A-Za-z]{2,3}([-_][A-Za-z0-9]{2,8}){0,3}$", error="Must be a language tag, e.g. de-AT."
 )
 VIEWPORT_WIDTH = validate.Range(320, 3840)
+THUMB_SIDE = validate.Range(MIN_SIDE, MAX_SIDE)
 VIEWPORT_HEIGHT = validate.Range(240, 2160)
 
 
@@ -75,11 +77,32 @@ class CaptureOptions(StrictSchema):
         metadata=described("A device to be: its viewport, scale, touch and user agent."),
     )
     format = fields.String(
-        validate=validate.OneOf(ALL_FORMATS), metadata=described("How the answer is encoded.", default="png")
+        validate=validate.OneOf(ALL_FORMATS),
+        metadata=described("How the answer is encoded; auto: by Accept.", default="png"),
     )
     quality = WholeNumber(
         validate=validate.Range(1, 100),
-        metadata=described("Of jpeg and webp only, and then 80 unless said otherwise."),
+        metadata=described("Of jpeg, webp and avif only, and then 80 unless said otherwise."),
+    )
+    thumb_width = WholeNumber(
+        validate=THUMB_SIDE,
+        metadata=described("Width of the thumbnail in pixels; alone it keeps the proportions."),
+    )
+    thumb_height = WholeNumber(
+        validate=THUMB_SIDE,
+        metadata=described("Height of the thumbnail in pixels; alone it keeps the proportions."),
+    )
+    fit = fields.String(
+        validate=validate.OneOf([one.value for one in Fit]),
+        metadata=described(
+            "How the picture meets thumb_width and thumb_height: inside never enlarges, cover cuts and keeps "
+            "the top, contain pads.",
+            default="inside",
+        ),
+    )
+    dpr = Number(
+        validate=validate.Range(1, MAX_DPR),
+        metadata=described("Multiplies the thumbnail's size, for dense screens.", default=1),
     )
     full_page = Flag(
         metadata=described("The whole scrollable page, at most 16,384 pixels high.", default=False)
@@ -170,7 +193,7 @@ class ThumbQuery(CaptureQuery):
 
     format = fields.String(
         validate=validate.OneOf(IMAGE_FORMATS),
-        metadata=described("How the answer is encoded.", default="png"),
+        metadata=described("How the answer is encoded; auto: by Accept.", default="png"),
     )
     block_ads = Flag(metadata=described("Load no advertisements and trackers.", default=True))
     block_cookie_banners = Flag(metadata=described("Decline cookie banners and hide the rest.", default=True))

@@ -39,7 +39,7 @@ from blueprints.schemas import (
 )
 from blueprints.services import public_url, services
 from thumbnailer.errors import NotARealPicture, OptionUnsupported
-from thumbnailer.model import Capture, capture_key
+from thumbnailer.model import Capture
 from thumbnailer.pipeline import CacheStatus
 from thumbnailer.storage import LocalStorage, StoredImage, object_key
 
@@ -109,9 +109,9 @@ def _persisted(given: dict[str, Any]) -> Response:
         raise NotARealPicture from delivery.trouble
     key = object_key(
         services().key_template,
-        capture_key=capture_key(asked.request),
+        capture_key=asked.request.key,
         record=delivery.capture.record,
-        url=asked.request.url,
+        url=asked.request.capture.url,
     )
     with timings().step("storage"):
         stored, was_there = _store(key, delivery.capture)

@@ -12,8 +12,8 @@ from blueprints.capture_requests import RouteDefaults
 from blueprints.idempotency import Ledger
 from blueprints.limits import Allowance
 from thumbnailer.guard import Guard
-from thumbnailer.pipeline import Pipeline
 from thumbnailer.storage import Storage
+from thumbnailer.thumbnails import Thumbnails
 
 EXTENSION = "thumbnailer"
 
@@ -36,7 +36,7 @@ class Services:
     ``checks`` tells of each part, by name, whether it works now; ``close`` ends what is running.
     """
 
-    pipeline: Pipeline
+    thumbnails: Thumbnails
     storage: Storage
     guard: Guard
     allowance: Allowance

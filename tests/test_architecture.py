@@ -37,6 +37,7 @@ LAYERS: list[dict[str, tuple[str, ...]]] = [
             "thumbnailer.refusals",
         ),
         "rendering": (
+            "thumbnailer.decoding",
             "thumbnailer.encoding",
             "thumbnailer.libvips",
             "thumbnailer.negotiation",
@@ -66,6 +67,7 @@ LAYERS: list[dict[str, tuple[str, ...]]] = [
             "thumbnailer.pipeline",
             "thumbnailer.refreshing",
             "thumbnailer.streaming",
+            "thumbnailer.thumbnails",
         )
     },
     {"blueprints": ("blueprints",), "settings": ("settings",)},

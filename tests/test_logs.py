@@ -195,7 +195,7 @@ def test_a_bug_leaves_its_traceback_under_the_requests_name(
         raise RuntimeError("a bug of the test")
 
     with client_of(snapapi_environment(upstream.url, LOG_FORMAT="json")) as client:
-        client.application.extensions[EXTENSION].pipeline.fetch = explode
+        client.application.extensions[EXTENSION].thumbnails.fetch = explode
         client.get("/thumb", query_string={"url": TARGET}, headers={"X-Request-ID": "buggy-request-1"})
     lines = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
     (bug,) = [line for line in lines if line["event"] == "unexpected_error"]

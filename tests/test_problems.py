@@ -12,12 +12,9 @@ from flask.testing import FlaskClient
 from blueprints.problems import PROBLEMS, SLUG_OF_ERROR
 from tests.support import answers
 from tests.support.answers import Answer
-from tests.support.service import TARGET, client_of, snapapi_environment
+from tests.support.service import REMEMBERED, TARGET, client_of, snapapi_environment
 from tests.support.upstream import Upstream
 from thumbnailer import errors
-
-#: What is blamed on the page, or on this picture of it, and not tried again for a minute.
-REMEMBERED = {"target-unreachable", "upstream-timeout", "not-an-image", "image-too-large"}
 
 
 @pytest.fixture
@@ -251,7 +248,7 @@ def test_a_bug_says_nothing_of_itself(client: FlaskClient, caplog: pytest.LogCap
     def explode(*_arguments: object) -> None:
         raise RuntimeError("secret detail of the inside")
 
-    client.application.extensions["thumbnailer"].pipeline.fetch = explode
+    client.application.extensions["thumbnailer"].thumbnails.fetch = explode
     response = client.get("/thumb", query_string={"url": TARGET})
     _assert_problem(response, "internal")
     assert "secret detail" not in response.text

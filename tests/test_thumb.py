@@ -144,13 +144,12 @@ def test_the_upstreams_word_on_the_content_type_does_not_count(
 
 def _an_hour_later(client: FlaskClient) -> None:
     services = client.application.extensions[EXTENSION]
-    services.pipeline._clock = lambda: time.time() + 3600  # no request can wait that long
-    client.application.extensions[EXTENSION] = replace(services, clock=services.pipeline._clock)
+    later = lambda: time.time() + 3600  # noqa: E731  no request can wait that long
+    services.thumbnails.pipeline._clock = services.thumbnails._clock = later
+    client.application.extensions[EXTENSION] = replace(services, clock=later)
 
 
-def test_an_old_picture_is_served_and_replaced_behind(
-    client: FlaskClient, upstream: Upstream
-) -> None:
+def test_an_old_picture_is_served_and_replaced_behind(client: FlaskClient, upstream: Upstream) -> None:
     query = {"url": TARGET, "ttl": "60"}
     fresh = client.get("/thumb", query_string=query)
     _an_hour_later(client)
@@ -162,9 +161,7 @@ def test_an_old_picture_is_served_and_replaced_behind(
     assert len(upstream.requests) == 2
 
 
-def test_a_dead_page_keeps_its_last_good_picture(
-    client: FlaskClient, upstream: Upstream
-) -> None:
+def test_a_dead_page_keeps_its_last_good_picture(client: FlaskClient, upstream: Upstream) -> None:
     query = {"url": TARGET, "ttl": "60"}
     client.get("/thumb", query_string=query)
     _an_hour_later(client)

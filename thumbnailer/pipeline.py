@@ -137,10 +137,18 @@ class Pipeline:
         except ThumbnailerError as error:
             return _stale_instead(cached, error)
 
-    def _load(self, request: CaptureRequest, terms: Terms) -> Capture | None:
-        """What the cache has, however old, for a request that is in order."""
+    def judge(self, request: CaptureRequest) -> None:
+        """Refuse a request that no provider can honour, or whose target shows that it is forbidden.
+
+        Raises:
+            OptionUnsupported, InvalidTarget, TargetForbidden: it is refused.
+        """
         self._failover.refuse_unsupported(request)
         self._guard.parse(request.url)
+
+    def _load(self, request: CaptureRequest, terms: Terms) -> Capture | None:
+        """What the cache has, however old, for a request that is in order."""
+        self.judge(request)
         with terms.timings.step("cache"):
             return self._cache.load(capture_key(request))
 

@@ -13,6 +13,7 @@ import redis
 
 from config import Settings
 from settings.reading import ConfigurationError, Fault
+from settings.rules import usable_cores
 from thumbnailer.backend import Backend, RawBytesSerializer, ResilientBackend
 from thumbnailer.bulkhead import Bulkhead
 from thumbnailer.cache import CaptureCache
@@ -32,9 +33,11 @@ from thumbnailer.providers.remote import RemoteProvider
 from thumbnailer.providers.snapapi import SNAPAPI
 from thumbnailer.providers.snapsharp import SNAPSHARP
 from thumbnailer.refreshing import Refresher
+from thumbnailer.rendering import Renderer
 from thumbnailer.s3_storage import S3Settings, S3Storage
 from thumbnailer.setbacks import Setbacks
 from thumbnailer.storage import LocalStorage, Storage
+from thumbnailer.thumbnails import Thumbnails
 
 VENDORS = {vendor.name: vendor for vendor in (HERMESFORGE, SNAPSHARP, SNAPAPI)}
 
@@ -167,7 +170,7 @@ def build_locks(settings: Settings) -> Locks:
 class Trip:
     """A pipeline and the parts that others look at too."""
 
-    pipeline: Pipeline
+    thumbnails: Thumbnails
     guard: Guard
     failover: Failover
     backend: ResilientBackend
@@ -180,21 +183,30 @@ class Trip:
             provider.close()
 
 
-def build_trip(settings: Settings, cache: Backend) -> Trip:
+def build_trip(settings: Settings, store: Backend) -> Trip:
     """Everything between a request for a capture and its bytes."""
-    guard, backend = build_guard(settings), ResilientBackend(cache)
+    guard, backend = build_guard(settings), ResilientBackend(store)
     failover = build_failover(settings, guard)
+    cache, flights = CaptureCache(backend), Flights(build_locks(settings), FailureBoard(backend))
+    limits = PictureLimits(settings.pictures.max_bytes, settings.pictures.max_pixels)
     refresher = Refresher(workers=REFRESHES_AT_ONCE, backlog=REFRESHES_WAITING)
     pipeline = Pipeline(
         guard=guard,
         failover=failover,
-        cache=CaptureCache(backend),
-        flights=Flights(build_locks(settings), FailureBoard(backend)),
+        cache=cache,
+        flights=flights,
         setbacks=Setbacks(backend),
         refresher=refresher,
         bulkhead=Bulkhead(in_flight=settings.providers.concurrency, waiting=settings.providers.queue),
-        limits=PictureLimits(settings.pictures.max_bytes, settings.pictures.max_pixels),
+        limits=limits,
         retention_seconds=settings.cache.retention_seconds,
         refresh_seconds=settings.providers.timeout_seconds,
     )
-    return Trip(pipeline, guard, failover, backend, refresher)
+    thumbnails = Thumbnails(
+        pipeline=pipeline,
+        renderer=Renderer(limits, concurrency=usable_cores()),
+        cache=cache,
+        flights=flights,
+        retention_seconds=settings.cache.retention_seconds,
+    )
+    return Trip(thumbnails, guard, failover, backend, refresher)

@@ -49,7 +49,7 @@ def build_services(app: Flask, settings: Settings) -> Services:
     allowance = Allowance(limiter, texts)
     storage = build_storage(settings, MEDIA_PREFIX)
     return Services(
-        pipeline=trip.pipeline,
+        thumbnails=trip.thumbnails,
         storage=storage,
         guard=trip.guard,
         allowance=allowance,

@@ -22,6 +22,10 @@ PROJECT = Path(__file__).parent.parent.parent
 TARGET = "http://93.184.216.34/page"
 
 
+#: What is blamed on the page, or on this picture of it, and not tried again for a minute.
+REMEMBERED = {"target-unreachable", "upstream-timeout", "not-an-image", "image-too-large"}
+
+
 def snapapi_environment(upstream_url: str, **more: str) -> dict[str, str]:
     """Settings with SnapAPI as the provider: the vendor that can do most options."""
     return {

@@ -1,0 +1,157 @@
+"""Sizes and formats through the door: one capture, many renditions."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+
+import pytest
+from flask.testing import FlaskClient
+from PIL import Image
+
+from tests.support.answers import image, json_error
+from tests.support.service import TARGET, client_of, snapapi_environment
+from tests.support.upstream import Upstream
+
+CHROME = "image/avif,image/webp,image/apng,image/svg+xml,image/*,*/*;q=0.8"
+
+
+@pytest.fixture
+def upstream() -> Iterator[Upstream]:
+    with Upstream(image("png", 1280, 720)) as upstream:
+        yield upstream
+
+
+@pytest.fixture
+def client(upstream: Upstream) -> Iterator[FlaskClient]:
+    with client_of(snapapi_environment(upstream.url)) as client:
+        yield client
+
+
+def _size(body: bytes) -> tuple[int, int]:
+    return Image.open(io.BytesIO(body)).size
+
+
+@pytest.mark.parametrize(
+    ("options", "size"),
+    [
+        pytest.param({"thumb_width": "400"}, (400, 225), id="width alone keeps the proportions"),
+        pytest.param({"thumb_height": "90"}, (160, 90), id="height alone keeps the proportions"),
+        pytest.param({"thumb_width": "400", "thumb_height": "400"}, (400, 225), id="inside the box"),
+        pytest.param({"thumb_width": "2000"}, (1280, 720), id="inside never enlarges"),
+        pytest.param({"thumb_width": "200", "thumb_height": "200", "fit": "cover"}, (200, 200), id="cover"),
+        pytest.param(
+            {"thumb_width": "200", "thumb_height": "200", "fit": "contain"}, (200, 200), id="contain"
+        ),
+        pytest.param({"thumb_width": "200", "dpr": "2"}, (400, 225), id="twice as dense"),
+    ],
+)
+def test_a_thumbnail_has_the_size_asked_for(
+    client: FlaskClient, options: dict[str, str], size: tuple[int, int]
+) -> None:
+    response = client.get("/thumb", query_string={"url": TARGET, **options})
+    assert response.status_code == 200, response.text
+    assert _size(response.data) == size
+
+
+@pytest.mark.parametrize("image_format", ["png", "jpeg", "webp", "avif"])
+def test_a_thumbnail_has_the_format_asked_for(client: FlaskClient, image_format: str) -> None:
+    response = client.get("/thumb", query_string={"url": TARGET, "thumb_width": "64", "format": image_format})
+    assert response.content_type == f"image/{image_format}"
+    assert _size(response.data) == (64, 36)
+
+
+def test_ten_sizes_and_formats_cost_one_capture(client: FlaskClient, upstream: Upstream) -> None:
+    for width in range(100, 1100, 100):
+        for image_format in ("webp", "jpeg"):
+            query = {"url": TARGET, "thumb_width": str(width), "format": image_format}
+            assert client.get("/thumb", query_string=query).status_code == 200
+    assert len(upstream.requests) == 1
+    assert upstream.requests[0].json["format"] == "png"
+
+
+def test_a_rendition_is_cached_with_an_entity_tag_of_its_own(client: FlaskClient) -> None:
+    query = {"url": TARGET, "thumb_width": "100"}
+    first, second = (client.get("/thumb", query_string=query) for _ in range(2))
+    other = client.get("/thumb", query_string=query | {"thumb_width": "101"})
+    assert (first.headers["X-Cache"], second.headers["X-Cache"]) == ("MISS", "HIT")
+    assert first.data == second.data
+    assert first.headers["ETag"] == second.headers["ETag"] != other.headers["ETag"]
+    assert first.headers["Last-Modified"] == other.headers["Last-Modified"]
+
+
+@pytest.mark.parametrize(
+    ("accept", "content_type"),
+    [
+        pytest.param(CHROME, "image/avif", id="a browser that shows avif"),
+        pytest.param("image/webp,*/*", "image/webp", id="a browser that shows webp"),
+        pytest.param("*/*", "image/jpeg", id="a program"),
+        pytest.param(None, "image/jpeg", id="nobody says"),
+    ],
+)
+def test_auto_goes_by_accept_and_says_so(client: FlaskClient, accept: str | None, content_type: str) -> None:
+    headers = {"Accept": accept} if accept else {}
+    query = {"url": TARGET, "thumb_width": "64", "format": "auto"}
+    for _ in range(2):
+        response = client.get("/thumb", query_string=query, headers=headers)
+        assert response.content_type == content_type
+        assert "Accept" in response.vary
+    unchanged = client.get(
+        "/thumb", query_string=query, headers={**headers, "If-None-Match": response.headers["ETag"]}
+    )
+    assert unchanged.status_code == 304
+    assert "Accept" in unchanged.vary
+
+
+def test_a_format_that_is_fixed_does_not_vary(client: FlaskClient) -> None:
+    response = client.get("/thumb", query_string={"url": TARGET, "thumb_width": "64", "format": "webp"})
+    assert "Accept" not in response.vary
+
+
+@pytest.mark.parametrize(
+    ("options", "field"),
+    [
+        pytest.param({"thumb_width": "15"}, "thumb_width", id="too narrow"),
+        pytest.param({"thumb_height": "2001"}, "thumb_height", id="too high"),
+        pytest.param({"thumb_width": "64", "fit": "stretch"}, "fit", id="no such fit"),
+        pytest.param({"thumb_width": "64", "dpr": "4"}, "dpr", id="too dense"),
+        pytest.param({"thumb_width": "64", "quality": "50"}, "quality", id="quality of a png"),
+    ],
+)
+def test_what_makes_no_thumbnail_is_named(client: FlaskClient, options: dict[str, str], field: str) -> None:
+    response = client.get("/thumb", query_string={"url": TARGET, **options})
+    assert response.status_code == 400
+    assert list(response.get_json()["errors"]) == [field]
+
+
+def test_a_pdf_has_no_thumbnail(client: FlaskClient) -> None:
+    response = client.get("/screenshot", query_string={"url": TARGET, "format": "pdf", "thumb_width": "64"})
+    assert list(response.get_json()["errors"]) == ["format"]
+
+
+def test_the_stream_of_a_thumbnail_is_the_thumbnail(client: FlaskClient) -> None:
+    response = client.get("/screenshot/stream", query_string={"url": TARGET, "thumb_width": "64"})
+    assert _size(response.data) == (64, 36)
+
+
+def test_a_thumbnail_is_persisted_as_it_is(client: FlaskClient) -> None:
+    body = {"url": TARGET, "thumb_width": 64, "format": "avif"}
+    first = client.post("/persist", json=body).get_json()
+    second = client.post("/persist", json=body)
+    assert (first["width"], first["height"], first["content_type"]) == (64, 36, "image/avif")
+    assert first["key"].endswith(".avif")
+    assert (second.status_code, second.get_json()["cached"]) == (200, True)
+
+
+def test_a_failure_is_no_thumbnail(client: FlaskClient, upstream: Upstream) -> None:
+    upstream.behave(json_error(500, {"error": "broken"}))
+    response = client.get("/thumb", query_string={"url": TARGET, "thumb_width": "64"})
+    assert response.status_code == 502
+
+
+def test_the_operator_can_make_every_thumb_small(upstream: Upstream) -> None:
+    environment = snapapi_environment(upstream.url, THUMB_DEFAULTS="thumb_width=400,format=auto")
+    with client_of(environment) as client:
+        response = client.get("/thumb", query_string={"url": TARGET}, headers={"Accept": CHROME})
+    assert response.content_type == "image/avif"
+    assert _size(response.data) == (400, 225)

@@ -1,0 +1,111 @@
+"""Thumbnails: one capture, any number of renditions of it, each cached under a key of its own.
+
+1. A cached rendition that is young enough is the answer; the capture is not looked at.
+2. Otherwise the pipeline brings the capture, by whatever way.
+3. A cached rendition of that very capture is as good as new; else one of all callers renders it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from hashlib import sha256
+
+from thumbnailer.cache import CaptureCache
+from thumbnailer.flights import Flights
+from thumbnailer.model import Capture, CaptureRequest, capture_key
+from thumbnailer.pipeline import CacheStatus, Delivery, Pipeline, Terms
+from thumbnailer.rendering import Renderer
+from thumbnailer.renditions import Rendition, rendition_key
+
+
+@dataclass(frozen=True, slots=True)
+class ThumbnailRequest:
+    """A capture, and what is to be made of it; without a rendition, the capture as it is."""
+
+    capture: CaptureRequest
+    rendition: Rendition | None = None
+
+    @property
+    def key(self) -> str:
+        """What tells this picture from every other of the same moment."""
+        key = capture_key(self.capture)
+        return rendition_key(key, self.rendition) if self.rendition else key
+
+
+class Thumbnails:
+    """Brings pictures in the size asked for; safe to use from many threads.
+
+    A rendition is as old as its capture: it has the same ``captured_at``.
+    """
+
+    def __init__(
+        self,
+        *,
+        pipeline: Pipeline,
+        renderer: Renderer,
+        cache: CaptureCache,
+        flights: Flights,
+        retention_seconds: int,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.pipeline = pipeline
+        self._renderer = renderer
+        self._cache = cache
+        self._flights = flights
+        self._retention_seconds = retention_seconds
+        self._clock = clock
+
+    def fetch(self, request: ThumbnailRequest, terms: Terms) -> Delivery:
+        """Bring the picture, whole and checked.
+
+        Raises:
+            ThumbnailerError: any of the tree but ``StorageError``.
+        """
+        if request.rendition is None:
+            return self.pipeline.fetch(request.capture, terms)
+        self.pipeline.judge(request.capture)
+        with terms.timings.step("cache"):
+            cached = self._cache.load(request.key)
+        if cached and not terms.recapture and self._is_fresh(cached, terms):
+            return Delivery(cached, CacheStatus.HIT)
+        delivery = self.pipeline.fetch(request.capture, terms)
+        if cached and cached.record.captured_at == delivery.capture.record.captured_at:
+            return replace(delivery, capture=cached)
+        return replace(delivery, capture=self._render(request, request.rendition, delivery.capture, terms))
+
+    def _is_fresh(self, cached: Capture, terms: Terms) -> bool:
+        return self._clock() - cached.record.captured_at <= terms.max_age_seconds
+
+    def _render(
+        self, request: ThumbnailRequest, rendition: Rendition, capture: Capture, terms: Terms
+    ) -> Capture:
+        """The rendition of ``capture``, made once however many ask."""
+
+        def look_up() -> Capture | None:
+            found = self._cache.load(request.key)
+            return found if found and found.record.captured_at >= capture.record.captured_at else None
+
+        joined = self._flights.join(request.key, look_up, terms.deadline)
+        if isinstance(joined, Capture):
+            return joined
+        try:
+            with terms.timings.step("render"):
+                rendered = self._renderer.render(capture.body(), rendition)
+            record = replace(
+                capture.record,
+                content_type=rendered.content_type,
+                size_bytes=len(rendered.body),
+                sha256=sha256(rendered.body).hexdigest(),
+                width=rendered.width,
+                height=rendered.height,
+            )
+            thumbnail = Capture.of_bytes(record, rendered.body)
+            retention_seconds = max(self._retention_seconds, terms.max_age_seconds)
+            self._cache.store(request.key, thumbnail, retention_seconds=retention_seconds)
+        except BaseException as error:
+            joined.crash(error)
+            raise
+        joined.land(thumbnail)
+        return thumbnail
