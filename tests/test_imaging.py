@@ -77,6 +77,8 @@ def test_a_picture_with_a_tail_of_html_is_none(body: bytes, content_type: str) -
         pytest.param(b"\xff\xd8\xff\xe0" + b"\x00\x02\xff\xe0" * 200_000, id="a jpeg without dimensions"),
         pytest.param(b"\xff\xd8\xff\xe0\x00\x02junk" + bytes(100), id="a jpeg of junk"),
         pytest.param(b"\x89PNG\r\n\x1a\n" + bytes(100), id="a png without header"),
+        pytest.param(b"\xff\xd8\xff\x01\x00\x04\xff\xc0" + picture("jpeg")[2:], id="a jpeg of two sizes"),
+        pytest.param(b"\xff\xd8\xff\xd0" + picture("jpeg")[2:], id="a jpeg that restarts before it starts"),
         pytest.param(b"RIFF\x64\x00\x00\x00WEBPXXXX" + bytes(92), id="a webp of nothing known"),
     ],
 )

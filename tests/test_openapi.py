@@ -32,12 +32,16 @@ NUMBERS = {
     "height": ("integer", 240, 2160, 720),
     "device_scale_factor": ("number", 1, 3, 1),
     "quality": ("integer", 1, 100, None),
+    "thumb_width": ("integer", 16, 2000, None),
+    "thumb_height": ("integer", 16, 2000, None),
+    "dpr": ("number", 1, 3, 1),
     "delay": ("integer", 0, 10_000, 0),
     "ttl": ("integer", 60, 2_592_000, None),
 }
 FLAGS = ("retina", "full_page", "dark_mode", "reduced_motion", "block_ads", "block_cookie_banners")
 CHOICES = {
-    "format": {"png", "jpeg", "webp"},
+    "format": {"png", "jpeg", "webp", "avif", "auto"},
+    "fit": {"inside", "cover", "contain"},
     "wait_until": {"load", "domcontentloaded", "networkidle"},
     "device": set(DEVICES),
 }
@@ -52,7 +56,16 @@ BODIES: dict[str, set[str]] = {
 }
 
 #: Options that contradict others, which no schema can say; tests of their own hold what happens then.
-CONTRADICTORY = {"selector", "clip", "quality", "retina", "viewport", "full_page"}
+CONTRADICTORY = {
+    "selector",
+    "clip",
+    "quality",
+    "retina",
+    "viewport",
+    "full_page",
+    "thumb_width",
+    "thumb_height",
+}
 
 
 @pytest.fixture(scope="module")
@@ -174,7 +187,7 @@ def test_json_bodies_hold_the_same_options_and_refuse_others(document: dict[str,
 
 
 def test_pictures_are_documented_by_their_types(document: dict[str, Any]) -> None:
-    images = {"image/png", "image/jpeg", "image/webp"}
+    images = {"image/png", "image/jpeg", "image/webp", "image/avif"}
     assert set(document["paths"]["/thumb"]["get"]["responses"]["200"]["content"]) == images
     for path, method in (("/screenshot", "get"), ("/screenshot", "post"), ("/api/screenshot/stream", "get")):
         answered = document["paths"][path][method]["responses"]["200"]["content"]

@@ -22,6 +22,9 @@ PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 PNG_END = b"\x00\x00\x00\x00IEND\xaeB`\x82"
 JPEG_START = b"\xff\xd8\xff"
 JPEG_END = b"\xff\xd9"
+#: TEM, RST0 to RST7, SOI, EOI and SOS have no length, or end the search: none may stand before the
+#: frame header. ITU-T T.81, B.1.1.3; decoders read on behind them, so they could hide another size.
+JPEG_MISPLACED_MARKERS = frozenset({0x00, 0x01, *range(0xD0, 0xDB)})
 #: SOF0 to SOF15 without DHT, JPG and DAC: ITU-T T.81, table B.1.
 JPEG_FRAME_MARKERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 
@@ -90,7 +93,7 @@ def _measure_png(head: bytes) -> Dimensions | None:
 def _measure_jpeg(head: bytes) -> Dimensions | None:
     at = 2
     while at + 9 <= len(head):
-        if head[at] != 0xFF:
+        if head[at] != 0xFF or head[at + 1] in JPEG_MISPLACED_MARKERS:
             raise NotAnImage("The answer is a damaged JPEG.")
         marker = head[at + 1]
         if marker == 0xFF:  # fill bytes may precede any marker: ITU-T T.81, B.1.1.2

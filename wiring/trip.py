@@ -204,7 +204,7 @@ def build_trip(settings: Settings, store: Backend) -> Trip:
     )
     thumbnails = Thumbnails(
         pipeline=pipeline,
-        renderer=Renderer(limits, concurrency=usable_cores()),
+        renderer=Renderer(limits, concurrency=max(1, usable_cores() // settings.server.workers)),
         cache=cache,
         flights=flights,
         retention_seconds=settings.cache.retention_seconds,

@@ -9,24 +9,7 @@ import random
 
 from PIL import Image, ImageChops, ImageDraw, ImageFont, ImageStat
 
-WORDS = [
-    "a",
-    "page",
-    "as",
-    "readers",
-    "see",
-    "it",
-    "before",
-    "they",
-    "open",
-    "it",
-    "small",
-    "sharp",
-    "and",
-    "there",
-    "at",
-    "once",
-]
+WORDS = ("a", "page", "as", "readers", "see", "it", "before", "they", "open", "small", "sharp", "at", "once")
 INK, LINK, PAPER, CODE, BAR = (30, 34, 40), (0, 92, 197), (255, 255, 255), (240, 242, 245), (36, 41, 66)
 LINE = 24
 
