@@ -87,6 +87,7 @@ STORED_HEADERS = {
 def problem_headers(status: int) -> dict[str, Mapping[str, Any]]:
     """The headers that a problem of ``status`` comes with."""
     headers = {"X-Request-ID": _text_header("Names this request in logs.")}
+    headers["X-Problem"] = _text_header("The slug, where a placeholder stands for the document.")
     if status in (409, 422, 429, 502, 503, 504):
         headers["Retry-After"] = _text_header("Seconds until a later try makes sense.")
     if status == 429:
@@ -149,6 +150,24 @@ def problems_by_status(slugs: Iterable[str]) -> Iterator[tuple[int, list[Problem
     kinds = sorted((PROBLEMS[slug] for slug in slugs), key=lambda kind: (kind.status, kind.slug))
     for status, group in groupby(kinds, key=lambda kind: kind.status):
         yield status, list(group)
+
+
+def answers_placeholders(blueprint: StrictBlueprint, slugs: Iterable[str]) -> Callable[[View], View]:
+    """Document that a view may answer a placeholder, with the status of the problem."""
+
+    def decorate(view: View) -> View:
+        for status, kinds in problems_by_status(slugs):
+            for content_type in IMAGE_TYPES:
+                view = blueprint.alt_response(
+                    status,
+                    schema={},
+                    content_type=content_type,
+                    description="A problem: " + ", ".join(kind.slug for kind in kinds) + ".",
+                    headers=problem_headers(status),
+                )(view)
+        return view
+
+    return decorate
 
 
 def answers_problems(blueprint: StrictBlueprint, slugs: Iterable[str]) -> Callable[[View], View]:

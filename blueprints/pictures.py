@@ -14,8 +14,13 @@ from blueprints.answers import picture_answer, stream_answer
 from blueprints.capture_requests import Asked, RouteDefaults, complete
 from blueprints.request_log import note, timings
 from blueprints.services import services
+from thumbnailer.errors import InvalidParameters
 from thumbnailer.model import Deadline
 from thumbnailer.pipeline import Delivery, Terms
+
+#: ``fresh=true`` wants a capture that is not older than this: so a target is photographed again at
+#: most once a minute, however often it is asked for.
+FRESH_SECONDS = 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,13 +87,25 @@ def prepare(given: Mapping[str, Any], door: Door, *, recapture: bool = False) ->
     """Count the answer, complete the request and set its terms."""
     deadline = Deadline.after(services().bounds.deadline_seconds)
     services().allowance.answer()
-    asked = complete(given, door.usual, services().guard, flask.request.headers.get("Accept"))
+    usual = _with_preset(door.usual, given.get("preset"))
+    asked = complete(given, usual, services().guard, flask.request.headers.get("Accept"))
+    is_fresh = given.get("fresh", False)
     note(target=urlsplit(asked.request.capture.url).hostname)
     terms = Terms(
-        max_age_seconds=asked.ttl_seconds,
+        max_age_seconds=min(asked.ttl_seconds, FRESH_SECONDS) if is_fresh else asked.ttl_seconds,
         deadline=deadline,
         admit=door.charge_capture,
         timings=timings(),
         recapture=recapture,
+        takes_stale=not is_fresh,
     )
     return asked, terms
+
+
+def _with_preset(usual: RouteDefaults, preset: str | None) -> RouteDefaults:
+    if preset is None:
+        return usual
+    options = services().presets.get(preset)
+    if options is None:
+        raise InvalidParameters({"preset": ["There is no such preset."]})
+    return RouteDefaults(options.get("ttl", usual.ttl_seconds), {**usual.options, **options})

@@ -162,6 +162,8 @@ class CaptureOptions(StrictSchema):
         validate=validate.Range(60, 2_592_000),
         metadata=described("The oldest picture that will do, in seconds."),
     )
+    fresh = Flag(metadata=described("Take a new picture unless there is one of this minute.", default=False))
+    preset = Text(max_length=32, metadata=described("A name for options that the operator has chosen."))
 
     @validates_schema(skip_on_field_errors=True)
     def refuse_contradictions(self, given: dict[str, object], **_more: object) -> None:
@@ -186,6 +188,10 @@ class CaptureQuery(CaptureOptions):
     """The same in a query."""
 
     hide_selectors = SELECTORS_IN_QUERY
+    on_error = fields.String(
+        validate=validate.OneOf(["placeholder", "status"]),
+        metadata=described("What a failure looks like; by Sec-Fetch-Dest and Accept where nothing is said."),
+    )
 
 
 class ThumbQuery(CaptureQuery):

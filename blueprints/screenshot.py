@@ -6,8 +6,10 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+import flask
 from flask import Response, jsonify
 
+from blueprints.errors import answer_failure
 from blueprints.openapi import (
     BODY_PROBLEMS,
     CAPTURE_PROBLEMS,
@@ -18,6 +20,7 @@ from blueprints.openapi import (
     StrictBlueprint,
     answers_not_modified,
     answers_pictures,
+    answers_placeholders,
     answers_problems,
 )
 from blueprints.pictures import (
@@ -28,6 +31,7 @@ from blueprints.pictures import (
     screenshot_door,
     thumb_door,
 )
+from blueprints.placeholders import placeholder_answer, wants_placeholder
 from blueprints.request_log import note, timings
 from blueprints.schemas import (
     CaptureOptions,
@@ -38,7 +42,7 @@ from blueprints.schemas import (
     ThumbQuery,
 )
 from blueprints.services import public_url, services
-from thumbnailer.errors import NotARealPicture, OptionUnsupported
+from thumbnailer.errors import NotARealPicture, OptionUnsupported, ThumbnailerError
 from thumbnailer.model import Capture
 from thumbnailer.pipeline import CacheStatus
 from thumbnailer.storage import LocalStorage, StoredImage, object_key
@@ -48,10 +52,18 @@ LOCAL_PRESIGN = "The local storage cannot honour the option presign: its images 
 blueprint = StrictBlueprint("screenshot", __name__, description="Pictures of web pages.")
 
 
+@blueprint.errorhandler(ThumbnailerError)
+def picture_failure(error: ThumbnailerError) -> Response:
+    """A placeholder for an ``<img>``, a problem document for a program."""
+    is_picture_route = flask.request.method in ("GET", "HEAD")
+    return placeholder_answer(error) if is_picture_route and wants_placeholder() else answer_failure(error)
+
+
 @blueprint.get("/thumb")
 @blueprint.arguments(ThumbQuery, location="query")
 @answers_pictures(blueprint, IMAGE_TYPES)
 @answers_not_modified(blueprint)
+@answers_placeholders(blueprint, CAPTURE_PROBLEMS)
 @answers_problems(blueprint, CAPTURE_PROBLEMS)
 def thumb(given: Mapping[str, Any]) -> Response:
     """The embeddable thumbnail of a page."""
@@ -62,6 +74,7 @@ def thumb(given: Mapping[str, Any]) -> Response:
 @blueprint.arguments(ScreenshotQuery, location="query")
 @answers_pictures(blueprint, PICTURE_TYPES)
 @answers_not_modified(blueprint)
+@answers_placeholders(blueprint, CAPTURE_PROBLEMS)
 @answers_problems(blueprint, CAPTURE_PROBLEMS)
 def screenshot(given: dict[str, Any]) -> Response:
     """The capture of a page."""
@@ -73,6 +86,7 @@ def screenshot(given: dict[str, Any]) -> Response:
 @blueprint.arguments(CaptureQuery, location="query")
 @answers_pictures(blueprint, PICTURE_TYPES)
 @answers_not_modified(blueprint)
+@answers_placeholders(blueprint, CAPTURE_PROBLEMS)
 @answers_problems(blueprint, CAPTURE_PROBLEMS)
 def screenshot_stream(given: Mapping[str, Any]) -> Response:
     """The capture of a page, passed on as it arrives."""

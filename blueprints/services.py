@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 import flask
 
@@ -12,6 +12,7 @@ from blueprints.capture_requests import RouteDefaults
 from blueprints.idempotency import Ledger
 from blueprints.limits import Allowance
 from thumbnailer.guard import Guard
+from thumbnailer.placeholders import Placeholders
 from thumbnailer.storage import Storage
 from thumbnailer.thumbnails import Thumbnails
 
@@ -37,11 +38,13 @@ class Services:
     """
 
     thumbnails: Thumbnails
+    placeholders: Placeholders
     storage: Storage
     guard: Guard
     allowance: Allowance
     idempotency: Ledger
     bounds: RequestBounds
+    presets: Mapping[str, Mapping[str, Any]]
     key_template: str
     public_base_url: str | None
     clock: Callable[[], float]

@@ -159,6 +159,13 @@ class PictureSettings:
         "50000000",
         "Pixels that a capture may have at most.",
     )
+    placeholder: Path | None = setting(
+        "PLACEHOLDER_IMAGE",
+        file_of,
+        None,
+        "A picture to show where there is none to show.",
+        computed="a browser window in a soft grey, drawn in the size asked for",
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,6 +16,7 @@ from settings.values import (
     matching,
     network_of,
     pairs_of,
+    presets_of,
     redis_url_of,
     size_of,
     web_url_of,
@@ -88,6 +89,12 @@ class DoorSettings:
         pairs_of,
         "",
         "Other defaults for the options of `/thumb`, such as `thumb_width=400,format=webp`.",
+    )
+    presets: Mapping[str, Mapping[str, str]] = setting(
+        "PRESETS",
+        presets_of,
+        "",
+        "Options under a name, for `preset=…`, such as `card:thumb_width=400,format=auto;hero:width=1920`.",
     )
     max_body_bytes: int = setting(
         "MAX_BODY_BYTES", size_of, "1 MiB", "Bytes that a request's body may have at most."

@@ -174,6 +174,17 @@ def pairs_of(text: str) -> Mapping[str, str]:
     return MappingProxyType({name.strip(): value.strip() for name, _, value in pairs})
 
 
+def presets_of(text: str) -> Mapping[str, Mapping[str, str]]:
+    """``name:option=value,…`` groups separated by semicolons."""
+    groups = [group.strip().partition(":") for group in text.split(";") if group.strip()]
+    names = [name for name, _, _ in groups]
+    if not all(re.fullmatch(r"[a-z][a-z0-9_-]{0,31}", name) for name in names):
+        raise ValueError("must be names and options such as card:thumb_width=400;hero:width=1920")
+    if len(set(names)) < len(names):
+        raise ValueError("names a preset twice")
+    return MappingProxyType({name: pairs_of(options) for name, _, options in groups})
+
+
 def folder_of(text: str) -> Path:
     """A folder, made when it is needed; a relative one lies in the project's folder."""
     path = PROJECT_FOLDER / Path(text).expanduser()

@@ -104,6 +104,7 @@ def test_every_option_is_documented_and_no_other(document: dict[str, Any]) -> No
     more = {(names(row["option"])[0], row["on"]) for row in table("Options", 1)}
     assert more == {
         ("stream", "`GET /screenshot`"),
+        ("on_error", "`GET /thumb`, `GET /screenshot…`"),
         ("force", "`POST /persist`"),
         ("presign", "`POST /persist`"),
         ("viewport", "`/api/screenshot…`"),
@@ -112,7 +113,7 @@ def test_every_option_is_documented_and_no_other(document: dict[str, Any]) -> No
     assert set(schemas["PersistBody"]["properties"]) - common == {"force", "presign"}
     assert set(schemas["HermesforgeOptions"]["properties"]) - common == {"viewport"}
     query = {one["name"] for one in document["paths"]["/screenshot"]["get"]["parameters"]}
-    assert query - common == {"stream"}
+    assert query - common == {"stream", "on_error"}
 
 
 def _schemas(document: dict[str, Any]) -> dict[str, dict[str, Any]]:

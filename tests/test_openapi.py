@@ -38,7 +38,7 @@ NUMBERS = {
     "delay": ("integer", 0, 10_000, 0),
     "ttl": ("integer", 60, 2_592_000, None),
 }
-FLAGS = ("retina", "full_page", "dark_mode", "reduced_motion", "block_ads", "block_cookie_banners")
+FLAGS = ("fresh", "retina", "full_page", "dark_mode", "reduced_motion", "block_ads", "block_cookie_banners")
 CHOICES = {
     "format": {"png", "jpeg", "webp", "avif", "auto"},
     "fit": {"inside", "cover", "contain"},
@@ -46,7 +46,7 @@ CHOICES = {
     "device": set(DEVICES),
 }
 TEXTS = ("selector", "clip", "wait_for", "hide_selectors", "user_agent", "locale", "timezone", "geolocation")
-OPTIONS = {"url", "fail_on_status", *NUMBERS, *FLAGS, *CHOICES, *TEXTS}
+OPTIONS = {"url", "fail_on_status", "preset", *NUMBERS, *FLAGS, *CHOICES, *TEXTS}
 
 #: The JSON bodies, and what each takes beside the options.
 BODIES: dict[str, set[str]] = {
@@ -65,6 +65,7 @@ CONTRADICTORY = {
     "full_page",
     "thumb_width",
     "thumb_height",
+    "preset",
 }
 
 
@@ -124,7 +125,7 @@ def test_every_route_says_what_it_does(document: dict[str, Any]) -> None:
 
 
 def test_thumb_documents_every_option_and_no_other(document: dict[str, Any]) -> None:
-    assert set(_parameters(document, "/thumb")) == OPTIONS
+    assert set(_parameters(document, "/thumb")) == OPTIONS | {"on_error"}
     assert all(one["description"] for one in _parameters(document, "/thumb").values())
 
 

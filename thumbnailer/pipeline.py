@@ -59,7 +59,7 @@ class Terms:
 
     ``max_age_seconds`` is the oldest capture they accept; ``admit`` is called once before a capture
     is taken on their account, and raises ``CallerLimited`` where they may not; ``recapture`` asks for
-    a capture newer than this request.
+    a capture newer than this request. Who takes no stale one gets it only where a new one fails.
     """
 
     max_age_seconds: int
@@ -67,6 +67,7 @@ class Terms:
     admit: Callable[[], None]
     timings: Timings
     recapture: bool = False
+    takes_stale: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +160,7 @@ class Pipeline:
         overdue_seconds = self._clock() - cached.record.captured_at - terms.max_age_seconds
         if overdue_seconds <= 0:
             return Delivery(cached, CacheStatus.HIT)
-        if overdue_seconds <= STALE_WHILE_REVALIDATE_SECONDS:
+        if terms.takes_stale and overdue_seconds <= STALE_WHILE_REVALIDATE_SECONDS:
             self._refresh(request, terms)
             return Delivery(cached, CacheStatus.STALE)
         return None

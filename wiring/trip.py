@@ -171,6 +171,7 @@ class Trip:
     """A pipeline and the parts that others look at too."""
 
     thumbnails: Thumbnails
+    renderer: Renderer
     guard: Guard
     failover: Failover
     backend: ResilientBackend
@@ -202,11 +203,12 @@ def build_trip(settings: Settings, store: Backend) -> Trip:
         retention_seconds=settings.cache.retention_seconds,
         refresh_seconds=settings.providers.timeout_seconds,
     )
+    renderer = Renderer(limits, concurrency=max(1, usable_cores() // settings.server.workers))
     thumbnails = Thumbnails(
         pipeline=pipeline,
-        renderer=Renderer(limits, concurrency=max(1, usable_cores() // settings.server.workers)),
+        renderer=renderer,
         cache=cache,
         flights=flights,
         retention_seconds=settings.cache.retention_seconds,
     )
-    return Trip(thumbnails, guard, failover, backend, refresher)
+    return Trip(thumbnails, renderer, guard, failover, backend, refresher)

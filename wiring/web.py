@@ -18,12 +18,15 @@ from blueprints.idempotency import Ledger
 from blueprints.limits import Allowance, LimitTexts, caller_address
 from blueprints.media import MEDIA_PREFIX
 from blueprints.parsing import typed_options
-from blueprints.schemas import ThumbQuery
+from blueprints.schemas import CaptureOptions, ThumbQuery
 from blueprints.services import RequestBounds, Services
 from config import Settings
 from settings.reading import ConfigurationError, Fault
 from thumbnailer.backend import Backend, ResilientBackend
-from thumbnailer.errors import InvalidParameters
+from thumbnailer.errors import ImageTooLarge, InvalidParameters, NotAnImage
+from thumbnailer.imaging import PictureLimits
+from thumbnailer.placeholders import Placeholders, read_own_picture
+from thumbnailer.rendering import Renderer
 from wiring.trip import build_locks, build_storage, build_trip, cache_config, redis_options
 
 DAY_SECONDS = 86_400
@@ -50,6 +53,7 @@ def build_services(app: Flask, settings: Settings) -> Services:
     storage = build_storage(settings, MEDIA_PREFIX)
     return Services(
         thumbnails=trip.thumbnails,
+        placeholders=_placeholders(settings, trip.renderer),
         storage=storage,
         guard=trip.guard,
         allowance=allowance,
@@ -61,6 +65,7 @@ def build_services(app: Flask, settings: Settings) -> Services:
             deadline_seconds=settings.providers.timeout_seconds,
         ),
         bounds=_bounds(settings),
+        presets=_presets(settings.doors.presets),
         key_template=settings.storage.key_template,
         public_base_url=settings.doors.public_base_url,
         clock=time.time,
@@ -72,6 +77,19 @@ def build_services(app: Flask, settings: Settings) -> Services:
         },
         close=trip.close,
     )
+
+
+def _placeholders(settings: Settings, renderer: Renderer) -> Placeholders:
+    """The drawn ones, or the operator's own picture. Raises ``ConfigurationError``."""
+    path = settings.pictures.placeholder
+    if path is None:
+        return Placeholders(renderer)
+    limits = PictureLimits(settings.pictures.max_bytes, settings.pictures.max_pixels)
+    try:
+        return Placeholders(renderer, own_picture=read_own_picture(path, limits))
+    except (OSError, NotAnImage, ImageTooLarge):
+        fault = Fault("PLACEHOLDER_IMAGE", "must be a whole PNG, JPEG or WebP within the limits for pictures")
+        raise ConfigurationError([fault]) from None
 
 
 def _limiter_config(settings: Settings) -> dict[str, Any]:
@@ -88,7 +106,7 @@ def _limiter_config(settings: Settings) -> dict[str, Any]:
 
 
 def _bounds(settings: Settings) -> RequestBounds:
-    thumb = {**UNCOVERED, **_thumb_defaults(settings.doors.thumb_defaults)}
+    thumb = {**UNCOVERED, **_options_of("THUMB_DEFAULTS", settings.doors.thumb_defaults, ThumbQuery())}
     return RequestBounds(
         deadline_seconds=settings.providers.timeout_seconds,
         thumb=RouteDefaults(thumb.pop("ttl", DAY_SECONDS), thumb),
@@ -98,14 +116,20 @@ def _bounds(settings: Settings) -> RequestBounds:
     )
 
 
-def _thumb_defaults(texts: Mapping[str, str]) -> dict[str, Any]:
-    if "url" in texts:
-        raise ConfigurationError([Fault("THUMB_DEFAULTS", "url: Has no default.")])
+def _presets(presets: Mapping[str, Mapping[str, str]]) -> dict[str, dict[str, Any]]:
+    return {name: _options_of("PRESETS", texts, CaptureOptions()) for name, texts in presets.items()}
+
+
+def _options_of(setting: str, texts: Mapping[str, str], schema: CaptureOptions) -> dict[str, Any]:
+    """Options that are written in a setting. Raises ``ConfigurationError``."""
+    without_default = {"url", "preset", "fresh", "on_error"} & texts.keys()
+    if without_default:
+        raise ConfigurationError([Fault(setting, f"{', '.join(sorted(without_default))}: Has no default.")])
     try:
-        return typed_options(texts, ThumbQuery())
+        return typed_options(texts, schema)
     except InvalidParameters as error:
         faults = "; ".join(f"{name}: {' '.join(messages)}" for name, messages in error.fields.items())
-        raise ConfigurationError([Fault("THUMB_DEFAULTS", faults)]) from None
+        raise ConfigurationError([Fault(setting, faults)]) from None
 
 
 def _cache_check(backend: ResilientBackend) -> Callable[[], bool]:
