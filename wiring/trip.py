@@ -157,9 +157,11 @@ def _s3_settings(settings: Settings, bucket: str) -> S3Settings:
 
 
 def build_locks(settings: Settings) -> Locks:
-    """Locks for all that share the cache: this machine's processes, or every machine on one Redis."""
-    folder = settings.cache.folder or Path(gettempdir()) / f"thumbnailer-{os.getuid()}"
-    files = FileLocks(folder / "locks")
+    """Locks for all that share the cache: every machine on one Redis, this machine's processes on one
+    folder, or this process alone where the cache is its memory.
+    """
+    own_folder = Path(gettempdir()) / f"thumbnailer-{os.getuid()}-{os.getpid()}"
+    files = FileLocks((settings.cache.folder or own_folder) / "locks")
     if not settings.cache.redis_url:
         return files
     client = redis.Redis.from_url(settings.cache.redis_url, **redis_options())
