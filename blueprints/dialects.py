@@ -119,7 +119,7 @@ def _answers_pictures(view: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @blueprint.get("/api/screenshot")
-@blueprint.arguments(HermesforgeOptions, location="query")
+@blueprint.arguments(HermesforgeOptions(), location="query")
 @_answers_pictures
 def hermesforge_screenshot(given: dict[str, Any]) -> Response:
     """The capture of a page."""
@@ -127,7 +127,7 @@ def hermesforge_screenshot(given: dict[str, Any]) -> Response:
 
 
 @blueprint.get("/api/screenshot/cached")
-@blueprint.arguments(HermesforgeOptions, location="query")
+@blueprint.arguments(HermesforgeOptions(), location="query")
 @_answers_pictures
 def hermesforge_screenshot_cached(given: dict[str, Any]) -> Response:
     """The same: every capture of this service is cached."""
@@ -135,7 +135,7 @@ def hermesforge_screenshot_cached(given: dict[str, Any]) -> Response:
 
 
 @blueprint.get("/api/screenshot/stream")
-@blueprint.arguments(HermesforgeOptions, location="query")
+@blueprint.arguments(HermesforgeOptions(), location="query")
 @_answers_pictures
 def hermesforge_screenshot_stream(given: dict[str, Any]) -> Response:
     """The capture of a page, passed on as it arrives."""
@@ -143,7 +143,7 @@ def hermesforge_screenshot_stream(given: dict[str, Any]) -> Response:
 
 
 @blueprint.post("/api/screenshots")
-@blueprint.arguments(HermesforgeOptions, location="json")
+@blueprint.arguments(HermesforgeOptions(), location="json")
 @blueprint.response(200, HermesforgeAnswer)
 @_answers_errors(BODY_PROBLEMS)
 def hermesforge_screenshots(given: dict[str, Any]) -> Response:

@@ -60,7 +60,7 @@ def picture_failure(error: ThumbnailerError) -> Response:
 
 
 @blueprint.get("/thumb")
-@blueprint.arguments(ThumbQuery, location="query")
+@blueprint.arguments(ThumbQuery(), location="query")
 @answers_pictures(blueprint, IMAGE_TYPES)
 @answers_not_modified(blueprint)
 @answers_placeholders(blueprint, CAPTURE_PROBLEMS)
@@ -71,7 +71,7 @@ def thumb(given: Mapping[str, Any]) -> Response:
 
 
 @blueprint.get("/screenshot")
-@blueprint.arguments(ScreenshotQuery, location="query")
+@blueprint.arguments(ScreenshotQuery(), location="query")
 @answers_pictures(blueprint, PICTURE_TYPES)
 @answers_not_modified(blueprint)
 @answers_placeholders(blueprint, CAPTURE_PROBLEMS)
@@ -83,7 +83,7 @@ def screenshot(given: dict[str, Any]) -> Response:
 
 
 @blueprint.get("/screenshot/stream")
-@blueprint.arguments(CaptureQuery, location="query")
+@blueprint.arguments(CaptureQuery(), location="query")
 @answers_pictures(blueprint, PICTURE_TYPES)
 @answers_not_modified(blueprint)
 @answers_placeholders(blueprint, CAPTURE_PROBLEMS)
@@ -94,7 +94,7 @@ def screenshot_stream(given: Mapping[str, Any]) -> Response:
 
 
 @blueprint.post("/screenshot")
-@blueprint.arguments(CaptureOptions, location="json")
+@blueprint.arguments(CaptureOptions(), location="json")
 @answers_pictures(blueprint, PICTURE_TYPES)
 @answers_problems(blueprint, BODY_PROBLEMS)
 def screenshot_from_json(given: Mapping[str, Any]) -> Response:
@@ -103,7 +103,7 @@ def screenshot_from_json(given: Mapping[str, Any]) -> Response:
 
 
 @blueprint.post("/persist", parameters=[IDEMPOTENCY_KEY])
-@blueprint.arguments(PersistBody, location="json")
+@blueprint.arguments(PersistBody(), location="json")
 @blueprint.response(201, StoredImageAnswer, description="The picture has been stored.")
 @blueprint.alt_response(
     200, schema=StoredImageAnswer, description="This very picture was stored before.", success=True
