@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 #: Debian puts the real program here; what it puts on the path is a shell script around it.
 DEBIAN_HEADLESS_SHELL = Path("/usr/lib/chromium/chromium-headless-shell")
@@ -46,13 +47,6 @@ PASSED_ON_VARIABLES = frozenset(
 
 PAGE_HEAP_MEGABYTES = 256
 
-#: What keeps all traffic on the proxy: loopback would go around it without the first of them, names
-#: without the second.
-PROXY_SWITCHES = (
-    "--proxy-bypass-list=<-loopback>",
-    "--host-resolver-rules=MAP * ~NOTFOUND , EXCLUDE 127.0.0.1",
-)
-
 SWITCHES = (
     f"--js-flags=--max-old-space-size={PAGE_HEAP_MEGABYTES}",
     "--disable-quic",
@@ -78,8 +72,9 @@ class ChromiumSettings:
     ``executable`` is its program, None where there is none; ``concurrency`` the captures that one
     process takes at a time; ``recycle_after`` the captures after which the browser is replaced;
     ``ad_filter_list`` a file in EasyList syntax instead of the one that comes along;
-    ``max_image_pixels`` and ``max_full_page_height`` (CSS pixels) bound a picture; ``sandbox`` None means
-    on wherever the machine allows it; ``extra_switches`` go to Chromium as they are.
+    ``max_image_pixels`` and ``max_full_page_height`` (CSS pixels) bound a picture; ``proxy`` is the
+    URL of the forward proxy that all of the browser's traffic takes; ``sandbox`` None means on,
+    except for root, whom Chromium refuses it; ``extra_switches`` go to Chromium as they are.
     """
 
     executable: Path | None
@@ -88,8 +83,13 @@ class ChromiumSettings:
     ad_filter_list: Path | None = None
     max_image_pixels: int = 50_000_000
     max_full_page_height: int = 16_384
+    proxy: str | None = None
     sandbox: bool | None = None
     extra_switches: tuple[str, ...] = ()
+
+    @property
+    def is_sandboxed(self) -> bool:
+        return os.geteuid() != 0 if self.sandbox is None else self.sandbox
 
 
 def find_chromium(
@@ -125,7 +125,14 @@ def is_executable(path: Path) -> bool:
 
 def switches_for(settings: ChromiumSettings) -> Sequence[str]:
     """Chromium's command line, besides what Playwright adds by itself."""
-    return [*SWITCHES, *settings.extra_switches]
+    switches = [*SWITCHES, *settings.extra_switches]
+    if settings.proxy is not None:
+        # Loopback would go around the proxy without the first, names around it without the second.
+        switches += [
+            "--proxy-bypass-list=<-loopback>",
+            f"--host-resolver-rules=MAP * ~NOTFOUND , EXCLUDE {urlsplit(settings.proxy).hostname}",
+        ]
+    return switches
 
 
 def environment_for_pages(environment: Mapping[str, str] = os.environ) -> dict[str, str | float | bool]:
