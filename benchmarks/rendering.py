@@ -76,7 +76,8 @@ def _compare(wanted: RenditionFormat, ours: Work, theirs: Work, *, has_goal: boo
     yield figure(f"{name}: processor time", "ms", (mine for mine, _ in pairs))
     yield figure(f"{name}: processor time of Pillow", "ms", (other for _, other in pairs))
     shares = [mine / other for mine, other in pairs]
-    yield figure(f"{name}: share of Pillow's time", "", shares, at_most=SHARE_OF_PILLOW if has_goal else None)
+    goal = SHARE_OF_PILLOW if has_goal else None
+    yield figure(f"{name}: share of Pillow's time", "", shares, at_most=goal, by_median=True)
     yield from _alike(name, ours(), theirs(), has_goal=has_goal)
 
 

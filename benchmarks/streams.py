@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 import threading
 import time
 from collections.abc import Iterator
@@ -19,7 +20,7 @@ from tests.support.upstream import Upstream
 
 DOWNLOADS = 20
 SIZE_BYTES = 40_000_000
-BYTES_PER_SECOND = 4_000_000.0
+BYTES_PER_SECOND = 5_000_000.0
 SMALL_BYTES = 60_000
 WARM_UPS = 3
 RUNS = 3
@@ -112,26 +113,27 @@ def measure() -> Iterator[Figure]:
         for number in range(WARM_UPS):
             download(service, f"small/{number}", DOWNLOADS)
         before = Memory.of(workers_of(service))
-        alone = download(service, "alone", 1)
+        alone = [download(service, f"alone/{number}", 1).seconds for number in range(RUNS)]
         rounds = [download(service, f"together/{number}", DOWNLOADS) for number in range(RUNS)]
         yield from _figures(before, alone, rounds)
         yield from _broken(upstream, service)
 
 
-def _figures(before: Memory, alone: Round, rounds: list[Round]) -> Iterator[Figure]:
+def _figures(before: Memory, alone: list[float], rounds: list[Round]) -> Iterator[Figure]:
     name = f"{DOWNLOADS} downloads of {SIZE_BYTES // 10**6} MB"
     grown = [(each.peak.rss - before.rss) / MIB for each in rounds]
     yield figure(f"{name}: growth of all workers (RSS)", "MiB", grown, at_most=GROWTH_GOAL_MIB)
     grown = [(each.peak.pss - before.pss) / MIB for each in rounds]
-    yield figure(f"{name}: growth of all workers (PSS)", "MiB", grown, at_most=GROWTH_GOAL_MIB)
+    yield figure(f"{name}: growth of all workers (PSS)", "MiB", grown)
     yield figure("all workers before (RSS)", "MiB", [before.rss / MIB])
-    yield figure("one download alone", "s", [alone.seconds])
+    yield figure("one download alone", "s", alone)
     yield figure(f"{name}: until the last ended", "s", (each.seconds for each in rounds))
     yield figure(
         f"{name}: times as long as one alone",
         "times",
-        (each.seconds / alone.seconds for each in rounds),
+        (each.seconds / statistics.median(alone) for each in rounds),
         at_most=SLOWDOWN_GOAL,
+        by_median=True,
     )
     first = [each.first_byte_seconds * 1000 for each in rounds]
     upstream_ms = SIZE_BYTES / BYTES_PER_SECOND * 1000

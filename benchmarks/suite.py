@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from benchmarks import hits, one_capture, streams
+from benchmarks import hits, one_capture, rendering, streams
 from benchmarks.figures import Figure, table
 from benchmarks.machine import surroundings
 
@@ -17,6 +17,7 @@ SUITES: dict[str, Callable[[], Iterator[Figure]]] = {
     "one-capture": one_capture.measure,
     "streams": streams.measure,
     "hits": hits.measure,
+    "rendering": rendering.measure,
 }
 
 

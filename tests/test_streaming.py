@@ -131,7 +131,7 @@ def test_bytes_pass_on_before_the_upstream_has_finished(
     assert response.getheader("ETag") is None, "nobody knows it before the end"
 
 
-@pytest.mark.parametrize("framing", [*FRAMINGS, "close"])
+@pytest.mark.parametrize("framing", FRAMINGS)
 def test_an_upstream_that_dies_halfway_breaks_the_connection_and_leaves_nothing_in_the_cache(
     service: Service, upstream: Upstream, target: str, framing: str
 ) -> None:
@@ -168,25 +168,29 @@ def test_what_shows_in_the_first_bytes_is_a_problem_document(
 
 
 @pytest.mark.parametrize(
-    "answer",
+    ("answer", "slug"),
     [
-        pytest.param(streamed(MAX_BYTES + 1, framing="chunked"), id="too many bytes"),
+        pytest.param(streamed(MAX_BYTES + 1, framing="chunked"), "image-too-large", id="too many bytes"),
         pytest.param(
-            content(picture() + b"<script>", "image/png", framing="chunked"), id="more after the end"
+            content(picture() + b"<script>", "image/png", framing="chunked"),
+            "not-an-image",
+            id="more after the end",
         ),
-        pytest.param(content(LARGE[:-4], "image/png"), id="no end, of the length announced"),
-        pytest.param(content(LARGE[:-4], "image/png", framing="close"), id="no end, of no length announced"),
+        pytest.param(content(LARGE[:-4], "image/png"), "not-an-image", id="no end, of the length announced"),
+        pytest.param(cut_off(framing="close"), "not-an-image", id="no end, of no length announced"),
     ],
 )
 def test_what_shows_only_later_breaks_the_connection_and_leaves_nothing_in_the_cache(
-    service: Service, upstream: Upstream, target: str, answer: Answer
+    service: Service, upstream: Upstream, target: str, answer: Answer, slug: str
 ) -> None:
     upstream.behave(answer, image())
     with asked(service, STREAM, target) as response:
         assert response.status == 200
         with pytest.raises(IncompleteRead):
             response.read()
-    assert fetch(service, target).headers["X-Cache"] == "MISS"
+    again = fetch(service, target)
+    assert again.status == 502, "the failure is remembered, and there is no picture to answer with instead"
+    assert json.loads(again.body)["type"] == f"/problems/{slug}"
 
 
 @pytest.mark.parametrize("framing", FRAMINGS)
