@@ -16,6 +16,12 @@ from thumbnailer.thumbnails import ThumbnailRequest
 
 DEFAULT_QUALITY = 80
 
+#: What means nothing without a size, in the values that want nothing.
+UNSIZED = {"dpr": 1, "fit": Fit.INSIDE}
+
+#: What of the page is shown: one of these at most.
+AREAS = frozenset({"full_page", "selector", "clip"})
+
 #: ``format=auto``: by the caller's Accept header.
 AUTO = "auto"
 
@@ -56,7 +62,7 @@ def complete(given: Mapping[str, Any], usual: RouteDefaults, guard: Guard, accep
         target = guard.parse(given["url"])
     except InvalidTarget as error:
         raise InvalidParameters({"url": [str(error)]}) from None
-    options = {**usual.options, **given}
+    options = {**_without_rivals(usual.options, given), **given}
     wanted = {name: options[name] for name in NEUTRAL_OPTIONS if name in options}
     rendition = _rendition(given, options, accept)
     wanted |= _viewport(given, options) | (MASTER if rendition else _encoding(given, options))
@@ -70,6 +76,12 @@ def complete(given: Mapping[str, Any], usual: RouteDefaults, guard: Guard, accep
     return Asked(ThumbnailRequest(capture, rendition), ttl_seconds, options.get("format") == AUTO)
 
 
+def _without_rivals(defaults: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """The defaults that do not contradict what the caller wrote."""
+    is_cut = not AREAS.isdisjoint(given)
+    return {name: value for name, value in defaults.items() if not (is_cut and name in AREAS)}
+
+
 def _viewport(given: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, Any]:
     """The device's viewport, unless the caller wrote another one beside it."""
     viewport: dict[str, Any] = {}
@@ -81,7 +93,7 @@ def _viewport(given: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str,
             "device_scale_factor": preset.device_scale_factor,
         }
         viewport |= {name: given[name] for name in viewport if name in given}
-    if options.get("retina"):
+    if options.get("retina") and ("retina" in given or "device_scale_factor" not in given):
         viewport["device_scale_factor"] = 2.0
     return viewport
 
@@ -90,8 +102,12 @@ def _rendition(given: Mapping[str, Any], options: Mapping[str, Any], accept: str
     """What is rendered here: sizes, and formats that no provider is asked for."""
     width, height = options.get("thumb_width"), options.get("thumb_height")
     wanted = options.get("format", Format.PNG)
-    if width is None and height is None and wanted not in (AUTO, RenditionFormat.AVIF):
-        return None
+    if width is None and height is None:
+        pointless = sorted(name for name, neutral in UNSIZED.items() if given.get(name, neutral) != neutral)
+        if pointless:
+            raise InvalidParameters({name: ["Needs thumb_width or thumb_height."] for name in pointless})
+        if wanted not in (AUTO, RenditionFormat.AVIF):
+            return None
     if wanted == Format.PDF:
         raise InvalidParameters({"format": ["A PDF has no thumbnail."]})
     encoded = choose_format(accept, has_alpha=False) if wanted == AUTO else RenditionFormat(wanted)

@@ -143,7 +143,11 @@ class SelectorsField(fields.Field[tuple[str, ...]]):
         return tuple(selectors)
 
 
+#: Reading the database takes some 20 ms, so it is done once.
+TIMEZONES = frozenset(available_timezones())
+
+
 def known_timezone(name: str) -> None:
     """Refuse what is not in the IANA time zone database."""
-    if name not in available_timezones():
+    if name not in TIMEZONES:
         raise ValidationError("Must be an IANA time zone, e.g. Europe/Berlin.")

@@ -17,7 +17,7 @@ import flask
 import structlog
 from flask import Response
 
-from thumbnailer.backend import ResilientBackend
+from thumbnailer.backend import UNREADABLE, ResilientBackend
 from thumbnailer.errors import IdempotencyConflict, IdempotencyMismatch, InvalidParameters
 from thumbnailer.locks import Locks
 from thumbnailer.model import Deadline
@@ -87,8 +87,10 @@ class Ledger:
         self._charge_replay = charge_replay
         self._claimed_seconds = int(deadline_seconds) + GRACE_SECONDS
 
-    def once(self, make: Callable[[], Response]) -> Response:
+    def once(self, make: Callable[[], Response], *, kept_seconds: int = KEPT_SECONDS) -> Response:
         """What ``make`` answers, or what it answered when the current request came the first time.
+
+        An answer is kept for ``kept_seconds``, a day unless it is good for less.
 
         Raises:
             InvalidParameters: the key is no key.
@@ -111,7 +113,7 @@ class Ledger:
         except BaseException:
             self._backend.delete(name)
             raise
-        self._note(name, _Entry(body_digest, _kept(response)), KEPT_SECONDS)
+        self._note(name, _Entry(body_digest, _kept(response)), kept_seconds)
         return response
 
     def _name(self, key: str) -> str:
@@ -141,7 +143,7 @@ class Ledger:
         content = self._backend.get(name)
         try:
             return _Entry.decode(content) if content is not None else None
-        except (ValueError, KeyError, TypeError):
+        except UNREADABLE:
             return None
 
     def _note(self, name: str, entry: _Entry, seconds: int) -> None:

@@ -28,8 +28,13 @@ class LimitTexts:
     cached: str
 
 
+#: Every IPv6 site has at least so many addresses to itself (RFC 6177): counted one by one, they would
+#: give each caller as many allowances as they like.
+IPV6_SITE_BITS = 64
+
+
 def caller_address(trusted_proxies: Sequence[Network]) -> str:
-    """The address a request really comes from, in one spelling.
+    """The address a request really comes from, in one spelling; of IPv6 the network.
 
     ``X-Forwarded-For`` is read from its end, and only as far as every hop is one of
     ``trusted_proxies``: what stands before that is anybody's claim.
@@ -41,6 +46,8 @@ def caller_address(trusted_proxies: Sequence[Network]) -> str:
         if claimed is None:
             break
         address = claimed
+    if isinstance(address, ipaddress.IPv6Address):
+        return str(ipaddress.ip_network((address, IPV6_SITE_BITS), strict=False))
     return str(address) if address else "unknown"
 
 

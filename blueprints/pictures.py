@@ -16,7 +16,7 @@ from blueprints.request_log import note, timings
 from blueprints.services import services
 from thumbnailer.errors import InvalidParameters
 from thumbnailer.model import Deadline
-from thumbnailer.pipeline import Delivery, Terms
+from thumbnailer.pipeline import Delivery, StaleUse, Terms
 
 #: ``fresh=true`` wants a capture that is not older than this: so a target is photographed again at
 #: most once a minute, however often it is asked for.
@@ -25,10 +25,14 @@ FRESH_SECONDS = 60
 
 @dataclass(frozen=True, slots=True)
 class Door:
-    """What one kind of route does by default, and which allowance its captures are taken from."""
+    """What one kind of route does by default, and which allowance its captures are taken from.
+
+    ``wants_new`` says that an old picture will do only where a new one cannot be taken.
+    """
 
     usual: RouteDefaults
     charge_capture: Callable[[], None]
+    wants_new: bool = False
 
 
 def thumb_door() -> Door:
@@ -40,7 +44,7 @@ def screenshot_door() -> Door:
 
 
 def persist_door() -> Door:
-    return Door(services().bounds.persist, services().allowance.persist)
+    return Door(services().bounds.persist, services().allowance.persist, wants_new=True)
 
 
 def hermesforge_door() -> Door:
@@ -90,6 +94,7 @@ def prepare(given: Mapping[str, Any], door: Door, *, recapture: bool = False) ->
     usual = _with_preset(door.usual, given.get("preset"))
     asked = complete(given, usual, services().guard, flask.request.headers.get("Accept"))
     is_fresh = given.get("fresh", False)
+    stale_use = StaleUse.WHERE_A_NEW_ONE_FAILS if is_fresh or door.wants_new else StaleUse.AT_ONCE
     note(target=urlsplit(asked.request.capture.url).hostname)
     terms = Terms(
         max_age_seconds=min(asked.ttl_seconds, FRESH_SECONDS) if is_fresh else asked.ttl_seconds,
@@ -97,7 +102,7 @@ def prepare(given: Mapping[str, Any], door: Door, *, recapture: bool = False) ->
         admit=door.charge_capture,
         timings=timings(),
         recapture=recapture,
-        takes_stale=not is_fresh,
+        stale_use=stale_use,
     )
     return asked, terms
 

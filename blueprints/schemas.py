@@ -1,6 +1,6 @@
 """What callers may say, once for query strings and JSON bodies alike.
 
-A schema loads only what the caller wrote; defaults are filled in by ``blueprints/requests.py``, so
+A schema loads only what the caller wrote; defaults are filled in by ``blueprints/capture_requests.py``, so
 that what was asked for stays apart from what is merely usual. The OpenAPI document is made from
 these very classes.
 """

@@ -10,6 +10,7 @@ import flask
 from flask import Response, jsonify
 
 from blueprints.errors import answer_failure
+from blueprints.idempotency import KEPT_SECONDS
 from blueprints.openapi import (
     BODY_PROBLEMS,
     CAPTURE_PROBLEMS,
@@ -42,7 +43,13 @@ from blueprints.schemas import (
     ThumbQuery,
 )
 from blueprints.services import public_url, services
-from thumbnailer.errors import NotARealPicture, OptionUnsupported, ThumbnailerError
+from thumbnailer.errors import (
+    CallerLimited,
+    NotARealPicture,
+    OptionUnsupported,
+    Overloaded,
+    ThumbnailerError,
+)
 from thumbnailer.model import Capture
 from thumbnailer.pipeline import CacheStatus
 from thumbnailer.storage import LocalStorage, StoredImage, object_key
@@ -111,7 +118,8 @@ def screenshot_from_json(given: Mapping[str, Any]) -> Response:
 @answers_problems(blueprint, PERSIST_PROBLEMS)
 def persist(given: dict[str, Any]) -> Response:
     """Store the picture of a page for good and say where it is."""
-    return services().idempotency.once(lambda: _persisted(given))
+    kept_seconds = min(KEPT_SECONDS, given.get("presign", KEPT_SECONDS))
+    return services().idempotency.once(lambda: _persisted(given), kept_seconds=kept_seconds)
 
 
 def _persisted(given: dict[str, Any]) -> Response:
@@ -119,6 +127,8 @@ def _persisted(given: dict[str, Any]) -> Response:
     if presign and isinstance(services().storage, LocalStorage):
         raise OptionUnsupported("presign", "local storage", LOCAL_PRESIGN)
     asked, delivery = deliver(given, persist_door(), recapture=recapture)
+    if isinstance(delivery.trouble, CallerLimited | Overloaded):
+        raise delivery.trouble
     if delivery.cache_status is CacheStatus.STALE:
         raise NotARealPicture from delivery.trouble
     key = object_key(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
 import os
 import pickle
 import secrets
@@ -300,3 +301,34 @@ def test_the_serializer_passes_bytes_through_memory_and_files() -> None:
 def test_the_serializer_refuses_to_write_anything_but_bytes(value: object) -> None:
     with pytest.raises(TypeError):
         RawBytesSerializer().dumps(value)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        pytest.param({"content_type": "text/html"}, id="a web page"),
+        pytest.param({"captured_at": "now"}, id="a time that is none"),
+        pytest.param({"size_bytes": "many"}, id="a size that is none"),
+        pytest.param({"width": "wide"}, id="a width that is none"),
+    ],
+)
+def test_an_entry_that_somebody_else_wrote_is_a_miss(changes: dict[str, Any]) -> None:
+    backend = ResilientBackend(flask_cache(CACHE_TYPE="SimpleCache"))
+    cache = CaptureCache(backend)
+    cache.store("key", capture_of(b"body"), retention_seconds=60)
+    written = backend.get("key")
+    assert written is not None
+    length = int.from_bytes(written[4:8], "big")
+    header = json.loads(written[8 : 8 + length])
+    header["record"] |= changes
+    forged = json.dumps(header).encode()
+    entry = written[:4] + len(forged).to_bytes(4, "big") + forged + written[8 + length :]
+    backend.set("key", entry, timeout_seconds=60)
+    assert cache.load("key") is None
+
+
+def test_a_header_nested_without_end_is_a_miss() -> None:
+    backend = ResilientBackend(flask_cache(CACHE_TYPE="SimpleCache"))
+    nested = b"[" * 200_000
+    backend.set("key", b"tnc1" + len(nested).to_bytes(4, "big") + nested, timeout_seconds=60)
+    assert CaptureCache(backend).load("key") is None

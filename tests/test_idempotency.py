@@ -113,7 +113,7 @@ def test_the_longest_key_is_a_key(client: FlaskClient) -> None:
 
 
 def test_an_error_is_not_kept(client: FlaskClient, upstream: Upstream) -> None:
-    upstream.behave(answers.html_as_png())
+    upstream.behave(answers.json_error(500, {"error": "broken"}))
     assert client.post("/persist", json={"url": TARGET}, headers=KEY).status_code == 502
     assert client.post("/persist", json={"url": TARGET, "width": 1}, headers=KEY).status_code == 400
     upstream.behave(answers.image("png"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import replace
@@ -373,3 +374,26 @@ class TestBucket:
 def test_what_persist_alone_can_do_is_no_option_elsewhere(client: FlaskClient, name: str) -> None:
     response = client.post("/screenshot", json={"url": TARGET, name: True})
     assert list(response.get_json()["errors"]) == [name]
+
+
+def test_a_capture_older_than_its_time_is_taken_anew_before_it_is_stored(
+    client: FlaskClient, upstream: Upstream
+) -> None:
+    body = {"url": TARGET, "ttl": 60}
+    assert client.post("/persist", json=body).status_code == 201
+    thumbnails = client.application.extensions[EXTENSION].thumbnails
+    thumbnails.pipeline._clock = lambda: time.time() + 61
+    upstream.behave(answers.image("png", 640, 400))
+    again = client.post("/persist", json=body)
+    assert (again.status_code, again.get_json()["width"]) == (201, 640)
+
+
+def test_who_is_limited_hears_that_and_not_that_the_picture_is_old(
+    upstream: Upstream, tmp_path: Path
+) -> None:
+    environment = snapapi_environment(upstream.url, LIMIT_PERSIST="1 per hour", MEDIA_DIR=str(tmp_path))
+    with client_of(environment) as client:
+        assert client.post("/persist", json={"url": TARGET}).status_code == 201
+        limited = client.post("/persist", json={"url": TARGET, "force": True})
+    assert limited.get_json()["type"] == "/problems/rate-limited"
+    assert "Retry-After" in limited.headers

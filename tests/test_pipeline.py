@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -21,8 +22,8 @@ from thumbnailer.errors import (
     UpstreamFailed,
     UpstreamTimeout,
 )
-from thumbnailer.model import CaptureRequest, StatusRange
-from thumbnailer.pipeline import STALE_WHILE_REVALIDATE_SECONDS, CacheStatus, Delivery
+from thumbnailer.model import CaptureRequest, StatusRange, capture_key
+from thumbnailer.pipeline import STALE_WHILE_REVALIDATE_SECONDS, CacheStatus, Delivery, StaleUse
 
 REQUEST = CaptureRequest(url=TARGET)
 HOUR = 3600
@@ -52,7 +53,28 @@ def test_a_copy_that_is_a_little_too_old_is_served_and_replaced_behind(trip: Jou
     assert (stale.cache_status, stale.capture.record) == (CacheStatus.STALE, old.record)
     wait_until(lambda: trip.pipeline.fetch(REQUEST, trip.terms()).cache_status is CacheStatus.HIT)
     assert trip.provider.calls == 2
-    assert trip.charged == ["capture"], "a refresh is on nobody's account"
+    assert trip.charged == ["capture"] * 2, "who sets a refresh off pays for it"
+
+
+def test_who_may_have_no_more_captures_sets_no_refresh_off(trip: Journey) -> None:
+    def refuse() -> None:
+        raise CallerLimited("enough", retry_after_seconds=5)
+
+    _statuses(trip, REQUEST)
+    trip.clock.turn(HOUR + 1)
+    assert trip.pipeline.fetch(REQUEST, trip.terms(admit=refuse)).cache_status is CacheStatus.STALE
+    assert trip.refresher.has_room_for(capture_key(REQUEST))
+    assert trip.provider.calls == 1
+
+
+def test_who_wants_a_new_capture_waits_for_it_and_gets_the_old_one_where_that_fails(trip: Journey) -> None:
+    _statuses(trip, REQUEST)
+    trip.clock.turn(HOUR + 1)
+    wants_new = replace(trip.terms(), stale_use=StaleUse.WHERE_A_NEW_ONE_FAILS)
+    assert trip.pipeline.fetch(REQUEST, wants_new).cache_status is CacheStatus.MISS
+    trip.clock.turn(HOUR + 1)
+    trip.provider.fails_with = UpstreamFailed("broken")
+    assert trip.pipeline.fetch(REQUEST, wants_new).cache_status is CacheStatus.STALE
 
 
 def test_many_who_get_the_stale_copy_start_one_refresh(trip: Journey) -> None:
@@ -194,6 +216,14 @@ def test_a_status_concerns_only_those_who_count_it_as_a_failure(trip: Journey) -
     trip.provider.fails_with = None
     tolerant = CaptureRequest(url=TARGET, fail_on_status=(StatusRange(500, 599),))
     assert _statuses(trip, tolerant) == [CacheStatus.MISS]
+
+
+def test_a_page_that_refuses_one_face_is_not_kept_from_another(trip: Journey) -> None:
+    trip.provider.fails_with = TargetStatus(403)
+    with pytest.raises(TargetStatus):
+        trip.pipeline.fetch(CaptureRequest(url=TARGET, user_agent="badbot"), trip.terms())
+    trip.provider.fails_with = None
+    assert _statuses(trip, REQUEST) == [CacheStatus.MISS]
 
 
 def test_a_stream_is_stale_too_when_its_time_is_over(trip: Journey) -> None:

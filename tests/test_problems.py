@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -181,6 +182,17 @@ def test_flasks_own_errors_are_problem_documents_too(
     response = client.open(path, method=method)
     _assert_problem(response, slug)
     assert ("Allow" in response.headers) == (slug == "method-not-allowed")
+
+
+def test_a_body_that_hides_its_length_is_refused(client: FlaskClient, upstream: Upstream) -> None:
+    response = client.post(
+        "/screenshot",
+        input_stream=io.BytesIO(b'{"url": "' + TARGET.encode() + b'"}'),
+        headers={"Transfer-Encoding": "chunked", "Content-Type": "application/json"},
+    )
+    assert response.status_code == 411
+    assert response.content_type == "application/problem+json"
+    assert upstream.requests == ()
 
 
 def test_a_body_that_is_too_large_is_refused(client: FlaskClient) -> None:

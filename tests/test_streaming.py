@@ -11,13 +11,16 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from http.client import HTTPConnection, HTTPResponse, IncompleteRead
+from pathlib import Path
 from urllib.parse import quote, urlsplit
 
 import pytest
+import requests
 
 from tests.support.answers import Answer, content, cut_off, html_as_png, image, streamed
 from tests.support.pictures import big_png, picture
-from tests.support.service import Service, running_service, snapapi_environment
+from tests.support.processes import wait_until
+from tests.support.service import TARGET, Service, running_service, snapapi_environment
 from tests.support.upstream import Upstream
 
 MIB = 2**20
@@ -276,3 +279,19 @@ def test_an_http_1_0_caller_never_gets_half_a_picture(
     head, _, body = got.partition(b"\r\n\r\n")
     assert b" 502 " in head.splitlines()[0]
     assert json.loads(body)["status"] == 502
+
+
+def test_a_reader_who_does_not_read_holds_up_nobody(tmp_path: Path) -> None:
+    """Their socket's buffers fill up; the capture goes on, others get it, and the next one is taken."""
+    with Upstream(streamed(8 * 1024 * 1024)) as upstream:
+        settings = snapapi_environment(upstream.url, UPSTREAM_CONCURRENCY="1", RATELIMIT_ENABLED="false")
+        with running_service(tmp_path, settings) as service, socket.socket() as idler:
+            idler.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            idler.connect(("127.0.0.1", int(service.url.rpartition(":")[2])))
+            idler.sendall(f"GET /screenshot/stream?url={TARGET} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+            wait_until(lambda: len(upstream.requests) == 1)
+            same = requests.get(f"{service.url}/screenshot", {"url": TARGET}, timeout=60)
+            other = requests.get(f"{service.url}/screenshot", {"url": f"{TARGET}?other"}, timeout=60)
+    assert (same.status_code, len(same.content)) == (200, 8 * 1024 * 1024)
+    assert other.status_code == 200
+    assert len(upstream.requests) == 2

@@ -212,6 +212,22 @@ def test_an_option_reaches_the_provider(
     assert {name: sent.get(name) for name in wire} == wire
 
 
+@pytest.mark.parametrize(
+    ("default", "given", "wire"),
+    [
+        pytest.param("retina=true", {"device_scale_factor": "1"}, {"deviceScaleFactor": None}, id="scale"),
+        pytest.param("full_page=true", {"clip": "0,0,9,9"}, {"fullPage": None, "clipWidth": 9}, id="area"),
+    ],
+)
+def test_what_the_caller_wrote_goes_before_the_operators_defaults(
+    upstream: Upstream, default: str, given: dict[str, str], wire: dict[str, Any]
+) -> None:
+    with client_of(snapapi_environment(upstream.url, THUMB_DEFAULTS=default)) as client:
+        assert client.get("/thumb", query_string={"url": TARGET} | given).status_code == 200
+    sent = upstream.requests[0].json
+    assert {name: sent.get(name) for name in wire} == wire
+
+
 def test_the_operator_can_change_what_thumb_does_by_default(upstream: Upstream) -> None:
     changed = snapapi_environment(
         upstream.url, THUMB_DEFAULTS="width=800,format=jpeg,block_ads=false,ttl=120"

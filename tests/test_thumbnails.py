@@ -114,6 +114,8 @@ def test_a_format_that_is_fixed_does_not_vary(client: FlaskClient) -> None:
         pytest.param({"thumb_width": "15"}, "thumb_width", id="too narrow"),
         pytest.param({"thumb_height": "2001"}, "thumb_height", id="too high"),
         pytest.param({"thumb_width": "64", "fit": "stretch"}, "fit", id="no such fit"),
+        pytest.param({"fit": "cover"}, "fit", id="a fit for nothing"),
+        pytest.param({"dpr": "2"}, "dpr", id="a density of nothing"),
         pytest.param({"thumb_width": "64", "dpr": "4"}, "dpr", id="too dense"),
         pytest.param({"thumb_width": "64", "quality": "50"}, "quality", id="quality of a png"),
     ],

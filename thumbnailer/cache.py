@@ -17,12 +17,15 @@ import secrets
 import struct
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from typing import Any
 
-from thumbnailer.backend import ResilientBackend
+from thumbnailer.backend import UNREADABLE, ResilientBackend
 from thumbnailer.errors import CaptureLost
 from thumbnailer.model import Capture, CaptureRecord
 
 MAGIC = b"tnc1"
+#: What may ever come out: nobody who can write to the store shall make a web page of an entry.
+CONTENT_TYPES = frozenset({"image/png", "image/jpeg", "image/webp", "image/avif", "application/pdf"})
 INLINE_BYTES = 256 * 1024
 CHUNK_BYTES = 128 * 1024
 #: Chunks are written before their entry and must not expire before it.
@@ -67,18 +70,33 @@ class _Entry:
 
     @classmethod
     def decode(cls, content: bytes) -> _Entry:
-        """Raises ValueError, KeyError or TypeError for anything that ``encode`` has not written."""
+        """Raises one of ``UNREADABLE`` for anything that ``encode`` has not written."""
         start = len(MAGIC) + _LENGTH.size
         if len(content) < start or not content.startswith(MAGIC):
             raise ValueError("no entry of this cache")
         (length,) = _LENGTH.unpack_from(content, len(MAGIC))
         described = json.loads(content[start : start + length])
         return cls(
-            record=CaptureRecord(**described["record"]),
+            record=_decode_record(described["record"]),
             chunks=_decode_chunks(described["chunks"]),
             previous=_decode_chunks(described["previous"]),
             body=content[start + length :],
         )
+
+
+def _decode_record(described: dict[str, Any]) -> CaptureRecord:
+    record = CaptureRecord(**described)
+    texts = (record.content_type, record.sha256, record.provider)
+    numbers = (record.captured_at, record.upstream_seconds, record.size_bytes)
+    sides = (record.width, record.height)
+    is_typed = (
+        all(isinstance(one, str) for one in texts)
+        and all(isinstance(one, int | float) for one in numbers)
+        and all(one is None or isinstance(one, int) for one in sides)
+    )
+    if not is_typed or record.content_type not in CONTENT_TYPES:
+        raise ValueError("no record of this cache")
+    return record
 
 
 def _decode_chunks(described: dict[str, object] | None) -> _Chunks | None:
@@ -236,7 +254,7 @@ def _find(backend: ResilientBackend, key: str) -> _Entry | None:
         return None
     try:
         return _Entry.decode(content)
-    except (ValueError, KeyError, TypeError):
+    except UNREADABLE:
         return None
 
 

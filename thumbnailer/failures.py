@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from thumbnailer.backend import ResilientBackend
+from thumbnailer.backend import UNREADABLE, ResilientBackend
 from thumbnailer.errors import ThumbnailerError
 
 NOTE_SECONDS = 60
@@ -57,7 +57,7 @@ class FailureBoard:
         try:
             note = json.loads(content)
             return Note(str(note["id"]), restore(note), float(note["echoes_until"]))
-        except (ValueError, KeyError, TypeError):
+        except UNREADABLE:
             return None
 
 

@@ -21,8 +21,9 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from io import FileIO
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from cachelib.base import BaseCache
 from filelock import FileLock, Timeout
@@ -155,10 +156,10 @@ class FolderCache(BaseCache):
         name = hashlib.sha256(key.encode()).hexdigest()
         return self._entries / name[:2] / name[2:]
 
-    def _open(self, key: str) -> BinaryIO:
-        return self._path(key).open("rb")
+    def _open(self, key: str) -> FileIO:
+        return self._path(key).open("rb", buffering=0)
 
-    def _is_alive(self, file: BinaryIO) -> bool:
+    def _is_alive(self, file: FileIO) -> bool:
         """Read the header of an entry in use; afterwards ``file`` stands at its value."""
         now = self._clock()
         if _has_expired(file.read(_HEADER.size), now):
@@ -234,7 +235,7 @@ class FolderCache(BaseCache):
     def _look_at(self, shard: Path) -> Iterator[_Found]:
         now = self._clock()
         for path in _listing(shard):
-            with contextlib.suppress(OSError), path.open("rb") as opened:
+            with contextlib.suppress(OSError), path.open("rb", buffering=0) as opened:
                 status = os.fstat(opened.fileno())
                 has_expired = _has_expired(opened.read(_HEADER.size), now)
                 yield _Found(path, status.st_size, status.st_mtime, has_expired)

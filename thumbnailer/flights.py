@@ -76,6 +76,10 @@ class Flight:
         else:
             self.abandon()
 
+    def retell(self, error: ThumbnailerError) -> None:
+        """Tell this process of a failure that another has noted already."""
+        self._end(error)
+
     def abandon(self) -> None:
         """No verdict: those who wait compete for the lead again."""
         self._end(None)
@@ -178,7 +182,7 @@ class Flights:
             return found
         if noted and (before is None or noted.id != before.id or noted.echoes):
             # Not pinned anew: with requests always coming in, an old failure would live for ever.
-            flight._end(noted.error)
+            flight.retell(noted.error)
             raise replica(noted.error)
         return flight
 

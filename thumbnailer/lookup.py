@@ -9,6 +9,10 @@ from collections.abc import Sequence
 from concurrent.futures import Future
 from typing import Protocol
 
+from thumbnailer.errors import Overloaded
+
+RETRY_AFTER_SECONDS = 5.0
+
 
 class Resolver(Protocol):
     """Finds the addresses of a name."""
@@ -44,18 +48,20 @@ class BoundedLookup:
         """The addresses of ``host``, after at most ``seconds``.
 
         Raises:
-            TimeoutError: no place became free or no answer came in time.
+            Overloaded: no place became free; that is nothing the host can help.
+            TimeoutError: no answer came in time.
             OSError: the name has no address.
         """
         give_up_at = time.monotonic() + seconds
         if not self._places.acquire(timeout=seconds):
-            raise TimeoutError("no look-up has ended in time")
+            raise Overloaded("Too many names are being looked up.", retry_after_seconds=RETRY_AFTER_SECONDS)
         answer: Future[tuple[str, ...]] = Future()
         try:
             threading.Thread(target=self._answer, args=(answer, host, port), daemon=True).start()
         except RuntimeError as error:
             self._places.release()
-            raise TimeoutError("no thread can be started") from error
+            message = "No name can be looked up at present."
+            raise Overloaded(message, retry_after_seconds=RETRY_AFTER_SECONDS) from error
         return answer.result(timeout=max(0.0, give_up_at - time.monotonic()))
 
     def _answer(self, answer: Future[tuple[str, ...]], host: str, port: int) -> None:

@@ -13,17 +13,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from enum import StrEnum
+from enum import Enum, StrEnum, auto
 from typing import TypeVar
 
 from thumbnailer.arrival import Arrival, begin_capture, complete_capture
 from thumbnailer.bulkhead import Bulkhead
 from thumbnailer.cache import CaptureCache
-from thumbnailer.errors import RequestRefused, ThumbnailerError
+from thumbnailer.errors import CallerLimited, RequestRefused, ThumbnailerError
 from thumbnailer.flights import Flight, Flights
 from thumbnailer.guard import Guard
 from thumbnailer.imaging import PictureLimits
@@ -44,6 +45,13 @@ ExitCallback = Callable[[type[BaseException] | None, BaseException | None, objec
 STALE_WHILE_REVALIDATE_SECONDS = 604_800
 
 
+class StaleUse(Enum):
+    """When a caller takes a capture that is older than they wished."""
+
+    AT_ONCE = auto()
+    WHERE_A_NEW_ONE_FAILS = auto()
+
+
 class CacheStatus(StrEnum):
     """How an answer came about."""
 
@@ -59,7 +67,7 @@ class Terms:
 
     ``max_age_seconds`` is the oldest capture they accept; ``admit`` is called once before a capture
     is taken on their account, and raises ``CallerLimited`` where they may not; ``recapture`` asks for
-    a capture newer than this request. Who takes no stale one gets it only where a new one fails.
+    a capture newer than this request. ``stale_use`` says when one that is too old will do.
     """
 
     max_age_seconds: int
@@ -67,7 +75,7 @@ class Terms:
     admit: Callable[[], None]
     timings: Timings
     recapture: bool = False
-    takes_stale: bool = True
+    stale_use: StaleUse = StaleUse.AT_ONCE
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +135,7 @@ class Pipeline:
     def stream(self, request: CaptureRequest, terms: Terms) -> Delivery | CaptureStream:
         """Bring the capture while it is still arriving, unless the cache has it.
 
-        A ``CaptureStream`` must be iterated to its end or closed. Raises as ``fetch`` does.
+        A ``CaptureStream`` must be closed in the end. Raises as ``fetch`` does.
         """
         cached = self._load(request, terms)
         served = self._serve(request, terms, cached)
@@ -160,20 +168,25 @@ class Pipeline:
         overdue_seconds = self._clock() - cached.record.captured_at - terms.max_age_seconds
         if overdue_seconds <= 0:
             return Delivery(cached, CacheStatus.HIT)
-        if terms.takes_stale and overdue_seconds <= STALE_WHILE_REVALIDATE_SECONDS:
+        is_tolerable = overdue_seconds <= STALE_WHILE_REVALIDATE_SECONDS
+        if is_tolerable and terms.stale_use is StaleUse.AT_ONCE:
             self._refresh(request, terms)
             return Delivery(cached, CacheStatus.STALE)
         return None
 
     def _refresh(self, request: CaptureRequest, terms: Terms) -> None:
-        """Take a new capture behind the answer, on nobody's account."""
+        """Take a new capture behind the answer, on this caller's account; not where that is used up."""
 
         def refresh() -> None:
             deadline = Deadline.after(self._refresh_seconds)
-            behind = replace(terms, deadline=deadline, admit=_admit_freely, timings=Timings())
+            behind = replace(terms, deadline=deadline, admit=_is_admitted, timings=Timings())
             self._fetch_new(request, behind)
 
-        self._refresher.submit(capture_key(request), refresh)
+        key = capture_key(request)
+        if self._refresher.has_room_for(key):
+            with contextlib.suppress(CallerLimited):
+                terms.admit()
+                self._refresher.submit(key, refresh)
 
     def _fetch_new(self, request: CaptureRequest, terms: Terms) -> Delivery:
         joined = self._join(request, terms)
@@ -202,12 +215,10 @@ class Pipeline:
             with terms.timings.step("capture"):
                 arrival = self._attempt(request, terms, lambda arrival: arrival)
             held.callback(arrival.close)
-            return CaptureStream(
-                arrival,
-                self._cache.filling(capture_key(request), retention_seconds=self._retention_for(terms)),
-                held.pop_all(),
-                on_landed=lambda: self._land_stream(request, joined),
-            )
+            filling = self._cache.filling(capture_key(request), retention_seconds=self._retention_for(terms))
+            stream = CaptureStream(arrival, filling, on_landed=lambda: self._land_stream(request, joined))
+            stream.start(held)
+            return stream
 
     def _join(self, request: CaptureRequest, terms: Terms) -> Capture | Flight:
         """The capture that another takes, or the flight to take it; not while its target's pause lasts."""
@@ -219,11 +230,7 @@ class Pipeline:
             capture = self._cache.load(key)
             return capture if capture and capture.record.captured_at >= oldest else None
 
-        try:
-            self._check_addresses(request, terms)
-        except ThumbnailerError as error:
-            self._setbacks.note(request, error)
-            raise
+        self._check_addresses(request, terms)
         with terms.timings.step("wait"):
             return self._flights.join(key, look_up, terms.deadline)
 
@@ -265,5 +272,5 @@ def _stale_instead(cached: Capture | None, error: ThumbnailerError) -> Delivery:
     return Delivery(cached, CacheStatus.STALE, error)
 
 
-def _admit_freely() -> None:
-    """Nobody's account."""
+def _is_admitted() -> None:
+    """The caller has paid already."""

@@ -27,6 +27,11 @@ class Refresher:
         self._guard = threading.Lock()
         self._pending: set[str] = set()
 
+    def has_room_for(self, key: str) -> bool:
+        """Whether ``submit`` would take ``key`` now."""
+        with self._guard:
+            return key not in self._pending and len(self._pending) < self._limit
+
     def submit(self, key: str, refresh: Callable[[], object]) -> bool:
         """Run ``refresh`` soon; False where it is under way already or there is no room."""
         with self._guard:

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from thumbnailer.backend import ResilientBackend
+from thumbnailer.backend import UNREADABLE, ResilientBackend
 from thumbnailer.errors import (
     ImageTooLarge,
     NotAnImage,
@@ -23,9 +23,12 @@ from thumbnailer.model import CaptureRequest, capture_key
 FIRST_PAUSE_SECONDS = 60.0
 LONGEST_PAUSE_SECONDS = 3600.0
 
-#: Failures of the page, whatever the options are. A provider that is busy, broken or out of quota
+#: Failures of the page, whatever the picture of it. A provider that is busy, broken or out of quota
 #: says nothing about the page.
 BLAMED_ON_TARGET = (TargetFailed,)
+#: What a page may answer by: a failure under one face is none under another. Else anybody could keep
+#: others from a page by calling it in a way that it refuses.
+FACE = ("user_agent", "device", "locale", "timezone", "geolocation")
 #: Failures that another choice of options may well avoid: nobody shall be able to keep others from
 #: a page by asking for an impossible picture of it.
 BLAMED_ON_CAPTURE = (UpstreamTimeout, NotAnImage, ImageTooLarge)
@@ -97,7 +100,7 @@ class Setbacks:
         try:
             described = json.loads(content)
             return Setback(restore(described), int(described["count"]), float(described["retry_at"]))
-        except (ValueError, KeyError, TypeError):
+        except UNREADABLE:
             return None
 
 
@@ -109,7 +112,8 @@ def _concerns(error: ThumbnailerError, request: CaptureRequest) -> bool:
 
 
 def _target_key(request: CaptureRequest) -> str:
-    return f"setback:{hashlib.sha256(request.url.encode()).hexdigest()}"
+    identity = "\n".join([request.url, *(repr(getattr(request, name)) for name in FACE)])
+    return f"setback:{hashlib.sha256(identity.encode()).hexdigest()}"
 
 
 def _capture_key(request: CaptureRequest) -> str:

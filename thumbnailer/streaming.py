@@ -1,80 +1,118 @@
-"""Passes a capture on while it arrives, and fills the cache on the way."""
+"""Passes a capture on while it arrives, and fills the cache on the way.
+
+A thread of its own takes the bytes from the upstream, as fast as that sends them, into the cache and
+into a spool on disk; the reader follows the spool at its own pace. So a slow reader holds up nobody:
+neither the upstream, whose deadline would pass, nor those who wait for the same capture or for a
+place in the bulkhead. Memory holds one piece of a capture at a time, whatever its size.
+"""
 
 from __future__ import annotations
 
+import contextvars
+import os
+import tempfile
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 
 from thumbnailer.arrival import Arrival
 from thumbnailer.cache import Filling
+from thumbnailer.errors import Overloaded
+
+PIECE_BYTES = 64 * 1024
+#: The end of a picture is judged when all of it is there. Until then its last byte stays here, so that
+#: nobody takes a false picture for a whole one, not even by its Content-Length.
+HELD_BACK_BYTES = 1
 
 
 class CaptureStream:
-    """The bytes of a capture as they arrive.
+    """The bytes of a capture as they arrive; iterate it once, then ``close`` it.
 
     Iterating raises when the upstream dies midway or the picture turns out false: whoever passes
     the bytes on must then break the connection, since the first ones are out. Nothing stays in the
-    cache in that case. Where the length was announced, the last bytes are held back until the whole
-    has been judged: HTTP has no way to break off once they are out.
+    cache in that case. ``close`` before the end changes nothing for the others: the capture is paid
+    for, and goes on into the cache.
 
-    ``close`` after less than the whole reads the rest into the cache, within the upstream's
-    deadline: it is paid for, and others may wait for it. ``held`` is left in either case, with the
-    error if there was one, after ``on_landed`` if there was none.
+    Raises:
+        OSError: there is no room for a spool.
     """
 
-    def __init__(
-        self, arrival: Arrival, filling: Filling, held: ExitStack, *, on_landed: Callable[[], None]
-    ) -> None:
+    def __init__(self, arrival: Arrival, filling: Filling, *, on_landed: Callable[[], None]) -> None:
         self._arrival = arrival
-        self._chunks = iter(arrival)
         self._filling = filling
-        self._held = held
         self._on_landed = on_landed
+        self._spool = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115  closed by whichever end is the last
+        self._news = threading.Condition()
+        self._spooled_bytes = 0
         self._is_over = False
-        self._size_bytes = 0
+        self._trouble: BaseException | None = None
+        self._is_abandoned = False
         self.content_type = arrival.content_type
         self.length = arrival.length
         self.provider = arrival.provider
 
-    def __iter__(self) -> Iterator[bytes]:
+    def start(self, held: ExitStack) -> None:
+        """Begin to take the bytes in; ``held`` is left when the last one is there, or none comes any more.
+
+        It is left with the error if there was one, and after ``on_landed`` if there was none.
+
+        Raises:
+            Overloaded: there is no thread for it.
+        """
+        moved = held.pop_all()
+        context = contextvars.copy_context()
         try:
-            last = b""
-            for chunk in self._chunks:
-                self._filling.add(chunk)
-                self._size_bytes += len(chunk)
-                if self._size_bytes == self.length:
-                    last = chunk
-                else:
-                    yield chunk
-            self._land()
-            if last:
-                yield last
-        except GeneratorExit:
-            raise  # the reader stopped: close() reads the rest
-        except BaseException as error:
-            self._crash(error)
-            raise
+            threading.Thread(target=context.run, args=(self._take_in, moved), daemon=True).start()
+        except RuntimeError as error:
+            with moved:
+                raise Overloaded("No further stream can be started.", retry_after_seconds=5) from error
+
+    def __iter__(self) -> Iterator[bytes]:
+        sent_bytes = 0
+        while available_bytes := self._await_more_than(sent_bytes):
+            piece = os.pread(self._spool.fileno(), min(available_bytes, PIECE_BYTES), sent_bytes)
+            sent_bytes += len(piece)
+            yield piece
 
     def close(self) -> None:
-        if self._is_over:
-            return
+        with self._news:
+            self._is_abandoned = True
+            if self._is_over:
+                self._spool.close()
+
+    def _await_more_than(self, sent_bytes: int) -> int:
+        """How many more bytes may go out now; 0 at the end of a whole capture."""
+        with self._news:
+            self._news.wait_for(lambda: self._is_over or self._spooled_bytes > sent_bytes + HELD_BACK_BYTES)
+            if self._trouble is not None:
+                raise self._trouble
+            held_back_bytes = 0 if self._is_over else HELD_BACK_BYTES
+            return self._spooled_bytes - sent_bytes - held_back_bytes
+
+    def _take_in(self, held: ExitStack) -> None:
+        trouble: BaseException | None = None
         try:
-            for chunk in self._chunks:
+            with held:
+                self._fill()
+        except Exception as error:  # noqa: BLE001  the reader raises it
+            trouble = error
+        with self._news:
+            self._is_over, self._trouble = True, trouble
+            self._news.notify()
+            if self._is_abandoned:
+                self._spool.close()
+
+    def _fill(self) -> None:
+        try:
+            for chunk in self._arrival:
                 self._filling.add(chunk)
-            self._land()
-        except Exception as error:  # noqa: BLE001  nobody listens any more; those who wait are told
-            self._crash(error)
-
-    def _land(self) -> None:
-        record = self._arrival.record()
-        self._is_over = True
-        with self._held:
-            self._filling.commit(record)
-            self._on_landed()
-
-    def _crash(self, error: BaseException) -> None:
-        if self._is_over:
-            return
-        self._is_over = True
-        self._filling.abort()
-        self._held.__exit__(type(error), error, error.__traceback__)
+                self._spool.write(chunk)
+                with self._news:
+                    self._spooled_bytes += len(chunk)
+                    self._news.notify()
+            record = self._arrival.record()
+        except BaseException:
+            self._filling.abort()
+            raise
+        self._filling.commit(record)
+        self._on_landed()
