@@ -12,8 +12,10 @@ import contextvars
 import os
 import tempfile
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from pathlib import Path
 
 from thumbnailer.arrival import Arrival
 from thumbnailer.cache import Filling
@@ -41,7 +43,8 @@ class CaptureStream:
         self._arrival = arrival
         self._filling = filling
         self._on_landed = on_landed
-        self._spool = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115  closed by whichever end is the last
+        self._spool = _open_spool()
+        self._close_spool = weakref.finalize(self, os.close, self._spool)  # or when nobody knows it any more
         self._news = threading.Condition()
         self._spooled_bytes = 0
         self._is_over = False
@@ -70,7 +73,7 @@ class CaptureStream:
     def __iter__(self) -> Iterator[bytes]:
         sent_bytes = 0
         while available_bytes := self._await_more_than(sent_bytes):
-            piece = os.pread(self._spool.fileno(), min(available_bytes, PIECE_BYTES), sent_bytes)
+            piece = os.pread(self._spool, min(available_bytes, PIECE_BYTES), sent_bytes)
             sent_bytes += len(piece)
             yield piece
 
@@ -78,7 +81,7 @@ class CaptureStream:
         with self._news:
             self._is_abandoned = True
             if self._is_over:
-                self._spool.close()
+                self._close_spool()
 
     def _await_more_than(self, sent_bytes: int) -> int:
         """How many more bytes may go out now; 0 at the end of a whole capture."""
@@ -100,13 +103,13 @@ class CaptureStream:
             self._is_over, self._trouble = True, trouble
             self._news.notify()
             if self._is_abandoned:
-                self._spool.close()
+                self._close_spool()
 
     def _fill(self) -> None:
         try:
             for chunk in self._arrival:
                 self._filling.add(chunk)
-                self._spool.write(chunk)
+                _write_all(self._spool, chunk)
                 with self._news:
                     self._spooled_bytes += len(chunk)
                     self._news.notify()
@@ -116,3 +119,16 @@ class CaptureStream:
             raise
         self._filling.commit(record)
         self._on_landed()
+
+
+def _open_spool() -> int:
+    """The descriptor of a file on disk that has no name any more."""
+    descriptor, path = tempfile.mkstemp(prefix="thumbnailer-")
+    Path(path).unlink()
+    return descriptor
+
+
+def _write_all(descriptor: int, content: bytes) -> None:
+    view = memoryview(content)
+    while view:
+        view = view[os.write(descriptor, view) :]
