@@ -18,9 +18,11 @@ from gunicorn.workers.gthread import ThreadWorker
 
 from config import ConfigurationError, load_settings
 from thumbnailer.telemetry import configure_logging
+from wiring.web import check_settings
 
 try:
     settings = load_settings()
+    check_settings(settings)
 except ConfigurationError as error:
     raise SystemExit(str(error)) from None  # one clear message instead of one from each worker
 

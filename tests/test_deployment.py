@@ -329,3 +329,26 @@ def test_every_script_that_make_runs_is_there() -> None:
         )
     )
     assert used == set(SCRIPTS)
+
+
+def test_faults_that_only_the_parts_can_see_stop_the_start_together(tmp_path: Path) -> None:
+    environ = {
+        "PATH": os.environ["PATH"],
+        "APP_ENV": "testing",
+        "THUMB_DEFAULTS": "width=99999",
+        "PRESETS": "card:colour=red",
+        "S3_BUCKET": "bucket",
+        "S3_ENDPOINT_URL": "http://a_b:9000",
+    }
+    started = subprocess.run(
+        [sys.executable, "-m", "gunicorn"],
+        cwd=PROJECT,
+        env=environ,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert started.returncode != 0
+    for name in ("THUMB_DEFAULTS", "PRESETS", "S3_BUCKET"):
+        assert name in started.stderr
+    assert "Traceback" not in started.stderr

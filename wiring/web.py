@@ -26,7 +26,7 @@ from thumbnailer.backend import Backend, ResilientBackend
 from thumbnailer.errors import ImageTooLarge, InvalidParameters, NotAnImage
 from thumbnailer.imaging import PictureLimits
 from thumbnailer.placeholders import Placeholders, read_own_picture
-from thumbnailer.rendering import Renderer
+from thumbnailer.storage import Storage
 from wiring.trip import build_locks, build_storage, build_trip, cache_config, redis_options
 
 DAY_SECONDS = 86_400
@@ -40,6 +40,21 @@ UNLIMITED = frozenset({"ops", "media"})
 UNCOVERED = {"block_ads": True, "block_cookie_banners": True}
 
 
+def check_settings(settings: Settings) -> None:
+    """Find the faults that only the parts themselves can see, all at once.
+
+    Raises ``ConfigurationError``. Starts and calls nothing, so it may come before a fork.
+    """
+    faults: list[Fault] = []
+    for check in (_bounds, lambda each: _presets(each.doors.presets), _own_placeholder, _storage):
+        try:
+            check(settings)
+        except ConfigurationError as error:
+            faults += error.faults
+    if faults:
+        raise ConfigurationError(faults)
+
+
 def build_services(app: Flask, settings: Settings) -> Services:
     """Everything the doors call. Raises ``ConfigurationError``."""
     app.config.update(cache_config(settings), **_limiter_config(settings))
@@ -50,10 +65,10 @@ def build_services(app: Flask, settings: Settings) -> Services:
     limiter.request_filter(lambda: flask.request.blueprint in UNLIMITED)
     texts = LimitTexts(limits.thumb, limits.screenshot, limits.persist, limits.cached)
     allowance = Allowance(limiter, texts)
-    storage = build_storage(settings, MEDIA_PREFIX)
+    storage = _storage(settings)
     return Services(
         thumbnails=trip.thumbnails,
-        placeholders=_placeholders(settings, trip.renderer),
+        placeholders=Placeholders(trip.renderer, own_picture=_own_placeholder(settings)),
         storage=storage,
         guard=trip.guard,
         allowance=allowance,
@@ -79,17 +94,21 @@ def build_services(app: Flask, settings: Settings) -> Services:
     )
 
 
-def _placeholders(settings: Settings, renderer: Renderer) -> Placeholders:
-    """The drawn ones, or the operator's own picture. Raises ``ConfigurationError``."""
+def _own_placeholder(settings: Settings) -> bytes | None:
+    """The operator's own picture, where there is one. Raises ``ConfigurationError``."""
     path = settings.pictures.placeholder
     if path is None:
-        return Placeholders(renderer)
+        return None
     limits = PictureLimits(settings.pictures.max_bytes, settings.pictures.max_pixels)
     try:
-        return Placeholders(renderer, own_picture=read_own_picture(path, limits))
+        return read_own_picture(path, limits)
     except (OSError, NotAnImage, ImageTooLarge):
         fault = Fault("PLACEHOLDER_IMAGE", "must be a whole PNG, JPEG or WebP within the limits for pictures")
         raise ConfigurationError([fault]) from None
+
+
+def _storage(settings: Settings) -> Storage:
+    return build_storage(settings, MEDIA_PREFIX)
 
 
 def _limiter_config(settings: Settings) -> dict[str, Any]:
