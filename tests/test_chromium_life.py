@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -37,11 +38,26 @@ def provider() -> Iterator[ChromiumProvider]:
 
 
 def living(processes: list[psutil.Process]) -> list[psutil.Process]:
-    return [one for one in processes if one.is_running() and one.status() != psutil.STATUS_ZOMBIE]
+    return [one for one in processes if is_living(one)]
+
+
+def is_living(process: psutil.Process) -> bool:
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    return False
+
+
+def command_of(process: psutil.Process) -> str:
+    """Nothing where the process has ended meanwhile."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return " ".join(process.cmdline())
+    return ""
 
 
 def descendants() -> list[psutil.Process]:
-    return living(psutil.Process().children(recursive=True))
+    """The browser, its driver and their children; other tests' servers are not counted."""
+    found = living(psutil.Process().children(recursive=True))
+    return [one for one in found if "chrom" in command_of(one) or "playwright" in command_of(one)]
 
 
 def the_browser() -> psutil.Process:
@@ -51,7 +67,7 @@ def the_browser() -> psutil.Process:
 
 
 def is_browser(process: psutil.Process) -> bool:
-    command = " ".join(process.cmdline())
+    command = command_of(process)
     return "--remote-debugging-pipe" in command and "--type=" not in command
 
 
@@ -62,7 +78,7 @@ def the_driver() -> psutil.Process:
 
 
 def renderers() -> list[psutil.Process]:
-    return [one for one in descendants() if "--type=renderer" in " ".join(one.cmdline())]
+    return [one for one in descendants() if "--type=renderer" in command_of(one)]
 
 
 def is_green(
