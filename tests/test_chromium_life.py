@@ -129,7 +129,7 @@ def test_a_browser_that_hangs_is_replaced_within_the_deadline(
     assert is_green(provider, pages)
     hanging = the_browser()
     hanging.suspend()
-    assert is_green(provider, pages, seconds=8)
+    assert is_green(provider, pages, seconds=16)
     wait_until(lambda: not living([hanging]))
 
 
