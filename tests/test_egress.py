@@ -1,0 +1,489 @@
+"""Fetches go to the addresses that were checked and nowhere else, whatever names and redirects do."""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.small_web import ChangingAnswers, Internet, Reply, Seen, SmallWeb, running_small_web
+from thumbnailer.egress import FetchedAnswer, GuardedSession
+from thumbnailer.errors import InvalidTarget, RequestRefused, TargetForbidden, TargetUnreachable
+from thumbnailer.guard import Guard, parse_private_exceptions
+from thumbnailer.model import Deadline
+
+REPOSITORY = Path(__file__).parent.parent
+SHARED_CASES = REPOSITORY.parent / "shared" / "ssrf" / "dynamic.json"
+OWN_CASES = REPOSITORY / "tests" / "ssrf" / "dynamic.json"
+CASES: list[dict[str, Any]] = json.loads((SHARED_CASES if SHARED_CASES.is_file() else OWN_CASES).read_text())
+
+PUBLIC = "93.184.216.34"
+OTHER_PUBLIC = "1.1.1.1"
+OK = {"ok.example.com": [[PUBLIC]], "www.example.com": [[OTHER_PUBLIC]], "example.com": [[PUBLIC]]}
+NAMES = [*OK, "rebind.attacker.example.com", "alias.example.com"]
+
+KINDS = (
+    "redirect",
+    "redirect-count",
+    "redirect-loop",
+    "redirect-public",
+    "redirect-downgrade",
+    "rebind",
+    "cname",
+)
+
+Behaviour = Callable[[Seen], Reply]
+
+
+def redirect(location: str, status: int = 302) -> Reply:
+    return Reply(status, (("Location", location),), b"")
+
+
+class Fetching:
+    """A session over a small web, and all that happened in it."""
+
+    def __init__(self, web: SmallWeb, internet: Internet, resolver: ChangingAnswers, exceptions: str) -> None:
+        self.web, self.internet, self.resolver = web, internet, resolver
+        guard = Guard(resolver=resolver, exceptions=parse_private_exceptions(exceptions))
+        self.session = GuardedSession(guard, connect=internet.connect, ca_bundle=str(web.ca))
+
+    def fetch(self, url: str, *, method: str = "GET", seconds: float = 20, **options: Any) -> FetchedAnswer:
+        asked: dict[str, Any] = {"deadline": Deadline.after(seconds), "max_bytes": 100_000} | options
+        return self.session.fetch(method, url, **asked)
+
+
+@pytest.fixture(scope="module")
+def web(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SmallWeb]:
+    with running_small_web(tmp_path_factory.mktemp("web"), lambda _: Reply(), names=NAMES) as web:
+        yield web
+
+
+@pytest.fixture
+def fetching(web: SmallWeb) -> Iterator[Callable[..., Fetching]]:
+    """Makes sessions in which the sites answer by ``behaviour`` and names resolve by ``answers``."""
+    made: list[Fetching] = []
+
+    def make(
+        behaviour: Behaviour = lambda _: Reply(),
+        answers: Mapping[str, Sequence[Sequence[str]]] = OK,
+        *,
+        exceptions: str = "",
+        **internet: Any,
+    ) -> Fetching:
+        for site in (web.plain, web.secure):
+            site.reply = behaviour
+            site.seen.clear()
+        made.append(Fetching(web, web.internet(**internet), ChangingAnswers(answers), exceptions))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.session.close()
+
+
+def cases_of(*kinds: str) -> list[Any]:
+    return [
+        pytest.param(case, id=f"{case['kind']}-{number}")
+        for number, case in enumerate(CASES)
+        if case["kind"] in kinds
+    ]
+
+
+def behaviour_of(case: Mapping[str, Any]) -> Behaviour:
+    """How the sites behave in a shared case."""
+    status = case.get("status", 302)
+
+    def reply(seen: Seen) -> Reply:
+        is_start = case.get("start", "").endswith(f"{seen.host}{seen.path}")
+        if "hops" in case:
+            number = int(seen.path.strip("/"))
+            return redirect(f"/{number + 1}") if number < case["hops"] else Reply()
+        if "location" in case and (
+            is_start and not (case["kind"] == "redirect-downgrade" and not seen.server_name)
+        ):
+            return redirect(case["location"], status)
+        return Reply()
+
+    return reply
+
+
+@pytest.mark.parametrize(
+    "case",
+    cases_of(
+        "redirect",
+        "redirect-count",
+        "redirect-loop",
+        "redirect-public",
+        "redirect-downgrade",
+        "rebind",
+        "cname",
+    ),
+)
+def test_every_shared_case_comes_out_right_and_connects_to_nobody_it_must_not(
+    case: dict[str, Any], fetching: Callable[..., Fetching]
+) -> None:
+    answers = {name: [addresses] for name, addresses in case.get("resolves", {}).items()}
+    if case["kind"] == "rebind":
+        answers = {"rebind.attacker.example.com": case["answers_in_order"]}
+    one = fetching(behaviour_of(case), answers)
+
+    try:
+        verdict = "allow" if one.fetch(case.get("start") or case["url"]).status == 200 else "odd"
+    except (RequestRefused, TargetUnreachable):
+        verdict = "block"
+    assert verdict == case["expect"], case
+    assert not set(one.internet.addresses()) & set(case.get("never_connect", []))
+    assert set(one.internet.addresses()) <= {PUBLIC, OTHER_PUBLIC}
+
+
+def test_each_connection_looks_up_once_and_a_new_one_checks_anew(fetching: Callable[..., Fetching]) -> None:
+    name = "rebind.attacker.example.com"
+    one = fetching(answers={name: [[PUBLIC], ["10.0.0.1"]]})
+    for _ in range(3):  # the connection stays open and is used again
+        assert one.fetch(f"https://{name}/").body == b"hello"
+    assert one.resolver.asked == [name]
+    assert one.internet.dialled == [(PUBLIC, 443)]
+
+    one.session.close()
+    with pytest.raises(TargetForbidden):
+        one.fetch(f"https://{name}/")
+    assert one.internet.dialled == [(PUBLIC, 443)]
+
+
+LOCATIONS = {
+    "mapped": "http://[::ffff:10.0.0.1]/",
+    "nat64": "http://[64:ff9b::a00:1]/",
+    "6to4": "http://[2002:a00:1::]/",
+    "unique-local": "http://[fd00::1]/",
+    "zone": "http://[fe80::1%25eth0]/",
+    "decimal": "http://2130706433/",
+    "hexadecimal": "http://0x7f000001/",
+    "octal": "http://0177.0.0.1/",
+    "short": "http://127.1/",
+    "full-width": "http://\uff11\uff12\uff17.0.0.1/",
+    "metadata": "http://169.254.169.254/latest/meta-data/",
+    "azure": "http://168.63.129.16/",
+    "no-scheme": "//10.0.0.1/",
+    "no-scheme-backslash": "\\\\10.0.0.1/",
+    "slash-backslash": "/\\10.0.0.1/",
+    "user": "https://ok.example.com@10.0.0.1/",
+    "tab": "http://10.0.\t0.1/",
+    "port-of-redis": "http://ok.example.com:6379/",
+    "name-of-a-private-address": "http://ten.attacker.example.com/",
+    "name-of-mixed-addresses": "http://mixed.attacker.example.com/",
+    "private-name": "http://wiki.corp/",
+    "one-label": "http://intranet/",
+    "gopher": "gopher://10.0.0.1:6379/_FLUSHALL",
+    "data": "data:text/html,x",
+    "javascript": "javascript:alert(1)",
+    "scheme-without-slashes": "https:10.0.0.1/",
+    "one-slash": "https:/10.0.0.1/",
+    "upper-case": "HTTP://LOCALHOST/",
+    "space": "http://10.0.0.1 .example.com/",
+    "too-long": "https://ok.example.com/" + "a" * 2048,
+}
+
+
+@pytest.mark.parametrize("status", [301, 303, 307])
+@pytest.mark.parametrize("location", LOCATIONS.values(), ids=LOCATIONS.keys())
+def test_a_redirect_to_what_is_not_public_is_refused_before_anybody_connects(
+    location: str, status: int, fetching: Callable[..., Fetching]
+) -> None:
+    answers = OK | {
+        "ten.attacker.example.com": [["10.0.0.1"]],
+        "mixed.attacker.example.com": [[PUBLIC, "10.0.0.1"]],
+    }
+    head = f"HTTP/1.1 {status} Moved\r\nContent-Length: 0\r\nLocation: {location}\r\n\r\n".encode()
+    one = fetching(lambda _: Reply(raw=head), answers)
+    with pytest.raises((InvalidTarget, TargetForbidden)) as refusal:
+        one.fetch("https://ok.example.com/")
+    assert one.internet.dialled == [(PUBLIC, 443)]
+    assert "10.0.0.1" not in str(refusal.value)
+
+
+def test_two_different_places_to_go_to_are_none(fetching: Callable[..., Fetching]) -> None:
+    both = (("Location", "https://ok.example.com/a"), ("Location", "http://10.0.0.1/"))
+    one = fetching(lambda seen: Reply(302, both) if seen.path == "/" else Reply())
+    with pytest.raises(InvalidTarget):
+        one.fetch("https://ok.example.com/")
+
+
+@pytest.mark.parametrize(
+    ("location", "arrival"),
+    [
+        ("/next?a=b#c", "https://ok.example.com/next?a=b#c"),
+        ("next", "https://ok.example.com/deep/next"),
+        ("?q", "https://ok.example.com/deep/start?q"),
+        ("//www.example.com/x", "https://www.example.com/x"),
+        ("http://example.com/", "http://example.com/"),
+        ("/späti", "https://ok.example.com/sp%C3%A4ti"),
+    ],
+)
+def test_a_redirect_is_followed_as_browsers_read_it(
+    location: str, arrival: str, fetching: Callable[..., Fetching]
+) -> None:
+    head = f"HTTP/1.1 302 Found\r\nContent-Length: 0\r\nLocation: {location}\r\n\r\n".encode()
+    one = fetching(lambda seen: Reply(raw=head) if seen.path == "/deep/start" else Reply())
+    assert one.fetch("https://ok.example.com/deep/start").url == arrival
+
+
+@pytest.mark.parametrize(("hops", "allowed"), [(4, True), (5, True), (6, False)])
+def test_five_redirects_are_followed_and_no_more(
+    hops: int, allowed: bool, fetching: Callable[..., Fetching]
+) -> None:
+    one = fetching(
+        lambda seen: redirect(f"/{int(seen.path[1:]) + 1}") if int(seen.path[1:]) < hops else Reply()
+    )
+    if allowed:
+        assert one.fetch("https://ok.example.com/0").url == f"https://ok.example.com/{hops}"
+    else:
+        with pytest.raises(TargetUnreachable, match="too often"):
+            one.fetch("https://ok.example.com/0")
+    assert len(one.web.seen()) == min(hops, 5) + 1
+
+
+def test_with_no_redirect_allowed_a_redirect_is_the_answer(fetching: Callable[..., Fetching]) -> None:
+    one = fetching(lambda _: redirect("http://10.0.0.1/"))
+    answer = one.fetch("https://ok.example.com/", max_redirects=0)
+    assert (answer.status, answer.headers["location"]) == (302, "http://10.0.0.1/")
+
+
+@pytest.mark.parametrize(
+    ("status", "before", "after"),
+    [
+        (301, "POST", "GET"),
+        (302, "POST", "GET"),
+        (303, "PUT", "GET"),
+        (303, "HEAD", "HEAD"),
+        (302, "PUT", "PUT"),
+        (307, "POST", "POST"),
+        (308, "POST", "POST"),
+    ],
+)
+def test_the_method_after_a_redirect_is_that_of_browsers(
+    status: int, before: str, after: str, fetching: Callable[..., Fetching]
+) -> None:
+    one = fetching(lambda seen: redirect("/b", status) if seen.path == "/a" else Reply())
+    sent: dict[str, Any] = (
+        {"headers": {"Content-Type": "text/plain"}, "body": b"x"} if before != "HEAD" else {}
+    )
+    one.fetch("https://ok.example.com/a", method=before, **sent)
+    last = one.web.seen()[-1]
+    assert last.method == after
+    assert (last.body == b"x") == ("content-type" in last.headers) == (after in ("POST", "PUT"))
+
+
+SECRETS = {
+    "Authorization": "Bearer secret",
+    "Cookie": "session=secret",
+    "X-API-Key": "secret",
+    "X-Vendors-Own-Name-For-A-Key": "secret",
+    "Proxy-Authorization": "Basic secret",
+    "webhook-signature": "v1,secret",
+}
+
+
+@pytest.mark.parametrize(
+    ("start", "location", "kept"),
+    [
+        pytest.param("https://ok.example.com/a", "/b", True, id="same origin"),
+        pytest.param("https://ok.example.com/a", "https://www.example.com/b", False, id="other host"),
+        pytest.param("https://ok.example.com/a", "http://ok.example.com/b", False, id="from https to http"),
+        pytest.param("http://ok.example.com/a", "https://ok.example.com/b", False, id="from http to https"),
+    ],
+)
+def test_credentials_stay_with_their_origin(
+    start: str, location: str, kept: bool, fetching: Callable[..., Fetching]
+) -> None:
+    one = fetching(lambda seen: redirect(location, 307) if seen.path == "/a" else Reply())
+    one.fetch(start, headers={**SECRETS, "Accept": "text/xml"}, method="POST", body=b"x")
+    seen = [*one.web.plain.seen, *one.web.secure.seen]
+    (last,) = [each for each in seen if each.path == "/b"]
+    for name, value in SECRETS.items():
+        assert last.headers.get(name.lower()) == (value if kept else None), name
+    assert last.headers["accept"] == "text/xml"
+
+
+def test_credentials_that_were_dropped_do_not_come_back(fetching: Callable[..., Fetching]) -> None:
+    ways = {"/1": "https://www.example.com/2", "/2": "https://ok.example.com/3"}
+    one = fetching(lambda seen: redirect(ways[seen.path]) if seen.path in ways else Reply())
+    one.fetch("https://ok.example.com/1", headers=SECRETS)
+    assert [("authorization" in seen.headers) for seen in one.web.secure.seen] == [True, False, False]
+
+
+def test_no_cookie_is_kept_from_one_hop_or_fetch_to_the_next(fetching: Callable[..., Fetching]) -> None:
+    cookie = ("Set-Cookie", "a=b; Domain=example.com; Path=/")
+    one = fetching(lambda seen: Reply(302, (("Location", "/b"), cookie)) if seen.path == "/" else Reply())
+    for _ in range(2):
+        one.fetch("https://ok.example.com/")
+    assert [seen.headers.get("cookie") for seen in one.web.seen()] == [None] * 4
+
+
+# Connecting
+
+
+def test_addresses_are_tried_in_order_until_one_answers(fetching: Callable[..., Fetching]) -> None:
+    answers = ["2606:4700::1111", OTHER_PUBLIC, PUBLIC, "8.8.8.8"]
+    one = fetching(answers={"ok.example.com": [answers]}, absent=answers[:2])
+    assert one.fetch("http://ok.example.com/").status == 200
+    assert one.internet.addresses() == answers[:3]
+
+
+def test_a_host_none_of_whose_addresses_answers_is_unreachable(fetching: Callable[..., Fetching]) -> None:
+    one = fetching(absent=[PUBLIC])
+    with pytest.raises(TargetUnreachable, match=r"^The target could not be reached\.$"):
+        one.fetch("http://ok.example.com/")
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_a_connection_that_has_reached_another_address_is_dropped_unused(
+    scheme: str, fetching: Callable[..., Fetching]
+) -> None:
+    one = fetching(far_end="127.0.0.1")
+    with pytest.raises(TargetForbidden):
+        one.fetch(f"{scheme}://ok.example.com/")
+    assert one.web.seen() == []
+
+
+def test_proxies_and_passwords_of_the_environment_are_not_taken(
+    fetching: Callable[..., Fetching], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    netrc = tmp_path / "netrc"
+    netrc.write_text("machine ok.example.com login user password secret\n")
+    monkeypatch.setenv("NETRC", str(netrc))
+    for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9/")
+    one = fetching()
+    for scheme in ("http", "https"):
+        assert one.fetch(f"{scheme}://ok.example.com/").status == 200
+    assert one.internet.dialled == [(PUBLIC, 80), (PUBLIC, 443)]
+    assert all("authorization" not in seen.headers for seen in one.web.seen())
+
+
+def test_what_the_operator_opens_is_fetched(web: SmallWeb) -> None:
+    place = f"127.0.0.1:{web.plain.server_port}"
+    web.plain.reply = lambda _: Reply()
+    with closing(GuardedSession(Guard(exceptions=parse_private_exceptions(place)))) as session:
+        answer = session.fetch("GET", f"http://{place}/", deadline=Deadline.after(20), max_bytes=100)
+        assert (answer.status, answer.body) == (200, b"hello")
+        with pytest.raises(TargetForbidden):
+            session.fetch("GET", "http://127.0.0.1:1/", deadline=Deadline.after(20), max_bytes=100)
+
+
+# TLS
+
+
+def test_the_name_and_not_the_address_is_asked_for_and_verified(fetching: Callable[..., Fetching]) -> None:
+    one = fetching()
+    assert one.fetch("https://ok.example.com/").status == 200
+    assert [(seen.server_name, seen.host) for seen in one.web.secure.seen] == [("ok.example.com",) * 2]
+
+
+def test_a_certificate_of_another_name_is_refused(fetching: Callable[..., Fetching]) -> None:
+    one = fetching(answers={"other.example.com": [[PUBLIC]]})
+    for url in ("https://other.example.com/", f"https://{PUBLIC}/"):
+        with pytest.raises(TargetUnreachable, match="certificate"):
+            one.fetch(url)
+    assert one.web.seen() == []
+
+
+def test_a_certificate_of_an_unknown_authority_or_out_of_date_is_refused(tmp_path: Path) -> None:
+    with running_small_web(tmp_path, lambda _: Reply(), names=["ok.example.com"], is_expired=True) as stale:
+        for ca in (None, str(stale.ca)):
+            guard = Guard(resolver=ChangingAnswers(OK))
+            with (
+                closing(GuardedSession(guard, connect=stale.internet().connect, ca_bundle=ca)) as session,
+                pytest.raises(TargetUnreachable, match="certificate"),
+            ):
+                session.fetch("GET", "https://ok.example.com/", deadline=Deadline.after(20), max_bytes=100)
+
+
+# Bounds
+
+
+def test_a_body_over_the_limit_is_not_read_to_its_end(fetching: Callable[..., Fetching]) -> None:
+    one = fetching(lambda _: Reply(body=b"x" * 1000))
+    assert len(one.fetch("https://ok.example.com/", max_bytes=1000).body) == 1000
+    with pytest.raises(TargetUnreachable, match="longer than 999 bytes"):
+        one.fetch("https://ok.example.com/", max_bytes=999)
+
+
+def test_a_body_that_is_cut_off_is_no_answer(fetching: Callable[..., Fetching]) -> None:
+    one = fetching(lambda _: Reply(raw=b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhello"))
+    with pytest.raises(TargetUnreachable):
+        one.fetch("https://ok.example.com/")
+
+
+def test_bodies_stay_encoded_so_that_none_can_unfold(fetching: Callable[..., Fetching]) -> None:
+    one = fetching(lambda _: Reply(headers=(("Content-Encoding", "gzip"),), body=b"\x1f\x8b raw"))
+    assert one.fetch("https://ok.example.com/").body == b"\x1f\x8b raw"
+    assert one.web.seen()[0].headers["accept-encoding"] == "identity"
+
+
+@contextmanager
+def dripping(start: bytes) -> Iterator[int]:
+    """A server that sends ``start`` and then a byte now and then, for ever; yields its port."""
+    ended = threading.Event()
+
+    def drip(listener: socket.socket) -> None:
+        with listener.accept()[0] as connection:
+            connection.sendall(start)
+            try:
+                while not ended.wait(0.02):
+                    connection.sendall(b"x")
+            except OSError:
+                pass
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=drip, args=(listener,), daemon=True)
+        thread.start()
+        try:
+            yield listener.getsockname()[1]
+        finally:
+            ended.set()
+            thread.join(5)
+
+
+@pytest.mark.parametrize(
+    "start",
+    [
+        pytest.param(b"", id="status line"),
+        pytest.param(b"HTTP/1.1 200 OK\r\nX-Slow: ", id="headers"),
+        pytest.param(b"HTTP/1.1 200 OK\r\n\r\n", id="body without a length"),
+        pytest.param(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n", id="body with a length"),
+    ],
+)
+def test_a_server_that_drips_is_cut_off_at_the_deadline(
+    start: bytes, fetching: Callable[..., Fetching]
+) -> None:
+    with dripping(start) as port:
+        one = fetching(exceptions="127.0.0.1:81")
+        one.internet.sites = {81: port}
+        with pytest.raises(TargetUnreachable, match="in time"):
+            one.fetch("http://127.0.0.1:81/", seconds=0.5)
+
+
+def test_the_deadline_holds_over_all_redirects_together(fetching: Callable[..., Fetching]) -> None:
+    hold = threading.Event()
+
+    def slow(seen: Seen) -> Reply:
+        hold.wait(0.2)
+        return redirect(f"{seen.path}x")
+
+    one = fetching(slow)
+    with pytest.raises(TargetUnreachable, match="in time"):
+        one.fetch("https://ok.example.com/", seconds=0.5)
+    assert len(one.web.seen()) < 5
+
+
+def test_after_the_deadline_nobody_is_asked(fetching: Callable[..., Fetching]) -> None:
+    one = fetching()
+    with pytest.raises(TargetUnreachable, match="in time"):
+        one.fetch("https://ok.example.com/", seconds=0)
+    assert one.internet.dialled == []
