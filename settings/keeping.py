@@ -40,6 +40,9 @@ class CacheSettings:
         "The Redis that all workers and machines share; cache and limits move there.",
         secret=True,
     )
+    redis_timeout_seconds: float = setting(
+        "REDIS_TIMEOUT", seconds(0.01, 60), "0.3", "Seconds after which a silent Redis is done without."
+    )
     folder: Path | None = setting(
         "CACHE_DIR",
         folder_of,

@@ -78,6 +78,7 @@ def services(
     with contextlib.ExitStack() as held:
         if request.param.endswith("redis"):
             environ["REDIS_URL"] = held.enter_context(running_redis(folders[0]))
+            environ["REDIS_TIMEOUT"] = "5"  # a busy machine is no dead Redis
             folders.append(tmp_path_factory.mktemp("service"))
         yield [held.enter_context(running_service(folder, environ)) for folder in folders]
 

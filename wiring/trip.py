@@ -46,17 +46,11 @@ VENDORS = {vendor.name: vendor for vendor in (HERMESFORGE, SNAPSHARP, SNAPAPI)}
 REFRESHES_AT_ONCE = 4
 REFRESHES_WAITING = 200
 
-#: A Redis that does not answer within this many seconds is done without. Without a limit of its
-#: own, a client waits for ever.
-REDIS_TIMEOUT_SECONDS = 0.3
 
-
-def redis_options() -> dict[str, Any]:
-    """What every Redis client of this service is made with."""
-    return {
-        "socket_timeout": REDIS_TIMEOUT_SECONDS,
-        "socket_connect_timeout": REDIS_TIMEOUT_SECONDS,
-    }
+def redis_options(settings: Settings) -> dict[str, Any]:
+    """What every Redis client is made with: without a limit of its own, it would wait for ever."""
+    seconds = settings.cache.redis_timeout_seconds
+    return {"socket_timeout": seconds, "socket_connect_timeout": seconds}
 
 
 def cache_config(settings: Settings) -> dict[str, Any]:
@@ -71,7 +65,7 @@ def cache_config(settings: Settings) -> dict[str, Any]:
             "CACHE_TYPE": "RedisCache",
             "CACHE_REDIS_URL": cache.redis_url,
             "CACHE_KEY_PREFIX": cache.key_prefix,
-            "CACHE_OPTIONS": redis_options(),
+            "CACHE_OPTIONS": redis_options(settings),
         }
     if cache.kind == "file":
         return config | {
@@ -164,7 +158,7 @@ def build_locks(settings: Settings) -> Locks:
     files = FileLocks((settings.cache.folder or own_folder) / "locks")
     if not settings.cache.redis_url:
         return files
-    client = redis.Redis.from_url(settings.cache.redis_url, **redis_options())
+    client = redis.Redis.from_url(settings.cache.redis_url, **redis_options(settings))
     return RedisLocks(client, files, prefix=f"{settings.cache.key_prefix}lock:")
 
 

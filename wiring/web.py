@@ -120,7 +120,7 @@ def _limiter_config(settings: Settings) -> dict[str, Any]:
         "RATELIMIT_KEY_PREFIX": settings.cache.key_prefix,
     }
     if settings.limits.redis_url:
-        config["RATELIMIT_STORAGE_OPTIONS"] = redis_options() | {"wrap_exceptions": True}
+        config["RATELIMIT_STORAGE_OPTIONS"] = redis_options(settings) | {"wrap_exceptions": True}
     return config
 
 
