@@ -8,15 +8,12 @@ from datetime import UTC, datetime
 import flask
 from flask import Response
 
+from blueprints.freshness import Freshness
 from blueprints.problems import problem_of_error
 from blueprints.request_log import note
 from thumbnailer.model import CaptureRecord
-from thumbnailer.pipeline import STALE_WHILE_REVALIDATE_SECONDS, CacheStatus, Delivery
+from thumbnailer.pipeline import CacheStatus, Delivery
 from thumbnailer.streaming import CaptureStream
-
-#: How long a cache may go on with an old picture while it cannot fetch a new one: RFC 5861.
-#: Thirty days in seconds.
-STALE_IF_ERROR_SECONDS = 2_592_000
 
 SAFETY_HEADERS = {
     "X-Content-Type-Options": "nosniff",
@@ -43,21 +40,14 @@ def _cache_answer(delivery: Delivery, ttl_seconds: int, age_seconds: int) -> Cac
     return CacheAnswer("MISS", f"thumbnailer; fwd=miss; stored{collapsed}")
 
 
-def cache_control(ttl_seconds: int) -> str:
-    """The Cache-Control of a good picture."""
-    return (
-        f"public, max-age={ttl_seconds}, stale-while-revalidate={STALE_WHILE_REVALIDATE_SECONDS}, "
-        f"stale-if-error={STALE_IF_ERROR_SECONDS}"
-    )
-
-
-def picture_answer(delivery: Delivery, ttl_seconds: int, now: float) -> Response:
+def picture_answer(delivery: Delivery, freshness: Freshness, now: float) -> Response:
     """A whole capture, or 304 where the caller has it already."""
     record = delivery.capture.record
     age_seconds = max(0, int(now - record.captured_at))
     response = Response(delivery.capture.chunks(), content_type=record.content_type)
     response.content_length = record.size_bytes
-    _dress(response, _cache_answer(delivery, ttl_seconds, age_seconds), ttl_seconds)
+    _dress(response, _cache_answer(delivery, freshness.ttl_seconds, age_seconds))
+    response.headers["Cache-Control"] = freshness.cache_control(now=now, age_seconds=age_seconds)
     response.headers["Age"] = str(age_seconds)
     validate_by(response, record)
     note(cache=delivery.cache_status.value, bytes=record.size_bytes)
@@ -73,19 +63,19 @@ def validate_by(response: Response, record: CaptureRecord) -> None:
     response.last_modified = datetime.fromtimestamp(record.captured_at, UTC)
 
 
-def stream_answer(stream: CaptureStream, ttl_seconds: int) -> Response:
+def stream_answer(stream: CaptureStream, freshness: Freshness, now: float) -> Response:
     """A capture that is still arriving: without validators, which only its end can give."""
     response = Response(stream, content_type=stream.content_type)
     if stream.length is not None:
         response.content_length = stream.length
-    _dress(response, CacheAnswer("MISS", "thumbnailer; fwd=miss; stored"), ttl_seconds)
+    _dress(response, CacheAnswer("MISS", "thumbnailer; fwd=miss; stored"))
+    response.headers["Cache-Control"] = freshness.cache_control(now=now)
     response.headers["X-Accel-Buffering"] = "no"  # nginx would collect it first, on disk
     note(cache=CacheStatus.MISS.value, provider=stream.provider)
     return response
 
 
-def _dress(response: Response, cache: CacheAnswer, ttl_seconds: int) -> None:
-    response.headers["Cache-Control"] = cache_control(ttl_seconds)
+def _dress(response: Response, cache: CacheAnswer) -> None:
     response.headers["X-Cache"] = cache.x_cache
     response.headers["Cache-Status"] = cache.cache_status
     response.headers.update(SAFETY_HEADERS)

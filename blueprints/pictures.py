@@ -12,6 +12,7 @@ from flask import Response
 
 from blueprints.answers import picture_answer, stream_answer
 from blueprints.capture_requests import Asked, RouteDefaults, complete
+from blueprints.freshness import Freshness
 from blueprints.request_log import note, timings
 from blueprints.services import services
 from thumbnailer.errors import InvalidParameters
@@ -71,14 +72,19 @@ def answer_stream(given: Mapping[str, Any], door: Door) -> Response:
     found = services().thumbnails.pipeline.stream(asked.request.capture, terms)
     if isinstance(found, Delivery):
         return _whole_answer(asked, found)
-    return stream_answer(found, asked.ttl_seconds)
+    return stream_answer(found, _freshness(asked), services().clock())
 
 
 def _whole_answer(asked: Asked, delivery: Delivery) -> Response:
-    response = picture_answer(delivery, asked.ttl_seconds, services().clock())
+    response = picture_answer(delivery, _freshness(asked), services().clock())
     if asked.varies_by_accept:
         response.vary.add("Accept")
     return response
+
+
+def _freshness(asked: Asked) -> Freshness:
+    """What caches may do with the answer to the current request."""
+    return Freshness(ttl_seconds=asked.ttl_seconds)
 
 
 def deliver(given: Mapping[str, Any], door: Door, *, recapture: bool = False) -> tuple[Asked, Delivery]:

@@ -1,0 +1,49 @@
+"""How long an answer may be kept, and by whom: ``Cache-Control`` of good pictures (RFC 9111, RFC 5861)."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from thumbnailer.pipeline import STALE_WHILE_REVALIDATE_SECONDS
+
+#: How long a cache may go on with an old picture while it cannot fetch a new one: thirty days in seconds.
+STALE_IF_ERROR_SECONDS = 2_592_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Freshness:
+    """What an answer allows caches.
+
+    ``ttl_seconds`` is the oldest picture that the caller takes. ``is_private`` says that the answer was
+    given for a key, so that only the caller's own cache may keep it. ``not_after`` is Unix time in
+    seconds, such as the ``exp`` of a signed URL: nobody may use the answer later, not even as a stale
+    one. None: no such moment.
+    """
+
+    ttl_seconds: int
+    is_private: bool = False
+    not_after: float | None = None
+
+    def cache_control(self, *, now: float, age_seconds: int = 0) -> str:
+        """The value of ``Cache-Control`` at ``now``, Unix time in seconds.
+
+        ``age_seconds`` is what the answer says in ``Age``: caches count ``max-age`` from there on, and
+        the stale periods from its end (RFC 5861, sections 3 and 4).
+        """
+        scope = "private" if self.is_private else "public"
+        if self.not_after is None:
+            return self._directives(scope, self.ttl_seconds, math.inf)
+        usable_seconds = max(0, math.floor(self.not_after - now)) + age_seconds
+        max_age_seconds = min(self.ttl_seconds, usable_seconds)
+        return self._directives(scope, max_age_seconds, usable_seconds - max_age_seconds)
+
+    def _directives(self, scope: str, max_age_seconds: int, stale_seconds: float) -> str:
+        """``stale_seconds`` is how long after ``max-age`` the answer may be used at all."""
+        directives = [scope, f"max-age={max_age_seconds}"]
+        if stale_seconds <= 0:
+            return ", ".join([*directives, "must-revalidate"])
+        while_revalidating = min(STALE_WHILE_REVALIDATE_SECONDS, stale_seconds)
+        on_error = min(STALE_IF_ERROR_SECONDS, stale_seconds)
+        directives += [f"stale-while-revalidate={while_revalidating}", f"stale-if-error={on_error}"]
+        return ", ".join(directives)
