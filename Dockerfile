@@ -46,7 +46,8 @@ ENV PATH=/opt/venv/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     APP_ENV=production \
     CACHE_DIR=/data/cache \
-    MEDIA_DIR=/data/media
+    MEDIA_DIR=/data/media \
+    DATABASE_URL=sqlite:////data/thumbnailer.sqlite3
 # Compiled once here, because the running user may not write beside the code.
 RUN PYTHONDONTWRITEBYTECODE= python -m compileall -q /app /opt/venv/lib
 

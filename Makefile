@@ -32,7 +32,7 @@ run: setup ## serve on port 8000 (or PORT) with local Chromium, file cache and l
 	@scripts/install-chromium.sh
 	@exec $(BIN)/gunicorn
 
-setup-tests: .venv/.installed-dev ## install all that the tests need: packages, Chromium, Redis, nginx
+setup-tests: .venv/.installed-dev ## install all that the tests need: packages, Chromium, Redis, nginx, PostgreSQL
 	@scripts/install-chromium.sh
 	@scripts/install-test-servers.sh
 

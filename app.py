@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import structlog
 from flask import Flask
 
-from blueprints import dialects, ops, screenshot
+from blueprints import database_commands, dialects, ops, screenshot
 from blueprints.errors import Api, register_errors
 from blueprints.media import media_blueprint
 from blueprints.openapi import API_OPTIONS
@@ -40,6 +40,7 @@ def create_app(profile: str | None = None, environ: Mapping[str, str] | None = N
     app.before_request(refuse_unmeasured_body)
     register_errors(app)
     register_routes(app, services)
+    app.cli.add_command(database_commands.db)
     for warning in settings.warnings:
         log.warning("configuration_doubt", detail=warning)
     return app

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args, get_type_hints
 
 from settings.captures import ChromiumSettings, PictureSettings, ProviderSettings, TargetSettings
-from settings.keeping import CacheSettings, S3Settings, StorageSettings
+from settings.keeping import CacheSettings, DatabaseSettings, S3Settings, StorageSettings
 from settings.reading import ConfigurationError, Fault, Setting, open_environment, read_setting, setting
 from settings.rules import computed_defaults, cross_faults, doubts, usable_cores
 from settings.serving import DoorSettings, LimitSettings, LogSettings, ServerSettings
@@ -45,6 +45,7 @@ class Settings:
     targets: TargetSettings
     cache: CacheSettings
     limits: LimitSettings
+    database: DatabaseSettings
     storage: StorageSettings
     s3: S3Settings
     doors: DoorSettings

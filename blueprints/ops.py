@@ -59,7 +59,7 @@ def health() -> dict[str, bool]:
 @blueprint.response(200, Readiness, description="Pictures can be made, perhaps with less comfort.")
 @blueprint.alt_response(503, schema=Readiness, description="No picture can be made.", success=True)
 def ready() -> Response:
-    """Whether cache, limiter, storage and provider work; degraded is not down."""
+    """Whether cache, limiter, storage, database and provider work; degraded is not down."""
     parts = {name: check() for name, check in services().checks.items()}
     is_down = any(not works and name in VITAL_PARTS for name, works in parts.items())
     status = "down" if is_down else "ready" if all(parts.values()) else "degraded"

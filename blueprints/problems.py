@@ -157,6 +157,12 @@ PROBLEMS = _table(
         "More captures are asked for than this service takes at once. Retry-After says when to come back.",
     ),
     (
+        "database-unavailable",
+        503,
+        "Database unavailable",
+        "The service's database does not answer. What needs none still works.",
+    ),
+    (
         "storage-unavailable",
         503,
         "Storage unavailable",
@@ -195,6 +201,7 @@ SLUG_OF_ERROR: tuple[tuple[type[errors.ThumbnailerError], str], ...] = (
     (errors.Overloaded, "overloaded"),
     (errors.NotARealPicture, "not-a-real-picture"),
     (errors.CaptureLost, "overloaded"),
+    (errors.DatabaseUnavailable, "database-unavailable"),
     (errors.StorageUnavailable, "storage-unavailable"),
     (errors.ObjectNotFound, "not-found"),
 )

@@ -11,6 +11,7 @@ import flask
 from blueprints.capture_requests import RouteDefaults
 from blueprints.idempotency import Ledger
 from blueprints.limits import Allowance
+from thumbnailer.database import Database
 from thumbnailer.guard import Guard
 from thumbnailer.placeholders import Placeholders
 from thumbnailer.storage import Storage
@@ -40,6 +41,7 @@ class Services:
     thumbnails: Thumbnails
     placeholders: Placeholders
     storage: Storage
+    database: Database
     guard: Guard
     allowance: Allowance
     idempotency: Ledger

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Installs the servers that the tests start: Redis and nginx.
+# Installs the servers that the tests start: Redis, nginx and PostgreSQL.
 set -eu
 cd "$(dirname "$0")/.."
 PATH=$PATH:/usr/sbin:/sbin
@@ -7,5 +7,8 @@ PATH=$PATH:/usr/sbin:/sbin
 missing=
 command -v redis-server >/dev/null || missing="$missing redis-server"
 command -v nginx >/dev/null || missing="$missing nginx"
+# Debian keeps its programs out of the path, one folder for each version.
+PATH=$PATH:$(printf '%s:' /usr/lib/postgresql/*/bin)
+command -v initdb >/dev/null || missing="$missing postgresql"
 # shellcheck disable=SC2086  # several words are meant
 [ -z "$missing" ] || scripts/apt-install.sh $missing

@@ -11,6 +11,7 @@ from typing import Literal
 from settings.reading import setting
 from settings.values import (
     choice,
+    database_url_of,
     file_of,
     folder_of,
     integer,
@@ -70,6 +71,29 @@ class CacheSettings:
         if self.redis_url:
             return "redis"
         return "file" if self.folder else "simple"
+
+
+@dataclass(frozen=True, kw_only=True)
+class DatabaseSettings:
+    """Where API keys and counts are kept."""
+
+    url: str = setting(
+        "DATABASE_URL",
+        database_url_of,
+        "sqlite:///var/thumbnailer.sqlite3",
+        "The database: an SQLite file, or PostgreSQL where several machines share it.",
+        secret=True,
+        profile_defaults={"testing": "sqlite://"},
+    )
+    pool_size: int = setting(
+        "DATABASE_POOL_SIZE", integer(1, 100), "5", "Connections that one worker process opens at most."
+    )
+    timeout_seconds: float = setting(
+        "DATABASE_TIMEOUT",
+        seconds(0.1, 60),
+        "5",
+        "Seconds that anything waits for the database: for a connection, a lock, a statement.",
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

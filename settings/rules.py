@@ -18,7 +18,7 @@ CPU_QUOTA_FILE = Path("/sys/fs/cgroup/cpu.max")
 
 #: Variables that start like this are meant for this service; all others may be anybody's.
 OWN_PREFIX = re.compile(
-    "(CACHE|CHROMIUM|HERMESFORGE|LIMIT|RATELIMIT|S3|SCREENSHOT|SNAPAPI|SNAPSHARP|STORAGE|THUMB|UPSTREAM)_"
+    "(CACHE|CHROMIUM|DATABASE|HERMESFORGE|LIMIT|RATELIMIT|S3|SCREENSHOT|SNAPAPI|SNAPSHARP|STORAGE|THUMB|UPSTREAM)_"
 )
 
 

@@ -136,6 +136,33 @@ def redis_url_of(text: str) -> str:
     return text
 
 
+def database_url_of(text: str) -> str:
+    """A database in SQLAlchemy's words, driver included; a relative SQLite file lies in the project's folder.
+
+    ``sqlite://`` alone is a database in this process's memory.
+    """
+    problem = (
+        "must be a URL such as sqlite:///var/thumbnailer.sqlite3 or postgresql://user:password@host/name"
+    )
+    scheme, _, rest = text.partition("://")
+    if scheme == "sqlite" and not rest:
+        return text
+    if scheme == "sqlite" and rest.startswith("/") and rest != "/" and "?" not in rest:
+        return f"sqlite:///{PROJECT_FOLDER / Path(rest[1:]).expanduser()}"
+    try:
+        parts = urlsplit(text)
+        port_is_valid = parts.port is None or parts.port > 0
+    except ValueError:
+        raise ValueError(problem) from None
+    if (
+        scheme not in ("postgresql", "postgres", "postgresql+psycopg")
+        or not parts.path.strip("/")
+        or not port_is_valid
+    ):
+        raise ValueError(problem)
+    return f"postgresql+psycopg://{rest}"
+
+
 def network_of(text: str) -> Network:
     """An address or a network, IPv4 or IPv6."""
     try:

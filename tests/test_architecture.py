@@ -36,6 +36,12 @@ LAYERS: list[dict[str, tuple[str, ...]]] = [
             "thumbnailer.proxy_messages",
             "thumbnailer.refusals",
         ),
+        "database": (
+            "thumbnailer.database",
+            "thumbnailer.engines",
+            "thumbnailer.migrations",
+            "thumbnailer.schema",
+        ),
         "rendering": (
             "thumbnailer.decoding",
             "thumbnailer.encoding",
@@ -60,6 +66,7 @@ LAYERS: list[dict[str, tuple[str, ...]]] = [
             "thumbnailer.setbacks",
         ),
         "storage": ("thumbnailer.s3_storage", "thumbnailer.storage"),
+        "access": ("thumbnailer.access_tables",),
     },
     {
         "pipeline": (

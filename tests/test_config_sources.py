@@ -44,6 +44,8 @@ def test_an_unreadable_env_file_is_a_fault(make: Any, tmp_path: Path) -> None:
 
 
 def secret_value(declared: Setting) -> str:
+    if declared.name == "DATABASE_URL":
+        return f"postgresql+psycopg://user:{SECRET}@host/name"
     return f"redis://:{SECRET}@host:6379/0" if "REDIS" in declared.name else SECRET
 
 

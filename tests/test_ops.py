@@ -17,7 +17,7 @@ from tests.support.service import client_of, snapapi_environment
 from tests.support.stores import silent_server
 from tests.support.upstream import Upstream
 
-WORKING = {"cache": "ok", "limiter": "ok", "provider": "ok", "storage": "ok"}
+WORKING = {"cache": "ok", "database": "ok", "limiter": "ok", "provider": "ok", "storage": "ok"}
 
 
 @pytest.fixture

@@ -26,6 +26,7 @@
     ├── Overloaded                    too much is under way here
     ├── NotARealPicture               only a stale copy is at hand, and that is not stored for good
     ├── CaptureLost                   a cached capture vanished while it was being read
+    ├── DatabaseUnavailable           the database does not answer, is locked or full
     └── StorageError
         ├── StorageUnavailable        object storage does not answer or refuses
         └── ObjectNotFound            no stored image has that key
@@ -194,6 +195,13 @@ class NotARealPicture(ThumbnailerError):
 
 class CaptureLost(ThumbnailerError):
     """A cached capture vanished while it was being read."""
+
+    retryable = True
+    shared = False
+
+
+class DatabaseUnavailable(ThumbnailerError):
+    """The database does not answer, is locked or full."""
 
     retryable = True
     shared = False

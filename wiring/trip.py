@@ -17,6 +17,8 @@ from settings.rules import usable_cores
 from thumbnailer.backend import Backend, RawBytesSerializer, ResilientBackend
 from thumbnailer.bulkhead import Bulkhead
 from thumbnailer.cache import CaptureCache
+from thumbnailer.database import Database
+from thumbnailer.engines import DatabaseBounds
 from thumbnailer.errors import InvalidTarget, TargetForbidden, TargetUnreachable
 from thumbnailer.failures import FailureBoard
 from thumbnailer.flights import Flights
@@ -35,6 +37,7 @@ from thumbnailer.providers.snapsharp import SNAPSHARP
 from thumbnailer.refreshing import Refresher
 from thumbnailer.rendering import Renderer
 from thumbnailer.s3_storage import S3Settings, S3Storage
+from thumbnailer.schema import upgrade
 from thumbnailer.setbacks import Setbacks
 from thumbnailer.storage import LocalStorage, Storage
 from thumbnailer.thumbnails import Thumbnails
@@ -148,6 +151,13 @@ def _s3_settings(settings: Settings, bucket: str) -> S3Settings:
         read_timeout_seconds=s3.read_timeout_seconds,
         attempts=s3.attempts,
     )
+
+
+def build_database(settings: Settings) -> Database:
+    """The database, which is opened at its first use; until then nothing is made."""
+    database = settings.database
+    bounds = DatabaseBounds(pool_size=database.pool_size, timeout_seconds=database.timeout_seconds)
+    return Database(database.url, upgrade=upgrade, bounds=bounds)
 
 
 def build_locks(settings: Settings) -> Locks:

@@ -23,11 +23,20 @@ from blueprints.services import RequestBounds, Services
 from config import Settings
 from settings.reading import ConfigurationError, Fault
 from thumbnailer.backend import Backend, ResilientBackend
+from thumbnailer.database import Database
 from thumbnailer.errors import ImageTooLarge, InvalidParameters, NotAnImage
 from thumbnailer.imaging import PictureLimits
 from thumbnailer.placeholders import Placeholders, read_own_picture
 from thumbnailer.storage import Storage
-from wiring.trip import build_locks, build_storage, build_trip, cache_config, redis_options
+from wiring.trip import (
+    Trip,
+    build_database,
+    build_locks,
+    build_storage,
+    build_trip,
+    cache_config,
+    redis_options,
+)
 
 DAY_SECONDS = 86_400
 HOUR_SECONDS = 3_600
@@ -65,11 +74,12 @@ def build_services(app: Flask, settings: Settings) -> Services:
     limiter.request_filter(lambda: flask.request.blueprint in UNLIMITED)
     texts = LimitTexts(limits.thumb, limits.screenshot, limits.persist, limits.cached)
     allowance = Allowance(limiter, texts)
-    storage = _storage(settings)
+    storage, database = _storage(settings), build_database(settings)
     return Services(
         thumbnails=trip.thumbnails,
         placeholders=Placeholders(trip.renderer, own_picture=_own_placeholder(settings)),
         storage=storage,
+        database=database,
         guard=trip.guard,
         allowance=allowance,
         idempotency=Ledger(
@@ -89,9 +99,15 @@ def build_services(app: Flask, settings: Settings) -> Services:
             "cache": _cache_check(trip.backend),
             "limiter": lambda: not limits.enabled or bool(limiter.storage.check()),
             "storage": storage.is_ready,
+            "database": database.is_ready,
         },
-        close=trip.close,
+        close=partial(_close, trip, database),
     )
+
+
+def _close(trip: Trip, database: Database) -> None:
+    trip.close()
+    database.close()
 
 
 def _own_placeholder(settings: Settings) -> bytes | None:

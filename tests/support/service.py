@@ -78,6 +78,7 @@ def running_service(
         "PORT": str(port),
         "CACHE_DIR": str(folder / "cache"),
         "MEDIA_DIR": str(folder / "media"),
+        "DATABASE_URL": f"sqlite:///{folder}/thumbnailer.sqlite3",
         "LOG_FORMAT": "json",
         **environ,
     }

@@ -1,0 +1,87 @@
+"""A real PostgreSQL for tests: on a socket in its own folder, run by an ordinary user."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pwd
+import shutil
+import signal
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from tests.support.processes import free_port, wait_until
+
+#: Debian keeps the server's programs out of the path, one folder for each version.
+FOLDERS = sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
+
+
+@dataclass(frozen=True, slots=True)
+class PostgresServer:
+    """``url`` names the database; ``pid`` is that of the main process."""
+
+    url: str
+    pid: int
+
+    def send_signal(self, number: int) -> None:
+        """To the main process and to those that serve a connection each, in groups of their own."""
+        main = psutil.Process(self.pid)
+        for process in [main, *main.children(recursive=True)]:
+            process.send_signal(number)
+
+
+def _program(name: str) -> str:
+    search = os.pathsep.join([*map(str, FOLDERS), os.environ.get("PATH", "")])
+    found = shutil.which(name, path=search)
+    assert found is not None, f"{name} is not installed: run make setup-tests"
+    return found
+
+
+def _ordinary_user() -> str | None:
+    """Whom to be: PostgreSQL refuses to run as root."""
+    if os.geteuid() != 0:
+        return None
+    names = {user.pw_name for user in pwd.getpwall()}
+    return "postgres" if "postgres" in names else "nobody"
+
+
+@contextlib.contextmanager
+def running_postgres(*, port: int | None = None) -> Iterator[PostgresServer]:
+    """A server with an empty database, without durability; it ends with the block."""
+    port, user = port or free_port(), _ordinary_user()
+    with tempfile.TemporaryDirectory(prefix="pg") as name:  # a socket's path may have 107 characters
+        folder = Path(name)
+        if user:
+            shutil.chown(folder, user)
+        made = [_program("initdb"), "-D", f"{name}/data", "-U", "thumbnailer", "--auth=trust", "--no-sync"]
+        subprocess.run([*made, "--encoding=UTF8"], check=True, capture_output=True, user=user, cwd=name)
+        command = [_program("postgres"), "-D", f"{name}/data", "-p", str(port), "-k", name]
+        command += ["-c", "listen_addresses=127.0.0.1", "-c", "fsync=off", "-c", "max_connections=30"]
+        with (folder / "log").open("ab") as log:
+            process = subprocess.Popen(
+                command, stdout=log, stderr=log, user=user, cwd=name, start_new_session=True
+            )
+        try:
+            wait_until(lambda: _accepts(port, name) or process.poll() is not None, what="PostgreSQL")
+            assert process.poll() is None, (folder / "log").read_text()
+            yield PostgresServer(f"postgresql://thumbnailer@127.0.0.1:{port}/postgres", process.pid)
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGCONT)
+            process.send_signal(signal.SIGINT)  # "fast": disconnects clients and ends
+            try:
+                process.wait(20)
+            finally:
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
+                process.wait(5)
+
+
+def _accepts(port: int, socket_folder: str) -> bool:
+    checked = [_program("pg_isready"), "-q", "-h", socket_folder, "-p", str(port)]
+    return subprocess.run(checked, check=False).returncode == 0

@@ -1,0 +1,323 @@
+"""The database: SQLite and PostgreSQL, started together, shared, lost and found again."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import stat
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+from alembic import command
+from alembic.autogenerate import compare_metadata
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import delete, func, insert, inspect, select, text, update
+from sqlalchemy.exc import IntegrityError
+
+from settings.values import database_url_of
+from tests.support.postgres import running_postgres
+from tests.support.processes import wait_until
+from tests.support.service import PROJECT, client_of
+from tests.support.stores import silent_server
+from thumbnailer import schema
+from thumbnailer.access_tables import api_keys
+from thumbnailer.cooldown import CoolDown
+from thumbnailer.database import Database, metadata
+from thumbnailer.engines import DatabaseBounds
+from thumbnailer.errors import DatabaseUnavailable
+from thumbnailer.schema import MIGRATIONS, current_revision, newest_revision, upgrade
+
+KINDS = ["sqlite", "postgresql"]
+
+
+def open_database(
+    url: str, *, timeout_seconds: float = 5, pool_size: int = 5, patience: float = 5
+) -> Database:
+    bounds = DatabaseBounds(pool_size=pool_size, timeout_seconds=timeout_seconds)
+    cool_down = CoolDown("The database", seconds=patience)
+    return Database(database_url_of(url), upgrade=upgrade, bounds=bounds, cool_down=cool_down)
+
+
+@pytest.fixture(params=KINDS)
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path}/folder/test.sqlite3"
+    found: str = request.getfixturevalue("postgres_url")
+    return found
+
+
+@pytest.fixture
+def database(url: str) -> Iterator[Database]:
+    with closing(open_database(url)) as database:
+        yield database
+
+
+def row(name: str = "a") -> dict[str, Any]:
+    lists: dict[str, Any] = {"scopes": ["render"], "limits": {}, "targets": [], "referrers": []}
+    return {"id": name, "name": name, "digest": "0" * 64, "created_at": 1.5, **lists}
+
+
+def count(database: Database) -> int:
+    with database.reading() as connection:
+        return int(connection.execute(select(func.count()).select_from(api_keys)).scalar_one())
+
+
+def test_the_steps_make_the_tables_that_the_code_speaks_of(database: Database) -> None:
+    with database.transaction() as connection:
+        differences = compare_metadata(MigrationContext.configure(connection), metadata)
+    assert differences == []
+
+
+def test_the_steps_form_one_line_and_the_last_is_known_without_alembic() -> None:
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
+    script = ScriptDirectory.from_config(config)
+    revisions = [step.revision for step in script.walk_revisions()]
+    assert script.get_heads() == [newest_revision()]
+    assert revisions == sorted(revisions, reverse=True)
+
+
+def test_every_step_can_be_undone(database: Database) -> None:
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
+    with database.transaction() as connection:
+        config.attributes["connection"] = connection
+        from_alembic(config, "base")
+        assert set(inspect(connection).get_table_names()) == {"alembic_version"}
+
+
+def from_alembic(config: Config, revision: str) -> None:
+    command.downgrade(config, revision)
+
+
+def test_what_is_written_is_kept_and_what_fails_is_undone(database: Database) -> None:
+    with database.transaction() as connection:
+        connection.execute(insert(api_keys).values(row()))
+    with pytest.raises(IntegrityError), database.transaction() as connection:
+        connection.execute(insert(api_keys), [row("b"), row()])
+    assert count(database) == 1
+
+
+def test_a_fault_of_the_code_is_no_outage(database: Database) -> None:
+    with database.transaction() as connection:
+        connection.execute(insert(api_keys).values(row()))
+    with pytest.raises(IntegrityError), database.transaction() as connection:
+        connection.execute(insert(api_keys).values(row()))
+
+
+def _use_once(url: str, gate: Any, results: Any) -> None:
+    with closing(open_database(url, timeout_seconds=30)) as database:
+        gate.wait(30)
+        try:
+            with database.transaction() as connection:
+                results.put(current_revision(connection))
+        except Exception as error:  # noqa: BLE001  # a test wants to see every failure
+            results.put(repr(error.__cause__ or error))
+
+
+def test_processes_that_start_together_make_the_tables_once(url: str) -> None:
+    spawn = multiprocessing.get_context("spawn")
+    gate, results = spawn.Barrier(6), spawn.Queue()
+    workers = [spawn.Process(target=_use_once, args=(url, gate, results)) for _ in range(6)]
+    for worker in workers:
+        worker.start()
+    found = [results.get(timeout=90) for _ in workers]
+    for worker in workers:
+        worker.join(30)
+    assert found == [newest_revision()] * 6
+
+
+def test_tables_of_a_newer_version_are_left_alone(url: str) -> None:
+    with closing(open_database(url)) as database, database.transaction() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    with closing(open_database(url)) as database, database.transaction() as connection:
+        assert current_revision(connection) == "9999"
+        connection.execute(insert(api_keys).values(row()))
+
+
+def test_a_step_that_fails_leaves_nothing_behind(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    steps = schema._run_steps
+
+    def fail_at_the_end(connection: Any) -> None:
+        steps(connection)
+        raise OSError("the disk is full")
+
+    monkeypatch.setattr(schema, "_run_steps", fail_at_the_end)
+    with closing(open_database(url)) as database:
+        assert not database.is_ready()
+        monkeypatch.setattr(schema, "_run_steps", lambda _connection: None)
+        with database.reading() as connection:
+            assert inspect(connection).get_table_names() == []
+
+
+def test_threads_share_few_connections(database: Database) -> None:
+    with database.transaction() as connection:
+        connection.execute(insert(api_keys).values(row() | {"created_at": 0.0}))
+
+    def increase() -> None:
+        for _ in range(10):
+            with database.transaction() as connection:
+                seen = connection.execute(select(api_keys.c.created_at).with_for_update()).scalar_one()
+                connection.execute(update(api_keys).values(created_at=seen + 1))
+
+    threads = [threading.Thread(target=increase) for _ in range(12)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    with database.reading() as connection:
+        assert connection.execute(select(api_keys.c.created_at)).scalar_one() == 120
+
+
+def test_a_reader_waits_for_no_writer(database: Database) -> None:
+    assert count(database) == 0
+    with database.transaction() as connection:
+        connection.execute(insert(api_keys).values(row()))
+        assert count(database) == 0
+    assert count(database) == 1
+
+
+def test_a_used_up_pool_is_an_outage_and_not_a_hang(url: str) -> None:
+    with closing(open_database(url, timeout_seconds=0.2, pool_size=1)) as database:
+        assert database.is_ready()
+        with database.reading():
+            assert not database.is_ready()
+        wait_until(database.is_ready)
+
+
+def test_a_lock_is_waited_for_in_bounds(url: str) -> None:
+    with closing(open_database(url)) as one, closing(open_database(url, timeout_seconds=0.2)) as other:
+        with one.transaction() as connection:
+            connection.execute(insert(api_keys).values(row()))
+        assert other.is_ready()
+        with one.transaction() as connection:
+            connection.execute(update(api_keys).values(name="changed"))
+            with pytest.raises(DatabaseUnavailable), other.transaction() as rival:
+                rival.execute(delete(api_keys))
+        with other.transaction() as rival:
+            rival.execute(delete(api_keys))
+        assert count(one) == 0
+
+
+def test_a_child_process_opens_connections_of_its_own(database: Database) -> None:
+    assert count(database) == 0
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            with database.transaction() as connection:
+                connection.execute(insert(api_keys).values(row()))
+            database.close()
+            status = 0
+        finally:
+            os._exit(status)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert count(database) == 1
+
+
+def test_nothing_is_opened_before_the_first_use(tmp_path: Path) -> None:
+    path = tmp_path / "folder" / "test.sqlite3"
+    with closing(open_database(f"sqlite:///{path}")) as database:
+        assert not path.parent.exists()
+        assert database.is_ready()
+    assert path.exists()
+
+
+def test_only_the_owner_can_read_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "test.sqlite3"
+    with closing(open_database(f"sqlite:///{path}")) as database:
+        assert database.is_ready()
+        for found in tmp_path.iterdir():
+            assert stat.S_IMODE(found.stat().st_mode) & 0o077 == 0, found
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        pytest.param(lambda path: path.write_bytes(b"no database " * 500), id="another file"),
+        pytest.param(lambda path: path.mkdir(), id="a folder"),
+    ],
+)
+def test_a_file_that_is_no_database_is_an_outage(tmp_path: Path, spoil: Callable[[Path], object]) -> None:
+    spoil(tmp_path / "test.sqlite3")
+    with closing(open_database(f"sqlite:///{tmp_path}/test.sqlite3")) as database:
+        assert not database.is_ready()
+
+
+# --- a server that is not there ----------------------------------------------------------------
+
+
+def test_a_server_that_is_gone_is_left_alone_and_found_again(tmp_path: Path) -> None:
+    with running_postgres() as server:
+        url, port = server.url, int(server.url.rpartition(":")[2].partition("/")[0])
+        database = open_database(url, patience=0.2)
+        assert database.is_ready()
+    with closing(database):
+        assert not database.is_ready()
+        with running_postgres(port=port):
+            wait_until(database.is_ready)
+
+
+def test_a_server_that_falls_silent_costs_no_more_than_the_timeout(tmp_path: Path) -> None:
+    with running_postgres() as server, closing(open_database(server.url, timeout_seconds=0.5)) as database:
+        assert database.is_ready()
+        server.send_signal(signal.SIGSTOP)
+        try:
+            assert not database.is_ready()
+        finally:
+            server.send_signal(signal.SIGCONT)
+
+
+def test_a_server_that_never_says_a_word_is_given_up() -> None:
+    with silent_server() as (url, accepted):
+        port = url.rpartition(":")[2].partition("/")[0]
+        silent = f"postgresql://u:p@127.0.0.1:{port}/x"
+        with closing(open_database(silent, timeout_seconds=0.5)) as database:
+            assert not database.is_ready()
+            assert len(accepted) == 1
+            assert not database.is_ready()
+            assert len(accepted) == 1, "it was called again although it had just failed"
+
+
+# --- through the door --------------------------------------------------------------------------
+
+
+def test_readiness_tells_of_the_database(url: str) -> None:
+    with client_of({"DATABASE_URL": url}) as client:
+        assert client.get("/ready").get_json()["parts"]["database"] == "ok"
+    with client_of({"DATABASE_URL": "postgresql://u:secret@127.0.0.1:1/x"}) as client:
+        answer = client.get("/ready")
+        assert answer.get_json()["parts"]["database"] == "down"
+        assert b"secret" not in answer.data
+
+
+def test_the_command_makes_the_tables(url: str) -> None:
+    environ = {"PATH": os.environ["PATH"], "APP_ENV": "testing", "DATABASE_URL": url}
+    upgrade_command = [sys.executable, "-m", "flask", "db", "upgrade"]
+    for _ in range(2):
+        done = subprocess.run(
+            upgrade_command, cwd=PROJECT, env=environ, capture_output=True, text=True, check=False
+        )
+        assert f"at revision {newest_revision()}" in done.stdout, done.stderr
+
+
+def test_the_command_says_why_it_failed_without_the_password() -> None:
+    url = "postgresql://u:secret@127.0.0.1:1/x"
+    environ = {"PATH": os.environ["PATH"], "APP_ENV": "testing", "DATABASE_URL": url}
+    upgrade_command = [sys.executable, "-m", "flask", "db", "upgrade"]
+    done = subprocess.run(
+        upgrade_command, cwd=PROJECT, env=environ, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert "refused" in done.stderr
+    assert "secret" not in done.stderr
+    assert "Traceback" not in done.stderr

@@ -1,0 +1,128 @@
+"""How the two kinds of database are opened, so that no wait on either lasts for ever."""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import URL, Connection, Engine, QueuePool, create_engine, event
+
+#: How a transaction begins on SQLite, as an execution option of the connection.
+BEGIN_OPTION = "sqlite_begin"
+
+#: A connection that has lain idle for so long, in seconds, is made anew: firewalls forget it by then.
+RECYCLE_SECONDS = 300
+
+#: libpq takes no shorter time for connecting, in seconds.
+LEAST_CONNECT_SECONDS = 2
+
+#: libpq's PQTRANS_ACTIVE: a statement has been sent and its answer has not come.
+ACTIVE = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DatabaseBounds:
+    """``pool_size`` connections of one process at most; ``timeout_seconds`` bounds each wait.
+
+    That is: for a connection, for one from the pool, for SQLite's lock and for a statement.
+    """
+
+    pool_size: int = 5
+    timeout_seconds: float = 5.0
+
+
+def make_engine(url: URL, bounds: DatabaseBounds) -> Engine:
+    """An engine that has opened nothing yet. Raises OSError where SQLite's folder cannot be made."""
+    options: dict[str, Any] = {
+        "pool_size": bounds.pool_size,
+        "max_overflow": 0,
+        "pool_timeout": bounds.timeout_seconds,
+        "hide_parameters": True,  # errors are logged, and parameters hold hashes and URLs
+    }
+    if url.get_backend_name() == "sqlite":
+        return _sqlite_engine(url, bounds, options)
+    return _postgres_engine(url, bounds, options)
+
+
+def _sqlite_engine(url: URL, bounds: DatabaseBounds, options: dict[str, Any]) -> Engine:
+    if url.database:
+        Path(url.database).parent.mkdir(parents=True, exist_ok=True)
+        Path(url.database).touch(mode=0o600)  # SQLite gives its other files the same mode
+    else:
+        options["pool_size"] = 1  # in memory, each connection would be a database of its own
+    options["poolclass"] = QueuePool
+    engine = create_engine(url, connect_args={"check_same_thread": False}, **options)
+
+    def set_up(connection: sqlite3.Connection, _record: object) -> None:
+        connection.isolation_level = None  # sqlite3 would begin transactions by its own rules
+        connection.execute(f"PRAGMA busy_timeout = {round(bounds.timeout_seconds * 1000)}")
+        connection.execute("PRAGMA foreign_keys = ON")
+        _share_log(connection, bounds.timeout_seconds)
+
+    event.listen(engine, "connect", set_up)
+    event.listen(engine, "begin", _begin)
+    return engine
+
+
+def _share_log(connection: sqlite3.Connection, patience_seconds: float) -> None:
+    """Switch to the write-ahead log, which lets many read while one writes.
+
+    While another process switches, SQLite refuses at once instead of waiting.
+    """
+    give_up_at = time.monotonic() + patience_seconds
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError:
+            if time.monotonic() > give_up_at:
+                raise
+            time.sleep(0.01)
+        else:
+            return
+
+
+def _begin(connection: Connection) -> None:
+    """Take SQLite's lock at once: who reads first and then writes fails where another wrote in between."""
+    connection.exec_driver_sql(f"BEGIN {connection.get_execution_options().get(BEGIN_OPTION, 'IMMEDIATE')}")
+
+
+def _postgres_engine(url: URL, bounds: DatabaseBounds, options: dict[str, Any]) -> Engine:
+    milliseconds = round(bounds.timeout_seconds * 1000)
+    engine = create_engine(
+        url,
+        connect_args={
+            "connect_timeout": max(LEAST_CONNECT_SECONDS, round(bounds.timeout_seconds)),
+            "options": f"-c statement_timeout={milliseconds} -c lock_timeout={milliseconds}",
+            "application_name": "thumbnailer",
+        },
+        pool_pre_ping=True,
+        pool_recycle=RECYCLE_SECONDS,
+        **options,
+    )
+    event.listen(engine, "do_connect", _connect_patiently(bounds.timeout_seconds + 1))
+    return engine
+
+
+def _connect_patiently(patience_seconds: float) -> Callable[..., Any]:
+    """Connect so that a server which falls silent is given up; its own time-outs are silent with it."""
+
+    def connect(dialect: Any, _record: object, arguments: Any, options: Any) -> Any:
+        connection = dialect.loaded_dbapi.connect(*arguments, **options)
+        wait = connection.wait
+
+        def wait_at_most(generator: Any, interval: float = 0.1, timeout: float | None = None) -> Any:
+            try:
+                return wait(generator, interval, patience_seconds if timeout is None else timeout)
+            except dialect.loaded_dbapi.OperationalError:
+                if connection.pgconn.transaction_status == ACTIVE:
+                    connection.pgconn.finish()  # in the midst of an answer: of no use any more
+                raise
+
+        connection.wait = wait_at_most
+        return connection
+
+    return connect

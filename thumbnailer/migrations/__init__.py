@@ -1,0 +1,1 @@
+"""The steps that make the database's tables; Alembic runs them (``thumbnailer/schema.py``)."""

@@ -1,0 +1,63 @@
+"""Brings the database's tables up to date, once, however many processes start at the same time.
+
+The steps are Alembic's, in ``thumbnailer/migrations/versions``: files whose names begin with their
+number, four digits, which is also their revision. So what is newest can be told without Alembic,
+which is loaded only where a step is due: it takes some 12 MiB and 80 ms.
+"""
+
+from __future__ import annotations
+
+import importlib
+import logging
+from pathlib import Path
+
+from sqlalchemy import Connection, Engine, inspect, select, text
+
+MIGRATIONS = Path(__file__).parent / "migrations"
+
+#: Any number that no other program on the same PostgreSQL database takes for a lock.
+UPGRADE_LOCK = 7_468_756_942
+#: The longest wait for another process that is upgrading, and for a step, in milliseconds.
+UPGRADE_PATIENCE = 300_000
+
+logger = logging.getLogger(__name__)
+
+
+def newest_revision() -> str:
+    """The revision of the last step there is."""
+    return max(path.name[:4] for path in (MIGRATIONS / "versions").glob("[0-9]*.py"))
+
+
+def current_revision(connection: Connection) -> str | None:
+    """The revision that the tables have, None where there are none."""
+    if not inspect(connection).has_table("alembic_version"):
+        return None
+    revision: str | None = connection.execute(select(text("version_num FROM alembic_version"))).scalar()
+    return revision
+
+
+def upgrade(engine: Engine) -> None:
+    """Make the tables as this version of the service needs them; all of it or, on failure, nothing.
+
+    Tables that are newer are left as they are: during a deployment two versions share a database.
+    """
+    with engine.connect() as connection:
+        revision = current_revision(connection)
+    if revision is not None and revision >= newest_revision():
+        return
+    with engine.connect() as connection, connection.begin():
+        if connection.dialect.name == "postgresql":
+            for name in ("statement_timeout", "lock_timeout"):
+                connection.execute(text(f"SET LOCAL {name} = {UPGRADE_PATIENCE}"))
+            connection.execute(text("SELECT pg_advisory_xact_lock(:number)"), {"number": UPGRADE_LOCK})
+        revision = current_revision(connection)
+        if revision is None or revision < newest_revision():
+            _run_steps(connection)
+            logger.info("The database's tables are at revision %s now.", newest_revision())
+
+
+def _run_steps(connection: Connection) -> None:
+    config = importlib.import_module("alembic.config").Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
+    config.attributes["connection"] = connection
+    importlib.import_module("alembic.command").upgrade(config, "head")
