@@ -42,6 +42,7 @@ CAPTURE_PROBLEMS = (
     "upstream-busy",
     "upstream-quota",
     "overloaded",
+    "database-unavailable",
     "upstream-timeout",
 )
 BODY_PROBLEMS = (*CAPTURE_PROBLEMS, "body-too-large")
