@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-import flask
 from flask import Response
 
 from blueprints.freshness import Freshness
@@ -41,7 +40,7 @@ def _cache_answer(delivery: Delivery, ttl_seconds: int, age_seconds: int) -> Cac
 
 
 def picture_answer(delivery: Delivery, freshness: Freshness, now: float) -> Response:
-    """A whole capture, or 304 where the caller has it already."""
+    """A whole capture."""
     record = delivery.capture.record
     age_seconds = max(0, int(now - record.captured_at))
     response = Response(delivery.capture.chunks(), content_type=record.content_type)
@@ -53,7 +52,6 @@ def picture_answer(delivery: Delivery, freshness: Freshness, now: float) -> Resp
     note(cache=delivery.cache_status.value, bytes=record.size_bytes)
     if delivery.cache_status is CacheStatus.MISS:
         note(provider=record.provider, upstream_ms=round(record.upstream_seconds * 1000, 1))
-    response.make_conditional(flask.request.environ)
     return response
 
 
@@ -70,6 +68,7 @@ def stream_answer(stream: CaptureStream, freshness: Freshness, now: float) -> Re
         response.content_length = stream.length
     _dress(response, CacheAnswer("MISS", "thumbnailer; fwd=miss; stored"))
     response.headers["Cache-Control"] = freshness.cache_control(now=now)
+    response.accept_ranges = "none"
     response.headers["X-Accel-Buffering"] = "no"  # nginx would collect it first, on disk
     note(cache=CacheStatus.MISS.value, provider=stream.provider)
     return response

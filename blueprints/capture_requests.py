@@ -41,12 +41,14 @@ class RouteDefaults:
 class Asked:
     """A caller's wish, complete: the picture, and how old it may be in seconds.
 
-    ``varies_by_accept`` says that another ``Accept`` header might have made it another picture.
+    ``varies_by_accept`` says that another ``Accept`` header might have made it another picture;
+    ``download`` is the name to save it under, where the caller wants to save it.
     """
 
     request: ThumbnailRequest
     ttl_seconds: int
     varies_by_accept: bool
+    download: str | None = None
 
 
 def complete(given: Mapping[str, Any], usual: RouteDefaults, guard: Guard, accept: str | None) -> Asked:
@@ -73,7 +75,8 @@ def complete(given: Mapping[str, Any], usual: RouteDefaults, guard: Guard, accep
         asked -= MASTER.keys()
     capture = CaptureRequest(url=target.url, asked=frozenset(asked & NEUTRAL_OPTIONS.keys()), **wanted)
     ttl_seconds = options.get("ttl", usual.ttl_seconds)
-    return Asked(ThumbnailRequest(capture, rendition), ttl_seconds, options.get("format") == AUTO)
+    is_auto = options.get("format") == AUTO
+    return Asked(ThumbnailRequest(capture, rendition), ttl_seconds, is_auto, given.get("download"))
 
 
 def _without_rivals(defaults: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:

@@ -17,15 +17,16 @@ from flask import Response, jsonify
 from marshmallow import Schema, ValidationError, fields, validate, validates_schema
 from werkzeug.exceptions import HTTPException
 
-from blueprints.errors import log_bug, log_failure, retry_headers
+from blueprints.errors import log_bug, log_failure, refusal_headers, retry_headers
 from blueprints.fields import WholeNumber
 from blueprints.openapi import (
     BODY_PROBLEMS,
-    CAPTURE_PROBLEMS,
+    PICTURE_PROBLEMS,
     PICTURE_TYPES,
     StrictBlueprint,
     answers_not_modified,
     answers_pictures,
+    answers_ranges,
     problem_headers,
     problems_by_status,
 )
@@ -114,7 +115,8 @@ def _answers_errors(slugs: Iterable[str]) -> Callable[[Callable[..., Any]], Call
 
 
 def _answers_pictures(view: Callable[..., Any]) -> Callable[..., Any]:
-    documented = answers_not_modified(blueprint)(_answers_errors(CAPTURE_PROBLEMS)(view))
+    documented = answers_not_modified(blueprint)(_answers_errors(PICTURE_PROBLEMS)(view))
+    documented = answers_ranges(blueprint, PICTURE_TYPES)(documented)
     return answers_pictures(blueprint, PICTURE_TYPES)(documented)
 
 
@@ -180,7 +182,7 @@ def hermesforge_failure(error: ThumbnailerError) -> Response:
 def hermesforge_refusal(error: HTTPException) -> Response:
     """What Flask refuses, a body that is too large for instance, told the same way."""
     kind = problem_of_status(error.code or 500)
-    return _error(kind, kind.explanation)
+    return _error(kind, kind.explanation, refusal_headers(error))
 
 
 @blueprint.errorhandler(Exception)

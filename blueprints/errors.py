@@ -42,12 +42,7 @@ class Api(flask_smorest.Api):
             return error
         status = error.code or 500
         kind = problem_of_status(status)
-        headers = {}
-        if isinstance(error, MethodNotAllowed) and error.valid_methods:
-            headers["Allow"] = ", ".join(sorted(error.valid_methods))
-        if isinstance(error, RequestedRangeNotSatisfiable) and error.length is not None:
-            headers["Content-Range"] = f"{error.units} */{error.length}"
-        return problem_response(kind, kind.explanation, status=status, headers=headers)
+        return problem_response(kind, kind.explanation, status=status, headers=refusal_headers(error))
 
 
 def register_errors(app: flask.Flask) -> None:
@@ -88,6 +83,15 @@ def log_failure(error: ThumbnailerError, kind: ProblemType) -> None:
     """An operator's fault is an error in the log, everything else is news."""
     level = log.error if isinstance(error, UpstreamAuth) else log.info
     level("request_failed", problem=kind.slug, detail=str(error), provider=getattr(error, "provider", None))
+
+
+def refusal_headers(error: HTTPException) -> dict[str, str]:
+    """What a refusal of Flask or Werkzeug has to say besides its status: RFC 9110, section 15.5."""
+    if isinstance(error, MethodNotAllowed) and error.valid_methods:
+        return {"Allow": ", ".join(sorted(error.valid_methods))}
+    if isinstance(error, RequestedRangeNotSatisfiable) and error.length is not None:
+        return {"Content-Range": f"{error.units} */{error.length}"}
+    return {}
 
 
 def retry_headers(error: ThumbnailerError, kind: ProblemType) -> dict[str, str]:

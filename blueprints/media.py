@@ -8,6 +8,7 @@ import flask
 from flask import Response
 
 from blueprints.answers import SAFETY_HEADERS
+from blueprints.conditions import answer_conditionally
 from blueprints.openapi import (
     MEDIA_PROBLEMS,
     PICTURE_TYPES,
@@ -29,29 +30,21 @@ def media_blueprint(storage: LocalStorage) -> StrictBlueprint:
 
     @blueprint.get(f"{MEDIA_PREFIX}<path:key>")
     @answers_pictures(blueprint, PICTURE_TYPES, STORED_HEADERS)
-    @answers_ranges(blueprint, PICTURE_TYPES)
+    @answers_ranges(blueprint, PICTURE_TYPES, STORED_HEADERS)
     @answers_not_modified(blueprint)
     @answers_problems(blueprint, MEDIA_PROBLEMS)
     def media(key: str) -> Response:
         """A stored image."""
         stored = storage.open(key)
-        _overlook_odd_ranges(flask.request)
         response = flask.send_file(
             stored.path,
             mimetype=stored.image.content_type,
-            conditional=True,
+            conditional=False,
             etag=stored.image.etag,
             last_modified=datetime.fromtimestamp(stored.image.captured_at, UTC),
         )
         response.headers["Cache-Control"] = CACHE_CONTROL
         response.headers.update(SAFETY_HEADERS)
-        return response
+        return answer_conditionally(response, stored.image.size_bytes)
 
     return blueprint
-
-
-def _overlook_odd_ranges(request: flask.Request) -> None:
-    """Forget what is no single range of bytes: RFC 9110, section 14.2, wants the whole sent instead."""
-    asked = request.range
-    if asked is None or asked.units != "bytes" or len(asked.ranges) != 1:
-        request.environ.pop("HTTP_RANGE", None)

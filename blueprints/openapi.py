@@ -45,6 +45,9 @@ CAPTURE_PROBLEMS = (
     "database-unavailable",
     "upstream-timeout",
 )
+#: What the headers of a GET ask of its picture, and cannot have.
+CONDITION_PROBLEMS = ("precondition-failed", "range-not-satisfiable")
+PICTURE_PROBLEMS = (*CAPTURE_PROBLEMS, *CONDITION_PROBLEMS)
 BODY_PROBLEMS = (*CAPTURE_PROBLEMS, "body-too-large")
 PERSIST_PROBLEMS = (
     *BODY_PROBLEMS,
@@ -53,7 +56,7 @@ PERSIST_PROBLEMS = (
     "idempotency-mismatch",
     "storage-unavailable",
 )
-MEDIA_PROBLEMS = ("not-found", "range-not-satisfiable", "internal", "storage-unavailable")
+MEDIA_PROBLEMS = ("not-found", *CONDITION_PROBLEMS, "internal", "storage-unavailable")
 PAGE_PROBLEMS = ("not-found", "internal")
 
 IDEMPOTENCY_KEY = {
@@ -74,6 +77,8 @@ CAPTURE_HEADERS = {
     "ETag": _text_header("The strong entity tag of the bytes; absent from a stream."),
     "Last-Modified": _text_header("When the picture was taken; absent from a stream."),
     "Age": _text_header("Seconds since then; absent from a stream."),
+    "Accept-Ranges": _text_header("bytes; none of a stream."),
+    "Content-Disposition": _text_header("What the picture is called when it is saved."),
     "X-Cache": _text_header("HIT, STALE or MISS."),
     "Cache-Status": _text_header("The same in the words of RFC 9211."),
     "Server-Timing": _text_header("How long each step took, in milliseconds."),
@@ -81,7 +86,15 @@ CAPTURE_HEADERS = {
 }
 
 STORED_HEADERS = {
-    name: CAPTURE_HEADERS[name] for name in ("Cache-Control", "ETag", "Last-Modified", "X-Request-ID")
+    name: CAPTURE_HEADERS[name]
+    for name in (
+        "Cache-Control",
+        "ETag",
+        "Last-Modified",
+        "Accept-Ranges",
+        "Content-Disposition",
+        "X-Request-ID",
+    )
 }
 
 
@@ -120,9 +133,13 @@ def answers_pictures(
     return decorate
 
 
-def answers_ranges(blueprint: StrictBlueprint, content_types: Iterable[str]) -> Callable[[View], View]:
+def answers_ranges(
+    blueprint: StrictBlueprint,
+    content_types: Iterable[str],
+    headers: Mapping[str, Mapping[str, Any]] = CAPTURE_HEADERS,
+) -> Callable[[View], View]:
     """Document that a view answers a part of a picture, where a part is asked for."""
-    headers = STORED_HEADERS | {"Content-Range": _text_header("Which bytes, and of how many.")}
+    headers = {**headers, "Content-Range": _text_header("Which bytes, and of how many.")}
 
     def decorate(view: View) -> View:
         for content_type in content_types:

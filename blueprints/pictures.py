@@ -12,6 +12,8 @@ from flask import Response
 
 from blueprints.answers import picture_answer, stream_answer
 from blueprints.capture_requests import Asked, RouteDefaults, complete
+from blueprints.conditions import answer_conditionally
+from blueprints.disposition import name_file
 from blueprints.freshness import Freshness
 from blueprints.request_log import note, timings
 from blueprints.services import services
@@ -72,14 +74,17 @@ def answer_stream(given: Mapping[str, Any], door: Door) -> Response:
     found = services().thumbnails.pipeline.stream(asked.request.capture, terms)
     if isinstance(found, Delivery):
         return _whole_answer(asked, found)
-    return stream_answer(found, _freshness(asked), services().clock())
+    response = stream_answer(found, _freshness(asked), services().clock())
+    name_file(response, asked.request.capture.url, asked.download)
+    return response
 
 
 def _whole_answer(asked: Asked, delivery: Delivery) -> Response:
     response = picture_answer(delivery, _freshness(asked), services().clock())
     if asked.varies_by_accept:
         response.vary.add("Accept")
-    return response
+    name_file(response, asked.request.capture.url, asked.download)
+    return answer_conditionally(response, delivery.capture.record.size_bytes)
 
 
 def _freshness(asked: Asked) -> Freshness:

@@ -63,6 +63,12 @@ PROBLEMS = _table(
         "A request with the same Idempotency-Key is being answered at this moment.",
     ),
     (
+        "precondition-failed",
+        412,
+        "Precondition failed",
+        "The picture is not the version that If-Match or If-Unmodified-Since names.",
+    ),
+    (
         "body-too-large",
         413,
         "Body too large",
@@ -208,6 +214,7 @@ SLUG_OF_ERROR: tuple[tuple[type[errors.ThumbnailerError], str], ...] = (
 SLUG_OF_STATUS = {
     404: "not-found",
     405: "method-not-allowed",
+    412: "precondition-failed",
     413: "body-too-large",
     416: "range-not-satisfiable",
     429: "rate-limited",

@@ -19,6 +19,7 @@ from blueprints.fields import (
     Text,
     WholeMatch,
     WholeNumber,
+    encodable,
     known_timezone,
 )
 from thumbnailer.devices import DEVICES
@@ -29,6 +30,10 @@ IMAGE_FORMATS = [*(one.value for one in RenditionFormat), "auto"]
 ALL_FORMATS = [*IMAGE_FORMATS, Format.PDF.value]
 LOCALE = WholeMatch(
     r"^[A-Za-z]{2,3}([-_][A-Za-z0-9]{2,8}){0,3}$", error="Must be a language tag, e.g. de-AT."
+)
+FILE_NAME = WholeMatch(
+    r"^[^\x00-\x1f\x7f-\x9f/\\\u2028-\u202e\u2066-\u2069]+$",
+    error="Must not contain slashes, backslashes or control characters.",
 )
 VIEWPORT_WIDTH = validate.Range(320, 3840)
 THUMB_SIDE = validate.Range(MIN_SIDE, MAX_SIDE)
@@ -184,10 +189,19 @@ SELECTORS_IN_QUERY = SelectorsField(
 )
 
 
+def download_name() -> fields.String:
+    """A name for the file: no path, no control character, nothing that turns the direction of writing."""
+    return fields.String(
+        validate=[validate.Length(min=1, max=100), FILE_NAME, encodable],
+        metadata=described("Save the picture, under this name; its ending is made to fit the format."),
+    )
+
+
 class CaptureQuery(CaptureOptions):
     """The same in a query."""
 
     hide_selectors = SELECTORS_IN_QUERY
+    download = download_name()
     on_error = fields.String(
         validate=validate.OneOf(["placeholder", "status"]),
         metadata=described("What a failure looks like; by Sec-Fetch-Dest and Accept where nothing is said."),
@@ -209,6 +223,12 @@ class ScreenshotQuery(CaptureQuery):
     """``GET /screenshot``."""
 
     stream = Flag(metadata=described("The same as /screenshot/stream.", default=False))
+
+
+class ScreenshotBody(CaptureOptions):
+    """``POST /screenshot``."""
+
+    download = download_name()
 
 
 class PersistBody(CaptureOptions):

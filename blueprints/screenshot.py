@@ -17,12 +17,14 @@ from blueprints.openapi import (
     IDEMPOTENCY_KEY,
     IMAGE_TYPES,
     PERSIST_PROBLEMS,
+    PICTURE_PROBLEMS,
     PICTURE_TYPES,
     StrictBlueprint,
     answers_not_modified,
     answers_pictures,
     answers_placeholders,
     answers_problems,
+    answers_ranges,
 )
 from blueprints.pictures import (
     answer_picture,
@@ -35,9 +37,9 @@ from blueprints.pictures import (
 from blueprints.placeholders import placeholder_answer, wants_placeholder
 from blueprints.request_log import note, timings
 from blueprints.schemas import (
-    CaptureOptions,
     CaptureQuery,
     PersistBody,
+    ScreenshotBody,
     ScreenshotQuery,
     StoredImageAnswer,
     ThumbQuery,
@@ -69,9 +71,10 @@ def picture_failure(error: ThumbnailerError) -> Response:
 @blueprint.get("/thumb")
 @blueprint.arguments(ThumbQuery(), location="query")
 @answers_pictures(blueprint, IMAGE_TYPES)
+@answers_ranges(blueprint, IMAGE_TYPES)
 @answers_not_modified(blueprint)
 @answers_placeholders(blueprint, CAPTURE_PROBLEMS)
-@answers_problems(blueprint, CAPTURE_PROBLEMS)
+@answers_problems(blueprint, PICTURE_PROBLEMS)
 def thumb(given: Mapping[str, Any]) -> Response:
     """The embeddable thumbnail of a page."""
     return answer_picture(given, thumb_door())
@@ -80,9 +83,10 @@ def thumb(given: Mapping[str, Any]) -> Response:
 @blueprint.get("/screenshot")
 @blueprint.arguments(ScreenshotQuery(), location="query")
 @answers_pictures(blueprint, PICTURE_TYPES)
+@answers_ranges(blueprint, PICTURE_TYPES)
 @answers_not_modified(blueprint)
 @answers_placeholders(blueprint, CAPTURE_PROBLEMS)
-@answers_problems(blueprint, CAPTURE_PROBLEMS)
+@answers_problems(blueprint, PICTURE_PROBLEMS)
 def screenshot(given: dict[str, Any]) -> Response:
     """The capture of a page."""
     answer = answer_stream if given.pop("stream", False) else answer_picture
@@ -92,16 +96,17 @@ def screenshot(given: dict[str, Any]) -> Response:
 @blueprint.get("/screenshot/stream")
 @blueprint.arguments(CaptureQuery(), location="query")
 @answers_pictures(blueprint, PICTURE_TYPES)
+@answers_ranges(blueprint, PICTURE_TYPES)
 @answers_not_modified(blueprint)
 @answers_placeholders(blueprint, CAPTURE_PROBLEMS)
-@answers_problems(blueprint, CAPTURE_PROBLEMS)
+@answers_problems(blueprint, PICTURE_PROBLEMS)
 def screenshot_stream(given: Mapping[str, Any]) -> Response:
     """The capture of a page, passed on as it arrives."""
     return answer_stream(given, screenshot_door())
 
 
 @blueprint.post("/screenshot")
-@blueprint.arguments(CaptureOptions(), location="json")
+@blueprint.arguments(ScreenshotBody(), location="json")
 @answers_pictures(blueprint, PICTURE_TYPES)
 @answers_problems(blueprint, BODY_PROBLEMS)
 def screenshot_from_json(given: Mapping[str, Any]) -> Response:

@@ -100,25 +100,26 @@ def _documented_options() -> dict[str, Row]:
 
 def test_every_option_is_documented_and_no_other(document: dict[str, Any]) -> None:
     schemas = document["components"]["schemas"]
-    assert set(_documented_options()) == set(schemas["CaptureOptions"]["properties"])
+    assert set(_documented_options()) == set(schemas["ScreenshotBody"]["properties"]) - {"download"}
     more = {(names(row["option"])[0], row["on"]) for row in table("Options", 1)}
     assert more == {
         ("stream", "`GET /screenshot`"),
         ("on_error", "`GET /thumb`, `GET /screenshot…`"),
         ("force", "`POST /persist`"),
         ("presign", "`POST /persist`"),
+        ("download", "`/thumb`, `/screenshot…`"),
         ("viewport", "`/api/screenshot…`"),
     }
     common = set(_documented_options())
     assert set(schemas["PersistBody"]["properties"]) - common == {"force", "presign"}
     assert set(schemas["HermesforgeOptions"]["properties"]) - common == {"viewport"}
     query = {one["name"] for one in document["paths"]["/screenshot"]["get"]["parameters"]}
-    assert query - common == {"stream", "on_error"}
+    assert query - common == {"stream", "on_error", "download"}
 
 
 def _schemas(document: dict[str, Any]) -> dict[str, dict[str, Any]]:
     bodies = document["components"]["schemas"]
-    return bodies["PersistBody"]["properties"] | bodies["CaptureOptions"]["properties"]  # type: ignore[no-any-return]  # JSON
+    return bodies["PersistBody"]["properties"] | bodies["ScreenshotBody"]["properties"]  # type: ignore[no-any-return]  # JSON
 
 
 def test_types_and_ranges_are_those_that_are_validated(document: dict[str, Any]) -> None:
@@ -140,7 +141,7 @@ def test_types_and_ranges_are_those_that_are_validated(document: dict[str, Any])
 
 def test_defaults_are_those_that_apply(document: dict[str, Any]) -> None:
     for name, schema in _schemas(document).items():
-        if name in ("url", "force", "presign"):
+        if name in ("url", "force", "presign", "download"):
             continue
         told = _documented_options()[name]["default"]
         if "default" in schema:
@@ -259,7 +260,8 @@ def test_every_problem_is_documented_with_its_status_and_no_other() -> None:
 def test_the_dialect_differs_as_documented(document: dict[str, Any]) -> None:
     rows = {row[""].strip("`"): row for row in table("The hermesforge dialect")}
     here = document["components"]["schemas"]["HermesforgeOptions"]["properties"]
-    elsewhere = document["components"]["schemas"]["CaptureOptions"]["properties"]
+    elsewhere = dict(document["components"]["schemas"]["ScreenshotBody"]["properties"])
+    del elsewhere["download"]
     for name in ("height", "format"):
         assert rows[name]["here"] == f"`{here[name]['default']}`"
         assert rows[name]["elsewhere"] == f"`{elsewhere[name]['default']}`"

@@ -1,4 +1,7 @@
-"""``GET /media/<key>``: stored images are served for ever, whole or in part, and nothing beside them."""
+"""``GET /media/<key>``: stored images are served for ever, and nothing beside them.
+
+Parts and conditions are held by ``tests/test_conditions.py``, for this route as for the others.
+"""
 
 from __future__ import annotations
 
@@ -67,79 +70,11 @@ def test_it_is_the_answer_of_persist_that_says_which_image_it_is(
     assert response.last_modified.isoformat()[:19] == stored["captured_at"][:19]
 
 
-def test_a_copy_that_is_still_good_is_not_sent_again(client: FlaskClient, stored: dict[str, Any]) -> None:
-    whole = _fetch(client, stored["key"])
-    for condition in (
-        {"If_None_Match": whole.headers["ETag"]},
-        {"If_None_Match": f'W/{whole.headers["ETag"]}, "other"'},
-        {"If_None_Match": "*"},
-        {"If_Modified_Since": whole.headers["Last-Modified"]},
-    ):
-        response = _fetch(client, stored["key"], **condition)
-        assert (response.status_code, response.data) == (304, b""), condition
-        assert response.headers["ETag"] == whole.headers["ETag"]
-        assert response.headers["Cache-Control"] == whole.headers["Cache-Control"]
-    assert _fetch(client, stored["key"], If_None_Match='"other"').data == BODY
-
-
 def test_head_answers_as_get_without_a_body(client: FlaskClient, stored: dict[str, Any]) -> None:
     head, whole = _fetch(client, stored["key"], "HEAD"), _fetch(client, stored["key"])
     assert (head.status_code, head.data) == (200, b"")
     for name in ("Content-Type", "Content-Length", "ETag", "Last-Modified", "Cache-Control"):
         assert head.headers[name] == whole.headers[name]
-
-
-@pytest.mark.parametrize(
-    ("asked", "first", "last"),
-    [
-        pytest.param("bytes=0-99", 0, 99, id="the beginning"),
-        pytest.param("bytes=100-199", 100, 199, id="the middle"),
-        pytest.param(f"bytes={SIZE - 10}-", SIZE - 10, SIZE - 1, id="from somewhere on"),
-        pytest.param("bytes=-10", SIZE - 10, SIZE - 1, id="the end"),
-        pytest.param(f"bytes=0-{SIZE * 2}", 0, SIZE - 1, id="more than there is"),
-        pytest.param("bytes=0-0", 0, 0, id="one byte"),
-    ],
-)
-def test_a_part_is_served_where_one_is_asked_for(
-    client: FlaskClient, stored: dict[str, Any], asked: str, first: int, last: int
-) -> None:
-    response = _fetch(client, stored["key"], Range=asked)
-    assert (response.status_code, response.data) == (206, BODY[first : last + 1])
-    assert response.headers["Content-Range"] == f"bytes {first}-{last}/{SIZE}"
-    assert response.headers["Content-Length"] == str(last - first + 1)
-    assert response.headers["Content-Type"] == "image/png"
-
-
-@pytest.mark.parametrize("asked", [f"bytes={SIZE}-", "bytes=99999999-"])
-def test_a_part_that_does_not_exist_is_refused(
-    client: FlaskClient, stored: dict[str, Any], asked: str
-) -> None:
-    response = _fetch(client, stored["key"], Range=asked)
-    assert response.status_code == 416
-    assert response.get_json()["type"] == "/problems/range-not-satisfiable"
-    assert response.headers["Content-Range"] == f"bytes */{SIZE}"
-    assert response.headers["Cache-Control"] == "no-store"
-
-
-@pytest.mark.parametrize(
-    "asked",
-    [
-        pytest.param("items=0-5", id="another unit"),
-        pytest.param("bytes=9-5", id="backwards"),
-        pytest.param("bytes=a-b", id="no numbers"),
-        pytest.param("bytes=0-1,5-6", id="several"),
-        pytest.param("rubbish", id="rubbish"),
-    ],
-)
-def test_a_range_that_is_none_is_overlooked(client: FlaskClient, stored: dict[str, Any], asked: str) -> None:
-    response = _fetch(client, stored["key"], Range=asked)
-    assert (response.status_code, response.data) == (200, BODY)
-
-
-def test_a_part_of_another_version_is_not_mixed_in(client: FlaskClient, stored: dict[str, Any]) -> None:
-    etag = f'"{stored["etag"]}"'
-    assert _fetch(client, stored["key"], Range="bytes=0-9", If_Range=etag).status_code == 206
-    assert _fetch(client, stored["key"], Range="bytes=0-9", If_Range='"other"').data == BODY
 
 
 @pytest.mark.parametrize(

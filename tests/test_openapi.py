@@ -50,7 +50,7 @@ OPTIONS = {"url", "fail_on_status", "preset", *NUMBERS, *FLAGS, *CHOICES, *TEXTS
 
 #: The JSON bodies, and what each takes beside the options.
 BODIES: dict[str, set[str]] = {
-    "CaptureOptions": set(),
+    "ScreenshotBody": {"download"},
     "PersistBody": {"force", "presign"},
     "HermesforgeOptions": {"viewport"},
 }
@@ -127,7 +127,7 @@ def test_every_route_says_what_it_does(document: dict[str, Any]) -> None:
 
 
 def test_thumb_documents_every_option_and_no_other(document: dict[str, Any]) -> None:
-    assert set(_parameters(document, "/thumb")) == OPTIONS | {"on_error"}
+    assert set(_parameters(document, "/thumb")) == OPTIONS | {"on_error", "download"}
     assert all(one["description"] for one in _parameters(document, "/thumb").values())
 
 
