@@ -30,8 +30,9 @@ HELD_BACK_BYTES = 1
 class CaptureStream:
     """The bytes of a capture as they arrive; iterate it once, then ``close`` it.
 
-    Iterating raises when the upstream dies midway or the picture turns out false: whoever passes
-    the bytes on must then break the connection, since the first ones are out. Nothing stays in the
+    Iterating raises when the upstream dies midway or the picture turns out false, but not before all
+    that has come is out, so that the answer is the same however fast the reader is: whoever passes
+    the bytes on must then break the connection. Nothing stays in the
     cache in that case. ``close`` before the end changes nothing for the others: the capture is paid
     for, and goes on into the cache.
 
@@ -87,10 +88,11 @@ class CaptureStream:
         """How many more bytes may go out now; 0 at the end of a whole capture."""
         with self._news:
             self._news.wait_for(lambda: self._is_over or self._spooled_bytes > sent_bytes + HELD_BACK_BYTES)
-            if self._trouble is not None:
+            is_whole = self._is_over and self._trouble is None
+            available_bytes = self._spooled_bytes - sent_bytes - (0 if is_whole else HELD_BACK_BYTES)
+            if self._trouble is not None and available_bytes <= 0:
                 raise self._trouble
-            held_back_bytes = 0 if self._is_over else HELD_BACK_BYTES
-            return self._spooled_bytes - sent_bytes - held_back_bytes
+            return available_bytes
 
     def _take_in(self, held: ExitStack) -> None:
         trouble: BaseException | None = None
