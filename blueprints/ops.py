@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 
 import flask
@@ -14,6 +15,8 @@ from blueprints.openapi import PAGE_PROBLEMS, StrictBlueprint, answers_problems
 from blueprints.problems import PROBLEMS
 from blueprints.schemas import described
 from blueprints.services import services
+from thumbnailer.circuits import BreakerState
+from thumbnailer.providers.fallback import ProviderHealth
 
 blueprint = StrictBlueprint("ops", __name__, description="For operators and their probes.")
 
@@ -33,6 +36,27 @@ class Health(Schema):
     ok = fields.Boolean(required=True, metadata=described("Always true: the process lives."))
 
 
+class ProviderReadiness(Schema):
+    """How one provider does."""
+
+    name = fields.String(required=True, metadata=described("Its name in PROVIDERS."))
+    breaker = fields.String(
+        required=True,
+        metadata=described(
+            "closed: it is called. open: it failed several times in a row and is left alone. "
+            "half-open: the next capture tries it.",
+            enum=[state.value for state in BreakerState],
+        ),
+    )
+    ready = fields.Boolean(required=True, metadata=described("Whether it could start a capture."))
+    in_charge = fields.Boolean(required=True, metadata=described("Whether it is the one called first now."))
+    answered_at = fields.DateTime(
+        required=True,
+        allow_none=True,
+        metadata=described("When it last delivered a picture; null where that is not known."),
+    )
+
+
 class Readiness(Schema):
     """What ``GET /ready`` answers."""
 
@@ -45,6 +69,11 @@ class Readiness(Schema):
         values=fields.String(),
         required=True,
         metadata=described("Each part, ok or down."),
+    )
+    providers = fields.List(
+        fields.Nested(ProviderReadiness),
+        required=True,
+        metadata=described("Each provider, in the order of PROVIDERS."),
     )
 
 
@@ -59,16 +88,33 @@ def health() -> dict[str, bool]:
 @blueprint.response(200, Readiness, description="Pictures can be made, perhaps with less comfort.")
 @blueprint.alt_response(503, schema=Readiness, description="No picture can be made.", success=True)
 def ready() -> Response:
-    """Whether cache, limiter, storage, database and provider work; degraded is not down."""
+    """Whether cache, limiter, storage, database and providers work; degraded is not down.
+
+    Open breakers degrade and no more: old pictures are still answered, and only traffic closes them again.
+    """
     parts = {name: check() for name, check in services().checks.items()}
+    providers = services().providers()
     is_down = any(not works and name in VITAL_PARTS for name, works in parts.items())
-    status = "down" if is_down else "ready" if all(parts.values()) else "degraded"
+    is_whole = all(parts.values()) and all(each.breaker is BreakerState.CLOSED for each in providers)
     response = jsonify(
-        {"status": status, "parts": {name: "ok" if works else "down" for name, works in parts.items()}}
+        status="down" if is_down else "ready" if is_whole else "degraded",
+        parts={name: "ok" if works else "down" for name, works in parts.items()},
+        providers=[_described(each) for each in providers],
     )
     response.status_code = 503 if is_down else 200
     response.headers["Cache-Control"] = "no-store"
     return response
+
+
+def _described(provider: ProviderHealth) -> dict[str, object]:
+    at = provider.answered_at
+    return {
+        "name": provider.name,
+        "breaker": provider.breaker.value,
+        "ready": provider.is_ready,
+        "in_charge": provider.is_in_charge,
+        "answered_at": None if at is None else datetime.fromtimestamp(at, UTC).isoformat(),
+    }
 
 
 @blueprint.get("/problems/<slug>")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -14,6 +14,7 @@ from blueprints.limits import Allowance
 from thumbnailer.database import Database
 from thumbnailer.guard import Guard
 from thumbnailer.placeholders import Placeholders
+from thumbnailer.providers.fallback import ProviderHealth
 from thumbnailer.storage import Storage
 from thumbnailer.thumbnails import Thumbnails
 
@@ -35,7 +36,8 @@ class RequestBounds:
 class Services:
     """What a door may use.
 
-    ``checks`` tells of each part, by name, whether it works now; ``close`` ends what is running.
+    ``checks`` tells of each part, by name, whether it works now, ``providers`` of each provider;
+    ``close`` ends what is running.
     """
 
     thumbnails: Thumbnails
@@ -51,6 +53,7 @@ class Services:
     public_base_url: str | None
     clock: Callable[[], float]
     checks: Mapping[str, Callable[[], bool]]
+    providers: Callable[[], Sequence[ProviderHealth]]
     close: Callable[[], None]
 
 

@@ -61,6 +61,24 @@ class ProviderSettings:
         "Captures that may wait for their turn in one worker process; the next one is refused.",
         computed="half of `WEB_THREADS`",
     )
+    reserve_seconds: float = setting(
+        "FAILOVER_RESERVE",
+        seconds(0, 300),
+        "10",
+        "Seconds kept back from a provider for each later one of `PROVIDERS`.",
+    )
+    breaker_failures: int = setting(
+        "BREAKER_FAILURES",
+        integer(1, 10_000),
+        "5",
+        "Failures in a row after which a provider is left alone.",
+    )
+    breaker_pause_seconds: float = setting(
+        "BREAKER_PAUSE",
+        seconds(0.1, 3600),
+        "30",
+        "Seconds for which a failing provider is left alone; then one capture tries it.",
+    )
     single_key: str | None = setting(
         "SCREENSHOT_API_KEY",
         token_of,

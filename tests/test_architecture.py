@@ -36,6 +36,7 @@ LAYERS: list[dict[str, tuple[str, ...]]] = [
             "thumbnailer.proxy_messages",
             "thumbnailer.refusals",
         ),
+        "breakers": ("thumbnailer.breakers", "thumbnailer.circuits"),
         "database": (
             "thumbnailer.database",
             "thumbnailer.engines",

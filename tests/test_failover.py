@@ -11,6 +11,8 @@ from structlog.testing import capture_logs
 from tests.support import answers
 from tests.support.pictures import picture
 from tests.support.upstream import Upstream
+from thumbnailer.breakers import Breakers
+from thumbnailer.circuits import LocalCircuits
 from thumbnailer.errors import (
     CaptureRefused,
     ImageTooLarge,
@@ -78,7 +80,7 @@ class Run:
         )
         deadline = Deadline.after(self.seconds)
         return failover.run(
-            REQUEST, deadline, lambda provider: b"".join(provider.capture(REQUEST, deadline)).decode()
+            REQUEST, deadline, lambda provider, share: b"".join(provider.capture(REQUEST, share)).decode()
         )
 
 
@@ -196,10 +198,11 @@ def test_pauses_grow_and_are_drawn_between_half_and_the_whole_of_a_bounded_ceili
         return 0.0
 
     provider = Scripted("only", [failed() for _ in range(6)])
-    failover = Failover([provider], 7, sleep=lambda seconds: None, jitter=jitter)
+    patient = Breakers(LocalCircuits(), threshold=100)
+    failover = Failover([provider], 7, breakers=patient, sleep=lambda seconds: None, jitter=jitter)
     deadline = Deadline.after(30)
 
-    failover.run(REQUEST, deadline, lambda chosen: chosen.capture(REQUEST, deadline))
+    failover.run(REQUEST, deadline, lambda chosen, share: chosen.capture(REQUEST, share))
 
     assert drawn == [(0.5, 1), (1, 2), (2, 4), (4, 8), (4, 8), (4, 8)]
 
@@ -231,7 +234,7 @@ def test_each_attempt_that_fails_is_logged_with_provider_error_and_seconds() -> 
     deadline = Deadline.after(30)
 
     with capture_logs() as lines:
-        failover.run(REQUEST, deadline, lambda provider: provider.capture(REQUEST, deadline))
+        failover.run(REQUEST, deadline, lambda provider, share: provider.capture(REQUEST, share))
 
     assert [(line["provider"], line["error"], line["seconds"]) for line in lines] == [
         ("first", "UpstreamTimeout", 2.5),
@@ -259,7 +262,9 @@ def test_real_upstreams_take_over_from_each_other() -> None:
             sleep=lambda seconds: None,
         )
 
-        body = failover.run(request, deadline, lambda provider: b"".join(provider.capture(request, deadline)))
+        body = failover.run(
+            request, deadline, lambda provider, share: b"".join(provider.capture(request, share))
+        )
 
         assert body == picture()
         assert (len(broken.requests), len(sound.requests)) == (2, 1)
@@ -272,3 +277,52 @@ def test_errors_of_the_tree_are_the_only_ones_that_lead_elsewhere() -> None:
         Run([first, second])()
 
     assert second.attempts == 0
+
+
+SHARES: dict[str, tuple[float, float, list[float]]] = {
+    "alone": (30, 10, [30]),
+    "two": (30, 10, [20, 30]),
+    "three": (30, 10, [10, 20, 30]),
+    "two-in-little-time": (6, 10, [3, 6]),
+    "three-in-little-time": (6, 10, [2, 3, 6]),
+    "nothing-kept-back": (30, 0, [30, 30]),
+}
+
+
+@pytest.mark.parametrize(("seconds", "reserve", "ends"), SHARES.values(), ids=SHARES)
+def test_each_provider_has_a_share_of_the_time_and_those_after_it_their_reserve(
+    seconds: float, reserve: float, ends: list[float]
+) -> None:
+    """Providers that fail at once: what they leave goes to the next."""
+    failover = Failover([Scripted(str(number)) for number in range(len(ends))], reserve_seconds=reserve)
+    deadline, shares = Deadline.after(seconds), list[Deadline]()
+
+    def fail(_: Provider, share: Deadline) -> None:
+        shares.append(share)
+        raise UpstreamTimeout("silent")
+
+    with pytest.raises(UpstreamTimeout):
+        failover.run(REQUEST, deadline, fail)
+    begun_at = deadline.at - seconds
+    assert [share.at - begun_at for share in shares] == pytest.approx(ends, abs=0.5)
+
+
+def test_no_time_is_kept_back_for_a_provider_whose_breaker_is_open() -> None:
+    breakers = Breakers(LocalCircuits(), threshold=1)
+    breakers.settle(breakers.admit("second", Deadline.after(1)), UpstreamFailed("down"))
+    failover = Failover([Scripted("first"), Scripted("second")], breakers=breakers)
+    deadline = Deadline.after(30)
+
+    assert failover.run(REQUEST, deadline, lambda _, share: share.at) == deadline.at
+
+
+def test_a_breaker_that_opens_in_between_ends_the_attempts_at_its_provider() -> None:
+    first, second = Scripted("first", [failed(), failed()]), Scripted("second")
+    breakers = Breakers(LocalCircuits(), threshold=2)
+    failover = Failover([first, second], 5, breakers=breakers, sleep=lambda seconds: None)
+    deadline = Deadline.after(30)
+
+    for _ in range(3):
+        body = failover.run(REQUEST, deadline, lambda provider, share: provider.capture(REQUEST, share))
+        assert b"".join(body) == b"second"
+    assert first.attempts == 2

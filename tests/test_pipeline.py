@@ -20,6 +20,7 @@ from thumbnailer.errors import (
     ThumbnailerError,
     UpstreamBusy,
     UpstreamFailed,
+    UpstreamQuota,
     UpstreamTimeout,
 )
 from thumbnailer.model import CaptureRequest, StatusRange, capture_key
@@ -108,6 +109,19 @@ def test_a_copy_however_old_is_better_than_an_error(trip: Journey, error: Thumbn
     delivery = trip.pipeline.fetch(REQUEST, trip.terms())
     assert (delivery.cache_status, delivery.capture.record) == (CacheStatus.STALE, old.record)
     assert isinstance(delivery.trouble, type(error))
+
+
+def test_with_all_breakers_open_an_old_copy_comes_without_a_call(trip: Journey) -> None:
+    _statuses(trip, REQUEST)
+    trip.clock.turn(29 * 86_400)
+    trip.provider.fails_with = UpstreamQuota("over")
+    for number in range(5):
+        with pytest.raises(UpstreamQuota):
+            trip.pipeline.fetch(CaptureRequest(url=f"{TARGET}?{number}"), trip.terms())
+    delivery = trip.pipeline.fetch(REQUEST, trip.terms())
+    assert delivery.cache_status is CacheStatus.STALE
+    assert isinstance(delivery.trouble, UpstreamQuota)
+    assert trip.provider.calls == 6
 
 
 def test_a_caller_who_may_have_no_more_captures_still_gets_the_old_copy(trip: Journey) -> None:

@@ -22,6 +22,7 @@ from tests.support.upstream import Upstream
 from tests.support.vendors import play_vendors
 from thumbnailer.errors import (
     TargetStatus,
+    TargetTooSlow,
     TargetUnreachable,
     ThumbnailerError,
     UpstreamError,
@@ -106,8 +107,8 @@ CHROMIUM = Harness(
     soundness=PAGE,
     target=lambda url: f"{url}/page",
     troubles={
-        "silence": UpstreamTimeout,
-        "slow-headers": UpstreamTimeout,
+        "silence": TargetTooSlow,
+        "slow-headers": TargetTooSlow,
         "reset": TargetUnreachable,
         "status-404": TargetStatus,
         "status-410": TargetStatus,

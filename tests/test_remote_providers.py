@@ -20,6 +20,7 @@ from tests.support.processes import wait_until
 from tests.support.upstream import Upstream
 from thumbnailer.errors import (
     CaptureRefused,
+    TargetTooSlow,
     TargetUnreachable,
     ThumbnailerError,
     UpstreamAuth,
@@ -132,7 +133,7 @@ ERRORS: dict[str, tuple[Vendor, Answer, Expected]] = {
     "snapsharp-504": (
         SNAPSHARP,
         json_error(504, {"message": "page too slow"}),
-        (UpstreamTimeout, "The provider snapsharp answered with status 504.", NO_PAUSE),
+        (TargetTooSlow, "The provider snapsharp answered with status 504.", NO_PAUSE),
     ),
     "snapapi-400-nested": (
         SNAPAPI,
@@ -207,7 +208,7 @@ ERRORS: dict[str, tuple[Vendor, Answer, Expected]] = {
     "snapapi-504": (
         SNAPAPI,
         snapapi_error(504, "TIMEOUT", "Slow page"),
-        (UpstreamTimeout, "The provider snapapi answered with status 504.", NO_PAUSE),
+        (TargetTooSlow, "The provider snapapi answered with status 504.", NO_PAUSE),
     ),
     "wrong-method": (
         SNAPAPI,

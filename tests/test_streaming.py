@@ -41,7 +41,11 @@ def upstream() -> Iterator[Upstream]:
 @pytest.fixture(scope="module")
 def service(upstream: Upstream, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     environ = snapapi_environment(
-        upstream.url, WEB_CONCURRENCY="2", RATELIMIT_ENABLED="false", MAX_IMAGE_BYTES=str(MAX_BYTES)
+        upstream.url,
+        WEB_CONCURRENCY="2",
+        RATELIMIT_ENABLED="false",
+        MAX_IMAGE_BYTES=str(MAX_BYTES),
+        BREAKER_FAILURES="10000",
     )
     with running_service(tmp_path_factory.mktemp("service"), environ) as service:
         yield service

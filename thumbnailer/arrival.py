@@ -64,6 +64,10 @@ class Arrival:
         facts = self._inspector.finish()
         return _record(facts, self.provider, self._clock(), time.monotonic() - self._started_at)
 
+    def extend(self, deadline: Deadline) -> None:
+        """Let the rest come until this later deadline."""
+        self._body.extend(deadline)
+
     def close(self) -> None:
         self._body.close()
 

@@ -19,6 +19,7 @@
     │   ├── UpstreamQuota             our quota is used up
     │   ├── UpstreamBusy              asks us to come back later
     │   ├── UpstreamTimeout           no answer within the deadline
+    │   │   └── TargetTooSlow         the provider works, but the page did not come in time
     │   ├── NotAnImage                it sent something that is no whole picture
     │   └── ImageTooLarge             more bytes or pixels than allowed
     ├── IdempotencyConflict           the same request of this caller is under way
@@ -145,6 +146,10 @@ class UpstreamBusy(UpstreamError):
 
 class UpstreamTimeout(UpstreamError):
     """The provider gave no complete answer within the deadline."""
+
+
+class TargetTooSlow(UpstreamTimeout):
+    """The provider works and says that the page did not come in time."""
 
 
 class NotAnImage(UpstreamError):

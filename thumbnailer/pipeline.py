@@ -198,6 +198,7 @@ class Pipeline:
             held.enter_context(self._bulkhead.place(terms.deadline))
             with terms.timings.step("capture"):
                 capture = self._attempt(request, terms, complete_capture)
+            terms.timings.describe("capture", capture.record.provider)
             with terms.timings.step("store"):
                 self._cache.store(capture_key(request), capture, retention_seconds=self._retention_for(terms))
         self._setbacks.forget(request)
@@ -215,6 +216,8 @@ class Pipeline:
             with terms.timings.step("capture"):
                 arrival = self._attempt(request, terms, lambda arrival: arrival)
             held.callback(arrival.close)
+            terms.timings.describe("capture", arrival.provider)
+            arrival.extend(terms.deadline)  # no other provider is tried any more
             filling = self._cache.filling(capture_key(request), retention_seconds=self._retention_for(terms))
             stream = CaptureStream(arrival, filling, on_landed=lambda: self._land_stream(request, joined))
             stream.start(held)
@@ -238,9 +241,9 @@ class Pipeline:
         self._guard.check(self._guard.parse(request.url), terms.deadline)
 
     def _attempt(self, request: CaptureRequest, terms: Terms, finish: Callable[[Arrival], T]) -> T:
-        def attempt(provider: Provider) -> T:
+        def attempt(provider: Provider, share: Deadline) -> T:
             self._check_addresses(request, terms)
-            return finish(begin_capture(provider, request, terms.deadline, self._limits, self._clock))
+            return finish(begin_capture(provider, request, share, self._limits, self._clock))
 
         return self._failover.run(request, terms.deadline, attempt)
 

@@ -48,6 +48,7 @@ class Timings:
 
     def __init__(self) -> None:
         self._steps: dict[str, float] = {}
+        self._descriptions: dict[str, str] = {}
 
     @contextmanager
     def step(self, name: str) -> Iterator[None]:
@@ -60,6 +61,16 @@ class Timings:
     def add(self, name: str, seconds: float) -> None:
         self._steps[name] = self._steps.get(name, 0.0) + seconds
 
+    def describe(self, name: str, description: str) -> None:
+        """Say more of a step: printable ASCII without quotes and backslashes."""
+        self._descriptions[name] = description
+
     def server_timing(self) -> str:
         """The value of a Server-Timing header (W3C Server Timing, durations in milliseconds)."""
-        return ", ".join(f"{name};dur={seconds * 1000:.1f}" for name, seconds in self._steps.items())
+        return ", ".join(map(self._metric, self._steps))
+
+    def _metric(self, name: str) -> str:
+        description = self._descriptions.get(name)
+        return f"{name};dur={self._steps[name] * 1000:.1f}" + (
+            f';desc="{description}"' if description else ""
+        )

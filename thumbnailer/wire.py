@@ -51,11 +51,23 @@ class Cutoff:
         self.has_struck = False
         self._lock = threading.Lock()
         self._wire: socket.socket | None = None
-        self._timer = threading.Timer(deadline.remaining_seconds(), self._strike)
-        self._timer.daemon = True
+        self._timer = self._new_timer()
 
     def arm(self) -> None:
         self._timer.start()
+
+    def _new_timer(self) -> threading.Timer:
+        timer = threading.Timer(self.deadline.remaining_seconds(), self._strike)
+        timer.daemon = True
+        return timer
+
+    def extend(self, deadline: Deadline) -> None:
+        """Strike at this deadline instead; too late where it has struck already."""
+        self._timer.cancel()
+        self.deadline = deadline
+        self._timer = self._new_timer()
+        if not self.has_struck:
+            self._timer.start()
 
     def follow(self, connection: socket.socket) -> None:
         """Watch this connection from now on; raises TimeoutError when the deadline has passed."""

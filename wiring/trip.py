@@ -15,8 +15,10 @@ from config import Settings
 from settings.reading import ConfigurationError, Fault
 from settings.rules import usable_cores
 from thumbnailer.backend import Backend, RawBytesSerializer, ResilientBackend
+from thumbnailer.breakers import Breakers
 from thumbnailer.bulkhead import Bulkhead
 from thumbnailer.cache import CaptureCache
+from thumbnailer.circuits import Circuits, LocalCircuits, RedisCircuits
 from thumbnailer.database import Database
 from thumbnailer.engines import DatabaseBounds
 from thumbnailer.errors import InvalidTarget, TargetForbidden, TargetUnreachable
@@ -56,6 +58,10 @@ def redis_options(settings: Settings) -> dict[str, Any]:
     return {"socket_timeout": seconds, "socket_connect_timeout": seconds}
 
 
+def _redis_client(settings: Settings) -> redis.Redis:
+    return redis.Redis.from_url(str(settings.cache.redis_url), **redis_options(settings))
+
+
 def cache_config(settings: Settings) -> dict[str, Any]:
     """Flask-Caching's configuration: memory, files or Redis, and never pickle."""
     cache = settings.cache
@@ -86,7 +92,27 @@ def build_guard(settings: Settings) -> Guard:
 def build_failover(settings: Settings, guard: Guard) -> Failover:
     """The configured providers, in their order."""
     session = UpstreamSession()
-    return Failover([_build_provider(name, settings, guard, session) for name in settings.providers.names])
+    return Failover(
+        [_build_provider(name, settings, guard, session) for name in settings.providers.names],
+        breakers=build_breakers(settings),
+        reserve_seconds=settings.providers.reserve_seconds,
+    )
+
+
+def build_breakers(settings: Settings) -> Breakers:
+    """The providers' circuit breakers: of all machines on one Redis, else of this process."""
+    providers, circuits = settings.providers, LocalCircuits()
+    return Breakers(
+        _redis_circuits(settings, circuits) if settings.cache.redis_url else circuits,
+        threshold=providers.breaker_failures,
+        pause_seconds=providers.breaker_pause_seconds,
+        fair_seconds=providers.timeout_seconds / (2 * len(providers.names)),
+    )
+
+
+def _redis_circuits(settings: Settings, fallback: Circuits) -> Circuits:
+    prefix = f"{settings.cache.key_prefix}breaker:"
+    return RedisCircuits(_redis_client(settings), fallback, prefix=prefix)
 
 
 def _build_provider(name: str, settings: Settings, guard: Guard, session: UpstreamSession) -> Provider:
@@ -168,8 +194,7 @@ def build_locks(settings: Settings) -> Locks:
     files = FileLocks((settings.cache.folder or own_folder) / "locks")
     if not settings.cache.redis_url:
         return files
-    client = redis.Redis.from_url(settings.cache.redis_url, **redis_options(settings))
-    return RedisLocks(client, files, prefix=f"{settings.cache.key_prefix}lock:")
+    return RedisLocks(_redis_client(settings), files, prefix=f"{settings.cache.key_prefix}lock:")
 
 
 @dataclass(frozen=True, slots=True)

@@ -101,6 +101,7 @@ def build_services(app: Flask, settings: Settings) -> Services:
             "storage": storage.is_ready,
             "database": database.is_ready,
         },
+        providers=trip.failover.health,
         close=partial(_close, trip, database),
     )
 

@@ -15,13 +15,16 @@ class UpstreamBody(Protocol):
     Iterating yields non-empty chunks of at most 64 KiB; it raises an ``UpstreamError`` when the
     upstream fails or the deadline passes before the end. ``close`` gives the connection back,
     may be called at any time and more than once. ``length`` is the number of bytes that the
-    upstream announced, None where it announced none.
+    upstream announced, None where it announced none. ``extend`` lets the rest come until a later
+    deadline than the capture was asked for with.
     """
 
     @property
     def length(self) -> int | None: ...
 
     def __iter__(self) -> Iterator[bytes]: ...
+
+    def extend(self, deadline: Deadline) -> None: ...
 
     def close(self) -> None: ...
 
@@ -70,6 +73,9 @@ class WholeBody:
         view = memoryview(self.content)
         for start in range(0, len(view), 65536):
             yield bytes(view[start : start + 65536])
+
+    def extend(self, deadline: Deadline) -> None:
+        """Nothing: all of it is there."""
 
     def close(self) -> None:
         self.content = b""

@@ -9,7 +9,7 @@ what happens                             becomes
 =======================================  ====================================================
 browser or driver dies or hangs          one more attempt with a new one, then UpstreamFailed
 the page crashes                         UpstreamFailed
-the page never loads                     UpstreamTimeout at the deadline
+the page never loads                     TargetTooSlow at the deadline
 ``networkidle`` never comes              the picture all the same, after at most ten seconds
 ``wait_for`` never appears               CaptureRefused, shortly before the deadline
 no such host, refused, bad certificate   TargetUnreachable
@@ -31,7 +31,7 @@ import structlog
 from playwright.async_api import Error as PlaywrightError
 
 from thumbnailer.devices import CHROME_MAJOR, DEVICES
-from thumbnailer.errors import CaptureRefused, TargetForbidden, UpstreamFailed, UpstreamTimeout
+from thumbnailer.errors import CaptureRefused, TargetForbidden, TargetTooSlow, UpstreamFailed
 from thumbnailer.model import CaptureRequest, Deadline
 from thumbnailer.providers import WholeBody
 from thumbnailer.providers.ads import AdFilter
@@ -124,7 +124,7 @@ class ChromiumProvider:
                     except BrowserGone:
                         log.warning("chromium.browser_gone", attempt=attempt + 1)
         except TimeoutError as error:
-            raise UpstreamTimeout("The page was not photographed in time.", provider=PROVIDER) from error
+            raise TargetTooSlow("The page was not photographed in time.", provider=PROVIDER) from error
         except PlaywrightError as error:
             log.warning("chromium.page_failed", reason=str(error)[:500])
             raise UpstreamFailed("The browser failed to photograph the page.", provider=PROVIDER) from error

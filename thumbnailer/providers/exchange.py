@@ -61,6 +61,10 @@ class Exchange:
         self._is_complete = True
         self._cutoff.release()
 
+    def extend(self, deadline: Deadline) -> None:
+        if not self._is_complete and not self._is_closed:
+            self._cutoff.extend(deadline)
+
     def close(self) -> None:
         """Give the connection back; one whose answer was not read to its end is dropped."""
         self._is_closed = True

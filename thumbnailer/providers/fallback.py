@@ -9,9 +9,15 @@ NotAnImage         once, at once
 any other          never
 =================  ==============================================================
 
-No pause reaches beyond the deadline, and no provider gets more than ``attempts`` attempts. After that
-the next provider that can honour the request is tried, whatever ``UpstreamError`` the last one ended
-with. What is the request's or the target's fault is the answer: no provider would do better.
+No pause reaches beyond the provider's time, and no provider gets more than ``attempts`` attempts. After
+that the next provider that can honour the request is tried, whatever ``UpstreamError`` the last one ended
+with; one whose breaker is open is passed over at once. What is the request's or the target's fault is the
+answer: no provider would do better.
+
+A provider that hangs must leave time for the next. Of what remains until the deadline,
+``reserve_seconds`` are kept back for each provider that may still deliver, but never more than an equal
+share: with 30 s, two providers and 10 s in reserve, the first has 20 s; with 6 s it has 3. Time that a
+provider did not need goes to the next.
 """
 
 from __future__ import annotations
@@ -20,10 +26,13 @@ import random
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import TypeVar
 
 import structlog
 
+from thumbnailer.breakers import Breakers
+from thumbnailer.circuits import BreakerState, LocalCircuits
 from thumbnailer.errors import (
     NotAnImage,
     OptionUnsupported,
@@ -38,10 +47,25 @@ from thumbnailer.providers import Provider
 
 FIRST_PAUSE_SECONDS = 0.5
 LONGEST_PAUSE_SECONDS = 8.0
+DEFAULT_RESERVE_SECONDS = 10.0
 
 T = TypeVar("T")
 
 log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderHealth:
+    """How a provider does: ``answered_at`` is when it last delivered, Unix time, None where not known.
+
+    The one that ``is_in_charge`` is called first by a request that each of them can honour.
+    """
+
+    name: str
+    breaker: BreakerState
+    is_ready: bool
+    is_in_charge: bool
+    answered_at: float | None
 
 
 class Failover:
@@ -55,6 +79,8 @@ class Failover:
         providers: Sequence[Provider],
         attempts: int = 3,
         *,
+        breakers: Breakers | None = None,
+        reserve_seconds: float = DEFAULT_RESERVE_SECONDS,
         sleep: Callable[[float], None] = time.sleep,
         clock: Callable[[], float] = time.monotonic,
         jitter: Callable[[float, float], float] = random.uniform,
@@ -62,6 +88,8 @@ class Failover:
         if not providers or attempts < 1:
             raise ValueError("at least one provider and one attempt are needed")
         self.providers = tuple(providers)
+        self.breakers = breakers or Breakers(LocalCircuits())
+        self._reserve_seconds = reserve_seconds
         self._attempts = attempts
         self._sleep = sleep
         self._clock = clock
@@ -71,8 +99,21 @@ class Failover:
         """Raise ``OptionUnsupported`` unless a provider can honour everything that was asked for."""
         self._capable(request)
 
-    def run(self, request: CaptureRequest, deadline: Deadline, attempt: Callable[[Provider], T]) -> T:
-        """Call ``attempt`` with a provider until it returns.
+    def health(self) -> list[ProviderHealth]:
+        """How the providers do, in their order; calls none of them."""
+        found: list[ProviderHealth] = []
+        for provider in self.providers:
+            state, is_ready = self.breakers.state(provider.name), provider.is_ready()
+            can_start = is_ready and state is not BreakerState.OPEN
+            is_first = can_start and not any(each.is_in_charge for each in found)
+            answered_at = self.breakers.answered_at(provider.name)
+            found.append(ProviderHealth(provider.name, state, is_ready, is_first, answered_at))
+        return found
+
+    def run(
+        self, request: CaptureRequest, deadline: Deadline, attempt: Callable[[Provider, Deadline], T]
+    ) -> T:
+        """Call ``attempt`` with a provider, and the deadline of its share, until it returns.
 
         Raises:
             OptionUnsupported: no provider can honour the request.
@@ -80,11 +121,12 @@ class Failover:
             ThumbnailerError: what else ``attempt`` raises, at once.
         """
         failures: list[UpstreamError] = []
-        for provider in self._capable(request):
+        capable = self._capable(request)
+        for position, provider in enumerate(capable, start=1):
             if failures and deadline.has_passed():
                 break
             try:
-                return self._insist(provider, deadline, attempt)
+                return self._insist(provider, self._share(deadline, capable[position:]), attempt)
             except UpstreamError as error:
                 error.provider = error.provider or provider.name
                 failures.append(error)
@@ -98,13 +140,25 @@ class Failover:
             raise OptionUnsupported(option or "", provider.name)
         return capable
 
-    def _insist(self, provider: Provider, deadline: Deadline, attempt: Callable[[Provider], T]) -> T:
+    def _share(self, deadline: Deadline, later: Sequence[Provider]) -> Deadline:
+        """When a provider has to be done, so that the ``later`` ones still have time."""
+        hopeful = sum(self.breakers.state(each.name) is not BreakerState.OPEN for each in later)
+        kept_back = min(
+            self._reserve_seconds * hopeful, deadline.remaining_seconds() * hopeful / (hopeful + 1)
+        )
+        return Deadline(deadline.at - kept_back)
+
+    def _insist(
+        self, provider: Provider, deadline: Deadline, attempt: Callable[[Provider, Deadline], T]
+    ) -> T:
         seen: Counter[type[UpstreamError]] = Counter()
         while True:
+            admission = self.breakers.admit(provider.name, deadline)
             started_at = self._clock()
             try:
-                return attempt(provider)
-            except Exception as error:
+                result = attempt(provider, deadline)
+            except BaseException as error:
+                self.breakers.settle(admission, error)
                 log.warning(
                     "capture_attempt_failed",
                     provider=provider.name,
@@ -117,6 +171,9 @@ class Failover:
                 pause = self._pause_before_retry(error, seen)
                 if pause is None or pause >= deadline.remaining_seconds():
                     raise
+            else:
+                self.breakers.settle(admission, None)
+                return result
             self._sleep(pause)
 
     def _pause_before_retry(self, error: UpstreamError, seen: Counter[type[UpstreamError]]) -> float | None:

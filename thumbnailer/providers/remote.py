@@ -11,7 +11,8 @@ the upstream says               becomes
 402, or a quota code            UpstreamQuota, with the time of its renewal where given
 404, 410                        TargetUnreachable
 429                             UpstreamBusy, with the pause that it asks for
-408, 504, or nothing in time    UpstreamTimeout
+408, 504                        TargetTooSlow: it lives, the page did not come in time
+nothing in time                 UpstreamTimeout
 anything else but 200           UpstreamFailed (redirects are never followed)
 ==============================  =======================================================
 """
@@ -30,6 +31,7 @@ import structlog
 
 from thumbnailer.errors import (
     CaptureRefused,
+    TargetTooSlow,
     TargetUnreachable,
     ThumbnailerError,
     UpstreamAuth,
@@ -37,7 +39,6 @@ from thumbnailer.errors import (
     UpstreamError,
     UpstreamFailed,
     UpstreamQuota,
-    UpstreamTimeout,
 )
 from thumbnailer.model import NEUTRAL_OPTIONS, CaptureRequest, Deadline, wanted_options
 from thumbnailer.providers import UpstreamBody
@@ -160,9 +161,9 @@ class RemoteProvider:
         if status in (404, 410):
             return TargetUnreachable("The target could not be reached.")
         kinds: dict[int, type[UpstreamError]] = {
-            408: UpstreamTimeout,
+            408: TargetTooSlow,
             429: UpstreamBusy,
-            504: UpstreamTimeout,
+            504: TargetTooSlow,
         }
         kind = kinds.get(status, UpstreamFailed)
         return kind(
