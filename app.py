@@ -9,10 +9,10 @@ import structlog
 from flask import Flask
 
 from blueprints import database_commands, dialects, ops, screenshot
+from blueprints.entrance import register_entrance
 from blueprints.errors import Api, register_errors
 from blueprints.media import media_blueprint
 from blueprints.openapi import API_OPTIONS
-from blueprints.parsing import refuse_unmeasured_body
 from blueprints.request_log import register_request_log
 from blueprints.services import EXTENSION, Services
 from config import load_settings
@@ -37,7 +37,7 @@ def create_app(profile: str | None = None, environ: Mapping[str, str] | None = N
     app.extensions[EXTENSION] = services
     atexit.register(services.close)
     register_request_log(app)
-    app.before_request(refuse_unmeasured_body)
+    register_entrance(app)
     register_errors(app)
     register_routes(app, services)
     app.cli.add_command(database_commands.db)

@@ -7,18 +7,16 @@ answers when they are used before a fork, so each worker builds its own after it
 from __future__ import annotations
 
 import ctypes
-import signal
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 from gunicorn.glogging import Logger
-from gunicorn.workers.base import Worker
-from gunicorn.workers.gthread import ThreadWorker
 
 from config import ConfigurationError, load_settings
 from thumbnailer.telemetry import configure_logging
+from wiring.client_watch import ClientBounds
 from wiring.web import check_settings
+from wiring.web_worker import ServiceWorker
 
 try:
     settings = load_settings()
@@ -38,25 +36,14 @@ class ServiceLogger(Logger):  # type: ignore[misc]  # gunicorn carries no types
         self.error_log.propagate = True
 
 
-class ServiceWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn carries no types
-    """Stops without the lock and the interruptions that gunicorn's own worker can stumble over."""
+class BoundedWorker(ServiceWorker):
+    """The worker with this service's bounds; gunicorn makes its workers by itself."""
 
-    def init_signals(self) -> None:
-        """Leave Ctrl-C to the master, who tells the workers to stop.
-
-        A terminal sends it to everyone at once, and a worker that is told twice is interrupted
-        while it closes what it holds. A function, because Chromium would inherit SIG_IGN.
-        """
-        super().init_signals()
-        signal.signal(signal.SIGINT, lambda *_: None)
-
-    def handle_quit(self, sig: int, frame: FrameType | None) -> None:
-        """Stop at once, leaving the thread pool to the interpreter's end.
-
-        ThreadWorker shuts the pool down right here. Where the signal interrupts the main thread in
-        ``submit``, that waits for ever for a lock which the main thread holds itself.
-        """
-        Worker.handle_quit(self, sig, frame)
+    client_bounds = ClientBounds(
+        request_seconds=settings.server.client_request_seconds,
+        answer_seconds=settings.providers.timeout_seconds + settings.server.client_answer_seconds,
+        max_body_bytes=settings.doors.max_body_bytes,
+    )
 
 
 # From glibc's malloc.h; mallopt(3) explains them.
@@ -86,7 +73,7 @@ bind = f"[{settings.server.host}]" if ":" in settings.server.host else settings.
 bind += f":{settings.server.port}"
 
 # Threads, because most of them wait: for a capture, or for a client that reads slowly.
-worker_class = ServiceWorker
+worker_class = BoundedWorker
 workers = settings.server.workers
 threads = settings.server.threads
 
@@ -104,6 +91,10 @@ keepalive = 75
 # options follow; 8,190 is the most that gunicorn can be told.
 limit_request_line = 8190
 
+# More than browsers and proxies send together; each may hold the longest line, a signed cookie for one.
+limit_request_fields = 64
+limit_request_field_size = 8190
+
 # Whose word is taken that the client came by https (X-Forwarded-Proto).
 forwarded_allow_ips = ",".join(str(network) for network in settings.doors.trusted_proxies)
 
@@ -113,7 +104,7 @@ control_socket_disable = True
 
 def worker_exit(server: Any, worker: Any) -> None:  # noqa: ARG001 - gunicorn calls it with both
     """Close what a worker holds before its threads are joined, so that none waits for a capture."""
-    application = getattr(worker, "wsgi", None)
+    application = getattr(worker, "application", None)
     services = getattr(application, "extensions", {}).get("thumbnailer")
     if services is not None:
         services.close()

@@ -17,7 +17,14 @@ from flask import Response, jsonify
 from marshmallow import Schema, ValidationError, fields, validate, validates_schema
 from werkzeug.exceptions import HTTPException
 
-from blueprints.errors import log_bug, log_failure, refusal_headers, retry_headers
+from blueprints.errors import (
+    answer_refusal,
+    detail_of_status,
+    log_bug,
+    log_failure,
+    refusal_headers,
+    retry_headers,
+)
 from blueprints.fields import WholeNumber
 from blueprints.openapi import (
     BODY_PROBLEMS,
@@ -46,6 +53,9 @@ from thumbnailer.errors import InvalidParameters, ThumbnailerError
 from thumbnailer.pipeline import CacheStatus
 
 blueprint = StrictBlueprint("hermesforge", __name__, description="The hermesforge API.")
+
+#: What every address of hermesforge begins with.
+ROOT = "/api/"
 
 #: Width and height in CSS pixels of the presets that stand in for both.
 VIEWPORTS = {"mobile": (375, 812), "tablet": (768, 1024), "desktop": (1280, 800)}
@@ -181,8 +191,16 @@ def hermesforge_failure(error: ThumbnailerError) -> Response:
 @blueprint.errorhandler(HTTPException)
 def hermesforge_refusal(error: HTTPException) -> Response:
     """What Flask refuses, a body that is too large for instance, told the same way."""
-    kind = problem_of_status(error.code or 500)
-    return _error(kind, kind.explanation, refusal_headers(error))
+    status = error.code or 500
+    return _error(problem_of_status(status), detail_of_status(status), refusal_headers(error), status=status)
+
+
+@blueprint.app_errorhandler(404)
+@blueprint.app_errorhandler(405)
+def hermesforge_nowhere(error: HTTPException) -> Response | HTTPException:
+    """An address or a method that is none, told the same way where hermesforge's addresses are."""
+    is_ours = flask.request.path.startswith(ROOT)
+    return hermesforge_refusal(error) if is_ours else answer_refusal(error)
 
 
 @blueprint.errorhandler(Exception)
@@ -197,9 +215,15 @@ def _faults(error: InvalidParameters) -> str:
     return "; ".join(f"{name}: {' '.join(messages)}" for name, messages in error.fields.items())
 
 
-def _error(kind: ProblemType, message: str, headers: Mapping[str, str] = MappingProxyType({})) -> Response:
+def _error(
+    kind: ProblemType,
+    message: str,
+    headers: Mapping[str, str] = MappingProxyType({}),
+    *,
+    status: int | None = None,
+) -> Response:
     response = jsonify(success=False, error=kind.slug, message=message, request_id=request_id())
-    response.status_code = kind.status
+    response.status_code = status or kind.status
     response.headers["Cache-Control"] = "no-store"
     response.headers.update(dict(headers))
     return response

@@ -10,10 +10,15 @@ import flask
 import flask_smorest
 import structlog
 from flask import Response
-from werkzeug.exceptions import HTTPException, MethodNotAllowed, RequestedRangeNotSatisfiable
+from werkzeug.exceptions import (
+    HTTPException,
+    MethodNotAllowed,
+    RequestedRangeNotSatisfiable,
+    UnsupportedMediaType,
+)
 from werkzeug.routing import RequestRedirect
 
-from blueprints.problems import ProblemType, problem_of_error, problem_of_status
+from blueprints.problems import STATUS_DETAILS, ProblemType, problem_of_error, problem_of_status
 from blueprints.request_log import request_id
 from blueprints.schemas import Problem
 from thumbnailer.errors import (
@@ -38,11 +43,21 @@ class Api(flask_smorest.Api):
 
     def handle_http_exception(self, error: HTTPException) -> Response | HTTPException:
         """Answer what Flask and Werkzeug raise: 404, 405, 413 and their like."""
-        if isinstance(error, RequestRedirect) or error.response is not None:
-            return error
-        status = error.code or 500
-        kind = problem_of_status(status)
-        return problem_response(kind, kind.explanation, status=status, headers=refusal_headers(error))
+        return answer_refusal(error)
+
+
+def answer_refusal(error: HTTPException) -> Response | HTTPException:
+    """What Flask and Werkzeug refuse, as a problem document."""
+    if isinstance(error, RequestRedirect) or error.response is not None:
+        return error
+    status = error.code or 500
+    kind = problem_of_status(status)
+    return problem_response(kind, detail_of_status(status), status=status, headers=refusal_headers(error))
+
+
+def detail_of_status(status: int) -> str:
+    """What is said of an HTTP error that Flask or Werkzeug raised; their own words are for browsers."""
+    return STATUS_DETAILS.get(status, problem_of_status(status).explanation)
 
 
 def register_errors(app: flask.Flask) -> None:
@@ -91,6 +106,8 @@ def refusal_headers(error: HTTPException) -> dict[str, str]:
         return {"Allow": ", ".join(sorted(error.valid_methods))}
     if isinstance(error, RequestedRangeNotSatisfiable) and error.length is not None:
         return {"Content-Range": f"{error.units} */{error.length}"}
+    if isinstance(error, UnsupportedMediaType):
+        return {"Accept-Encoding": "identity"}
     return {}
 
 

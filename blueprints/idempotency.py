@@ -117,7 +117,9 @@ class Ledger:
         return response
 
     def _name(self, key: str) -> str:
-        identity = "\n".join((self._caller(), flask.request.method, flask.request.path, key))
+        # The host, because an answer may hold URLs of it: nobody gets those of a host that another named.
+        request = flask.request
+        identity = "\n".join((self._caller(), request.host_url, request.method, request.path, key))
         return f"idempotency:{hashlib.sha256(identity.encode()).hexdigest()}"
 
     def _claim(self, name: str, body_digest: str) -> FirstAnswer | None:

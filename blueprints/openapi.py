@@ -19,6 +19,7 @@ API_OPTIONS = {
     "OPENAPI_VERSION": "3.1.0",
     "OPENAPI_URL_PREFIX": "/",
     "OPENAPI_JSON_PATH": "openapi.json",
+    "PROVIDE_AUTOMATIC_OPTIONS": False,  # what is not documented is not there
 }
 
 View = TypeVar("View", bound=Callable[..., Any])

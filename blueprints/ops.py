@@ -138,7 +138,7 @@ def _page(template: str, **content: object) -> Response:
     """A page that may load nothing from elsewhere, nor be framed there."""
     response = Response(render_template(template, **content), content_type="text/html; charset=utf-8")
     response.headers["Content-Security-Policy"] = PAGE_POLICY
-    response.headers["X-Content-Type-Options"] = "nosniff"
+    response.headers["Referrer-Policy"] = "no-referrer"
     return response
 
 

@@ -10,23 +10,12 @@ from typing import Any, NoReturn
 import flask
 from marshmallow import RAISE, Schema, ValidationError, fields
 from webargs.flaskparser import FlaskParser
-from werkzeug.exceptions import LengthRequired
 
 from thumbnailer.errors import InvalidParameters
 
 INTEGER = re.compile(r"-?\d{1,12}", re.ASCII)
 NUMBER = re.compile(r"-?\d{1,12}(\.\d{1,20})?", re.ASCII)
 FLAGS = {"true": True, "false": False, "1": True, "0": False}
-
-
-def refuse_unmeasured_body() -> None:
-    """Refuse a body that does not say how long it is: beyond the limit it would be cut off in silence.
-
-    Raises:
-        LengthRequired: RFC 9110, section 15.5.12.
-    """
-    if "Transfer-Encoding" in flask.request.headers:
-        raise LengthRequired
 
 
 class StrictParser(FlaskParser):

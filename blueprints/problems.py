@@ -219,6 +219,16 @@ SLUG_OF_STATUS = {
     416: "range-not-satisfiable",
     429: "rate-limited",
 }
+#: What is said of a status for which the explanation of its problem would be too general.
+STATUS_DETAILS = {
+    400: "The request is not one that HTTP allows.",
+    408: "The request did not come in time.",
+    411: "A body must say how long it is: send Content-Length.",
+    414: "The request line is too long.",
+    415: "A body must not be compressed or otherwise encoded.",
+    417: "The header Expect asks for what this service does not do.",
+    431: "There are too many header fields, or one is too long.",
+}
 
 
 def problem_of_error(error: errors.ThumbnailerError) -> ProblemType:

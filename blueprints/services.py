@@ -63,5 +63,6 @@ def services() -> Services:
 
 
 def public_url(path: str) -> str:
-    """``path`` as callers reach it: below PUBLIC_BASE_URL, else at the host they used."""
-    return (services().public_base_url or flask.request.host_url).rstrip("/") + path
+    """``path`` as callers reach it: below PUBLIC_BASE_URL, else at the host they used, if they said which."""
+    host_url = flask.request.host_url if "Host" in flask.request.headers else ""
+    return (services().public_base_url or host_url).rstrip("/") + path

@@ -18,6 +18,7 @@ from settings.values import (
     pairs_of,
     presets_of,
     redis_url_of,
+    seconds,
     size_of,
     web_url_of,
 )
@@ -134,3 +135,15 @@ class ServerSettings:
     port: int = setting("PORT", integer(1, 65_535), "8000", "The TCP port to listen on.")
     workers: int = setting("WEB_CONCURRENCY", integer(1, 256), "2", "Worker processes.")
     threads: int = setting("WEB_THREADS", integer(2, 1000), "64", "Threads of each worker process.")
+    client_request_seconds: float = setting(
+        "CLIENT_REQUEST_TIMEOUT",
+        seconds(1, 300),
+        "10",
+        "Seconds in which a client must send its whole request.",
+    )
+    client_answer_seconds: float = setting(
+        "CLIENT_ANSWER_TIMEOUT",
+        seconds(1, 3600),
+        "60",
+        "Seconds, beyond `UPSTREAM_TIMEOUT`, in which a client must take its whole answer.",
+    )

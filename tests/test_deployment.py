@@ -20,8 +20,10 @@ from typing import Any
 import pytest
 import yaml
 
+from blueprints.schemas import Problem
 from config import documented_settings
 from tests.support.processes import executable, free_port, running
+from tests.support.raw_http import RawAnswer, exchange, head
 
 PROJECT = Path(__file__).parent.parent
 SETTING_NAMES = {name for declared in documented_settings() for name in declared.spellings}
@@ -199,6 +201,50 @@ def test_nginx_takes_the_longest_url_that_gunicorn_takes(
     nginx.request("GET", query)
     assert nginx.getresponse().status == 200
     assert query in upstream.heads[0]
+
+
+NGINX_REFUSES = {
+    "a line that is none": (b"GARBAGE<script>\r\n\r\n", 400, "invalid-parameters"),
+    "a line that is too long": (head("GET /" + "a" * 17_000 + " HTTP/1.1"), 414, "invalid-parameters"),
+    "a header that is too long": (head("GET / HTTP/1.1", "X: " + "a" * 17_000), 400, "invalid-parameters"),
+    "no host": (head("GET / HTTP/1.1", host=None), 400, "invalid-parameters"),
+    "an odd host": (head("GET / HTTP/1.1", host="evil.example/x"), 400, "invalid-parameters"),
+    "TRACE": (head("TRACE / HTTP/1.1"), 405, "invalid-parameters"),
+    "a body that is too long": (head("POST / HTTP/1.1", "Content-Length: 9999999"), 413, "body-too-large"),
+}
+
+
+@pytest.mark.parametrize(
+    ("request_bytes", "status", "slug"), NGINX_REFUSES.values(), ids=NGINX_REFUSES.keys()
+)
+def test_what_nginx_refuses_is_a_problem_document_that_repeats_nothing(
+    nginx: http.client.HTTPConnection, upstream: Upstream, request_bytes: bytes, status: int, slug: str
+) -> None:
+    _assert_problem_of_nginx(exchange(f"http://127.0.0.1:{nginx.port}", request_bytes), status, slug)
+    assert upstream.heads == []
+
+
+def test_without_the_service_nginx_answers_a_problem_document(tmp_path: Path) -> None:
+    port = free_port()
+    config = nginx_configuration(tmp_path, listen=port, upstream=free_port())
+    command = [executable("nginx"), "-c", str(config), "-p", str(tmp_path)]
+    with running(command, port=port, log=tmp_path / "nginx.log"):
+        answer = exchange(f"http://127.0.0.1:{port}", head("GET /thumb HTTP/1.1", 'X-Request-ID: "}'))
+    document = _assert_problem_of_nginx(answer, 502, "internal")
+    assert document["retryable"]
+
+
+def _assert_problem_of_nginx(answer: RawAnswer, status: int, slug: str) -> dict[str, Any]:
+    assert answer.status == status, answer
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert answer.headers["cache-control"] == "no-store"
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    assert b"script" not in answer.body
+    document: dict[str, Any] = answer.json()
+    assert (document["status"], document["type"]) == (status, f"/problems/{slug}")
+    assert set(document) == set(Problem().fields) - {"errors"}
+    assert document["request_id"] == answer.headers["x-request-id"]
+    return document
 
 
 # --- image ------------------------------------------------------------------------------------

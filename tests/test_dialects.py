@@ -293,3 +293,31 @@ class TestOneInstanceBehindAnother:
         assert "SNAPAPI" not in response.text.upper()
         upstream.behave(answers.image("png"))
         assert front.get("/screenshot", query_string={"url": TARGET}).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "slug"),
+    [
+        pytest.param("DELETE", "/api/screenshot", "method-not-allowed", id="no such method"),
+        pytest.param("GET", "/api/screenshots", "method-not-allowed", id="a GET of a POST"),
+        pytest.param("GET", "/api/nowhere", "not-found", id="no such address"),
+    ],
+)
+def test_what_is_not_there_is_told_the_vendors_way(
+    client: FlaskClient, method: str, path: str, slug: str
+) -> None:
+    response = client.open(path, method=method)
+    _assert_error(response, slug)
+    assert ("Allow" in response.headers) == (slug == "method-not-allowed")
+
+
+def test_elsewhere_it_is_told_as_everywhere(client: FlaskClient) -> None:
+    assert client.get("/apinowhere").content_type == "application/problem+json"
+    assert client.delete("/thumb").content_type == "application/problem+json"
+
+
+def test_an_encoded_body_is_told_the_vendors_way(client: FlaskClient) -> None:
+    response = client.post("/api/screenshots", json={"url": TARGET}, headers={"Content-Encoding": "gzip"})
+    assert response.status_code == 415
+    assert response.get_json()["error"] == "invalid-parameters"
+    assert "compressed" in response.get_json()["message"]

@@ -144,4 +144,4 @@ def test_other_methods_are_refused(client: FlaskClient, stored: dict[str, Any]) 
     for method in ("POST", "PUT", "DELETE", "PATCH"):
         response = _fetch(client, stored["key"], method)
         assert response.status_code == 405
-        assert set(response.headers["Allow"].split(", ")) == {"GET", "HEAD", "OPTIONS"}
+        assert set(response.headers["Allow"].split(", ")) == {"GET", "HEAD"}
