@@ -14,6 +14,9 @@ from thumbnailer.model import CaptureRecord
 from thumbnailer.pipeline import CacheStatus, Delivery
 from thumbnailer.streaming import CaptureStream
 
+#: The slug of a problem, where the answer is a picture and no document.
+PROBLEM_HEADER = "X-Problem"
+
 SAFETY_HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Content-Security-Policy": "default-src 'none'",
@@ -35,8 +38,9 @@ def _cache_answer(delivery: Delivery, ttl_seconds: int, age_seconds: int) -> Cac
     if delivery.cache_status is CacheStatus.STALE:
         detail = f"; detail={problem_of_error(delivery.trouble).slug}" if delivery.trouble else ""
         return CacheAnswer("STALE", f"thumbnailer; hit; ttl={ttl_seconds - age_seconds}{detail}")
+    stored = "; stored" if delivery.is_kept else ""
     collapsed = "; collapsed" if delivery.cache_status is CacheStatus.COLLAPSED else ""
-    return CacheAnswer("MISS", f"thumbnailer; fwd=miss; stored{collapsed}")
+    return CacheAnswer("MISS", f"thumbnailer; fwd=miss{stored}{collapsed}")
 
 
 def picture_answer(delivery: Delivery, freshness: Freshness, now: float) -> Response:
@@ -48,6 +52,8 @@ def picture_answer(delivery: Delivery, freshness: Freshness, now: float) -> Resp
     _dress(response, _cache_answer(delivery, freshness.ttl_seconds, age_seconds))
     response.headers["Cache-Control"] = freshness.cache_control(now=now, age_seconds=age_seconds)
     response.headers["Age"] = str(age_seconds)
+    if delivery.trouble is not None:
+        response.headers[PROBLEM_HEADER] = problem_of_error(delivery.trouble).slug
     validate_by(response, record)
     note(cache=delivery.cache_status.value, bytes=record.size_bytes)
     if delivery.cache_status is CacheStatus.MISS:
@@ -66,7 +72,7 @@ def stream_answer(stream: CaptureStream, freshness: Freshness, now: float) -> Re
     response = Response(stream, content_type=stream.content_type)
     if stream.length is not None:
         response.content_length = stream.length
-    _dress(response, CacheAnswer("MISS", "thumbnailer; fwd=miss; stored"))
+    _dress(response, CacheAnswer("MISS", "thumbnailer; fwd=miss"))  # whether it is stored shows at its end
     response.headers["Cache-Control"] = freshness.cache_control(now=now)
     response.accept_ranges = "none"
     response.headers["X-Accel-Buffering"] = "no"  # nginx would collect it first, on disk

@@ -82,6 +82,7 @@ CAPTURE_HEADERS = {
     "Content-Disposition": _text_header("What the picture is called when it is saved."),
     "X-Cache": _text_header("HIT, STALE or MISS."),
     "Cache-Status": _text_header("The same in the words of RFC 9211."),
+    "X-Problem": _text_header("The slug of why an old picture could not be replaced."),
     "Server-Timing": _text_header("How long each step took, in milliseconds."),
     "X-Request-ID": _text_header("Names this request in logs and problem documents."),
 }

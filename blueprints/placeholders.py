@@ -7,7 +7,7 @@ import math
 import flask
 from flask import Response
 
-from blueprints.answers import SAFETY_HEADERS
+from blueprints.answers import PROBLEM_HEADER, SAFETY_HEADERS
 from blueprints.errors import log_failure, retry_headers
 from blueprints.problems import problem_of_error
 from blueprints.services import services
@@ -16,8 +16,6 @@ from thumbnailer.imaging import Dimensions
 from thumbnailer.negotiation import choose_format
 from thumbnailer.placeholders import PlaceholderKind
 from thumbnailer.renditions import MAX_DPR, MAX_SIDE, MIN_SIDE
-
-PROBLEM_HEADER = "X-Problem"
 
 #: Who accepts one of these can read a problem document, or shows it to somebody who can.
 DOCUMENTS = frozenset({"text/html", "application/json", "application/problem+json"})

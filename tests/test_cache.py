@@ -22,6 +22,7 @@ from tests.support.stores import flask_cache, redis_cache
 from thumbnailer.backend import Backend, RawBytesSerializer, ResilientBackend
 from thumbnailer.cache import CHUNK_BYTES, INLINE_BYTES, CaptureCache
 from thumbnailer.errors import CaptureLost
+from thumbnailer.file_cache import FolderCache
 from thumbnailer.model import Capture
 
 BODY = b"\x89PNG" + bytes(range(256)) * 20
@@ -332,3 +333,29 @@ def test_a_header_nested_without_end_is_a_miss() -> None:
     nested = b"[" * 200_000
     backend.set("key", b"tnc1" + len(nested).to_bytes(4, "big") + nested, timeout_seconds=60)
     assert CaptureCache(backend).load("key") is None
+
+
+@pytest.mark.parametrize("body", [BODY, LARGE], ids=["small", "large"])
+def test_a_capture_lives_on_where_its_time_is_prolonged(tmp_path: Path, body: bytes) -> None:
+    now = [1_000_000.0]
+    store = FolderCache(tmp_path, clock=lambda: now[0])
+    cache = CaptureCache(ResilientBackend(store), clock=lambda: now[0])
+    cache.store("key", capture_of(body), retention_seconds=100_000)
+    for _ in range(5):
+        now[0] += 80_000
+        cache.prolong("key", retention_seconds=100_000)
+        found = cache.load("key")
+        assert found is not None
+        assert found.body() == body
+    now[0] += 110_000
+    assert cache.load("key") is None
+    cache.prolong("key", retention_seconds=100_000)
+    assert cache.load("key") is None, "what has gone does not come back"
+
+
+def test_a_capture_with_most_of_its_time_before_it_is_not_written_anew(recorder: Recorder) -> None:
+    cache = CaptureCache(ResilientBackend(recorder))
+    cache.store("key", capture_of(LARGE), retention_seconds=HOUR)
+    before = list(recorder.keys)
+    cache.prolong("key", retention_seconds=HOUR)
+    assert recorder.keys == before

@@ -13,8 +13,10 @@ import pytest
 import redis
 
 from tests.support.captures import capture_of
-from tests.support.processes import running_redis
+from tests.support.processes import free_port, running_redis
+from tests.support.service import TARGET, client_of, snapapi_environment
 from tests.support.stores import redis_cache, redis_pid, silent_server
+from tests.support.upstream import Upstream
 from thumbnailer.backend import ResilientBackend
 from thumbnailer.cache import CHUNK_BYTES, INLINE_BYTES, CaptureCache
 from thumbnailer.cooldown import CoolDown
@@ -33,6 +35,17 @@ class Clock:
 
     def __call__(self) -> float:
         return self.now
+
+
+def test_an_answer_does_not_say_that_it_is_stored_where_it_is_not() -> None:
+    with Upstream() as upstream:
+        nobody = f"redis://127.0.0.1:{free_port()}/0"
+        settings = snapapi_environment(upstream.url, REDIS_URL=nobody, RATELIMIT_ENABLED="false")
+        with client_of(settings) as client:
+            for query in ({}, {"thumb_width": "64"}):
+                answer = client.get("/thumb", query_string={"url": TARGET, **query})
+                assert (answer.status_code, answer.headers["X-Cache"]) == (200, "MISS")
+                assert answer.headers["Cache-Status"] == "thumbnailer; fwd=miss"
 
 
 def test_a_silent_redis_is_a_miss_and_left_alone_for_a_while(caplog: pytest.LogCaptureFixture) -> None:

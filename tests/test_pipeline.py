@@ -144,6 +144,57 @@ def test_a_failed_refresh_replaces_nothing(trip: Journey) -> None:
     assert (delivery.cache_status, delivery.capture.body()) == (CacheStatus.STALE, old.body())
 
 
+def test_a_stale_copy_says_what_keeps_it_from_being_replaced(trip: Journey) -> None:
+    _statuses(trip, REQUEST)
+    trip.clock.turn(HOUR + 1)
+    trip.provider.fails_with = TargetUnreachable("gone")
+    assert trip.pipeline.fetch(REQUEST, trip.terms()).trouble is None, "nobody knows yet"
+    wait_until(lambda: isinstance(trip.pipeline.fetch(REQUEST, trip.terms()).trouble, TargetUnreachable))
+    calls, charged = trip.provider.calls, len(trip.charged)
+    _statuses(trip, *[REQUEST] * 5)
+    wait_until(lambda: trip.refresher.has_room_for(capture_key(REQUEST)))
+    assert (trip.provider.calls, len(trip.charged)) == (calls, charged), "nobody tries, and nobody pays"
+    trip.clock.turn(61)
+    trip.provider.fails_with = None
+    _statuses(trip, REQUEST)
+    wait_until(lambda: trip.pipeline.fetch(REQUEST, trip.terms()).cache_status is CacheStatus.HIT)
+    assert trip.pipeline.fetch(REQUEST, trip.terms()).trouble is None
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        pytest.param(TargetUnreachable("gone"), id="the page is gone"),
+        pytest.param(UpstreamFailed("broken"), id="the provider is broken"),
+    ],
+)
+def test_the_last_good_copy_of_a_dead_page_outlives_the_retention(
+    tmp_path: Path, error: ThumbnailerError
+) -> None:
+    trip = journey(tmp_path, forgets=True)
+    old = trip.pipeline.fetch(REQUEST, trip.terms()).capture.record
+    trip.provider.fails_with = error
+    for _ in range(10):
+        trip.clock.turn(10 * 86_400)
+        delivery = trip.pipeline.fetch(REQUEST, trip.terms())
+        assert (delivery.cache_status, delivery.capture.record) == (CacheStatus.STALE, old)
+        assert isinstance(delivery.trouble, type(error))
+    trip.clock.turn(31 * 86_400)
+    with pytest.raises(type(error)):
+        trip.pipeline.fetch(REQUEST, trip.terms())
+    trip.refresher.close()
+
+
+def test_a_copy_that_nobody_asks_for_is_not_kept_for_ever(tmp_path: Path) -> None:
+    trip = journey(tmp_path, forgets=True)
+    _statuses(trip, REQUEST)
+    trip.clock.turn(31 * 86_400)
+    trip.provider.fails_with = TargetUnreachable("gone")
+    with pytest.raises(TargetUnreachable):
+        trip.pipeline.fetch(REQUEST, trip.terms())
+    trip.refresher.close()
+
+
 def test_an_option_that_nobody_can_do_is_refused_before_the_cache_is_asked(trip: Journey) -> None:
     request = CaptureRequest(url=TARGET, selector="#main", asked=frozenset({"selector"}))
     with pytest.raises(OptionUnsupported):

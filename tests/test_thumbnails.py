@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -10,8 +11,10 @@ from flask.testing import FlaskClient
 from PIL import Image
 
 from tests.support.answers import image, json_error
+from tests.support.processes import wait_until
 from tests.support.service import TARGET, client_of, snapapi_environment
 from tests.support.upstream import Upstream
+from thumbnailer.model import CaptureRequest, capture_key
 
 CHROME = "image/avif,image/webp,image/apng,image/svg+xml,image/*,*/*;q=0.8"
 
@@ -68,6 +71,28 @@ def test_ten_sizes_and_formats_cost_one_capture(client: FlaskClient, upstream: U
             assert client.get("/thumb", query_string=query).status_code == 200
     assert len(upstream.requests) == 1
     assert upstream.requests[0].json["format"] == "png"
+
+
+def test_a_dead_page_keeps_its_thumbnail_although_its_capture_has_gone(
+    client: FlaskClient, upstream: Upstream
+) -> None:
+    """The cache is bounded: captures are large, and nobody looks at them while their thumbnails are fresh."""
+    query = {"url": TARGET, "thumb_width": "100", "ttl": "60"}
+    old = client.get("/thumb", query_string=query)
+    thumbnails = client.application.extensions["thumbnailer"].thumbnails
+    capture = CaptureRequest(url=TARGET, block_ads=True, block_cookie_banners=True)
+    assert thumbnails._cache.holds(capture_key(capture))
+    thumbnails._cache.forget(capture_key(capture))
+    thumbnails._clock = thumbnails.pipeline._clock = lambda: time.time() + 3600
+    upstream.behave(json_error(404, {"error": "gone"}))
+    stale = client.get("/thumb", query_string=query)
+    assert (stale.status_code, stale.headers["X-Cache"], stale.data) == (200, "STALE", old.data)
+    wait_until(lambda: len(upstream.requests) == 1)
+    wait_until(lambda: "X-Problem" in client.get("/thumb", query_string=query).headers)
+    marked = client.get("/thumb", query_string=query)
+    assert (marked.data, marked.headers["X-Problem"]) == (old.data, "target-unreachable")
+    assert marked.headers["Cache-Status"].endswith("; detail=target-unreachable")
+    assert len(upstream.requests) == 1
 
 
 def test_a_rendition_is_cached_with_an_entity_tag_of_its_own(client: FlaskClient) -> None:

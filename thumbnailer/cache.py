@@ -15,8 +15,9 @@ import hashlib
 import json
 import secrets
 import struct
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from thumbnailer.backend import UNREADABLE, ResilientBackend
@@ -47,7 +48,7 @@ class _Chunks:
 
 @dataclass(frozen=True, slots=True)
 class _Entry:
-    """What stands under a capture's key: ``body``, or ``chunks``.
+    """What stands under a capture's key: ``body``, or ``chunks``; until ``expires_at``, Unix time.
 
     ``previous`` are the chunks of the capture that this one replaced. Somebody may still be
     reading them, so they go only when this entry is replaced in turn; and they must go then, for
@@ -58,12 +59,14 @@ class _Entry:
     chunks: _Chunks | None
     previous: _Chunks | None
     body: bytes
+    expires_at: float
 
     def encode(self) -> bytes:
         described = {
             "record": asdict(self.record),
             "chunks": asdict(self.chunks) if self.chunks else None,
             "previous": asdict(self.previous) if self.previous else None,
+            "expires_at": self.expires_at,
         }
         header = json.dumps(described, separators=(",", ":")).encode()
         return b"".join((MAGIC, _LENGTH.pack(len(header)), header, self.body))
@@ -81,6 +84,7 @@ class _Entry:
             chunks=_decode_chunks(described["chunks"]),
             previous=_decode_chunks(described["previous"]),
             body=content[start + length :],
+            expires_at=float(described.get("expires_at", 0)),
         )
 
 
@@ -116,8 +120,11 @@ class Filling:
     them all the same. One thread at a time, not always the same one.
     """
 
-    def __init__(self, backend: ResilientBackend, key: str, *, retention_seconds: int) -> None:
+    def __init__(
+        self, backend: ResilientBackend, key: str, *, retention_seconds: int, clock: Callable[[], float]
+    ) -> None:
         self._backend = backend
+        self._clock = clock
         self._key = key
         self._retention_seconds = retention_seconds
         self._nonce = secrets.token_hex(16)
@@ -144,7 +151,8 @@ class Filling:
         self._open = False
         chunks = _Chunks(self._nonce, self._count) if self._count else None
         replaced = _find(self._backend, self._key)
-        entry = _Entry(record, chunks, replaced.chunks if replaced else None, bytes(self._buffer))
+        expires_at = self._clock() + self._retention_seconds
+        entry = _Entry(record, chunks, replaced.chunks if replaced else None, bytes(self._buffer), expires_at)
         self._buffer.clear()
         if not self._backend.set(self._key, entry.encode(), timeout_seconds=self._retention_seconds):
             self._drop_chunks()
@@ -185,8 +193,9 @@ class CaptureCache:
     written is not kept. Safe to use from many threads.
     """
 
-    def __init__(self, backend: ResilientBackend) -> None:
+    def __init__(self, backend: ResilientBackend, *, clock: Callable[[], float] = time.time) -> None:
         self._backend = backend
+        self._clock = clock
 
     def load(self, key: str) -> Capture | None:
         """The capture under ``key``, None unless all of it is there.
@@ -218,7 +227,27 @@ class CaptureCache:
 
     def filling(self, key: str, *, retention_seconds: int) -> Filling:
         """Begin to keep a capture whose bytes are still arriving."""
-        return Filling(self._backend, key, retention_seconds=retention_seconds)
+        return Filling(self._backend, key, retention_seconds=retention_seconds, clock=self._clock)
+
+    def holds(self, key: str) -> bool:
+        """Whether there is something under ``key``, without a look at it."""
+        return self._backend.has(key)
+
+    def prolong(self, key: str, *, retention_seconds: int) -> None:
+        """Keep what is under ``key`` for so long from now on, where most of its time is over.
+
+        For who holds the flight of the key: another's capture that comes in between would be lost.
+        """
+        entry = _find(self._backend, key)
+        if entry is None or entry.expires_at - self._clock() > retention_seconds / 2:
+            return
+        for address in entry.chunks.addresses() if entry.chunks else ():
+            chunk = self._backend.get(address)
+            seconds = retention_seconds + CHUNK_GRACE_SECONDS
+            if chunk is None or not self._backend.set(address, chunk, timeout_seconds=seconds):
+                return
+        living = replace(entry, expires_at=self._clock() + retention_seconds)
+        self._backend.set(key, living.encode(), timeout_seconds=retention_seconds)
 
     def forget(self, key: str) -> None:
         """Drop the capture; who reads a large one just then gets CaptureLost."""

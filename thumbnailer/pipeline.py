@@ -14,6 +14,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -80,11 +81,15 @@ class Terms:
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """A whole capture and how it came about; ``trouble`` is why a stale one could not be replaced."""
+    """A whole capture and how it came about.
+
+    ``trouble`` is why a stale one could not be replaced; ``is_kept`` says whether the cache has it.
+    """
 
     capture: Capture
     cache_status: CacheStatus
     trouble: ThumbnailerError | None = None
+    is_kept: bool = True
 
 
 class Pipeline:
@@ -117,13 +122,15 @@ class Pipeline:
         self._refresh_seconds = refresh_seconds
         self._clock = clock
 
-    def fetch(self, request: CaptureRequest, terms: Terms) -> Delivery:
+    def fetch(self, request: CaptureRequest, terms: Terms, *, stand_in: Capture | None = None) -> Delivery:
         """Bring the capture, whole and checked; a stale one before an error.
+
+        ``stand_in`` is what was made of a capture before, to be served where that is not there any more.
 
         Raises:
             ThumbnailerError: any of the tree but ``StorageError``.
         """
-        cached = self._load(request, terms)
+        cached = self._load(request, terms) or stand_in
         served = self._serve(request, terms, cached)
         if served is not None:
             return served
@@ -170,8 +177,10 @@ class Pipeline:
             return Delivery(cached, CacheStatus.HIT)
         is_tolerable = overdue_seconds <= STALE_WHILE_REVALIDATE_SECONDS
         if is_tolerable and terms.stale_use is StaleUse.AT_ONCE:
-            self._refresh(request, terms)
-            return Delivery(cached, CacheStatus.STALE)
+            setback = self._setbacks.read(request)
+            if setback is None or setback.retry_at <= self._clock():
+                self._refresh(request, terms)
+            return Delivery(cached, CacheStatus.STALE, setback.error if setback else None)
         return None
 
     def _refresh(self, request: CaptureRequest, terms: Terms) -> None:
@@ -191,7 +200,7 @@ class Pipeline:
     def _fetch_new(self, request: CaptureRequest, terms: Terms) -> Delivery:
         joined = self._join(request, terms)
         if isinstance(joined, Capture):
-            return Delivery(joined, CacheStatus.COLLAPSED)
+            return Delivery(joined, CacheStatus.COLLAPSED, is_kept=self._cache.holds(capture_key(request)))
         with ExitStack() as held:
             held.push(self._crash_on_error(request, joined))
             terms.admit()
@@ -200,15 +209,16 @@ class Pipeline:
                 capture = self._attempt(request, terms, complete_capture)
             terms.timings.describe("capture", capture.record.provider)
             with terms.timings.step("store"):
-                self._cache.store(capture_key(request), capture, retention_seconds=self._retention_for(terms))
+                seconds = self._retention_for(terms)
+                is_kept = self._cache.store(capture_key(request), capture, retention_seconds=seconds)
         self._setbacks.forget(request)
         joined.land(capture)
-        return Delivery(capture, CacheStatus.MISS)
+        return Delivery(capture, CacheStatus.MISS, is_kept=is_kept)
 
     def _stream_new(self, request: CaptureRequest, terms: Terms) -> Delivery | CaptureStream:
         joined = self._join(request, terms)
         if isinstance(joined, Capture):
-            return Delivery(joined, CacheStatus.COLLAPSED)
+            return Delivery(joined, CacheStatus.COLLAPSED, is_kept=self._cache.holds(capture_key(request)))
         with ExitStack() as held:
             held.push(self._crash_on_error(request, joined))
             terms.admit()
@@ -259,10 +269,16 @@ class Pipeline:
         def leave(_kind: object, error: BaseException | None, _trace: object) -> None:
             if isinstance(error, ThumbnailerError):
                 self._setbacks.note(request, error)
+                self._keep_last_good(request, error)
             if error is not None:
                 flight.crash(error)
 
         return leave
+
+    def _keep_last_good(self, request: CaptureRequest, error: ThumbnailerError) -> None:
+        """Let the picture that could not be replaced live on, at least until that is tried again."""
+        seconds = max(self._retention_seconds, math.ceil(2 * (error.retry_after_seconds or 0)))
+        self._cache.prolong(capture_key(request), retention_seconds=seconds)
 
     def _retention_for(self, terms: Terms) -> int:
         return max(self._retention_seconds, terms.max_age_seconds)

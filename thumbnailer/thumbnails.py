@@ -1,7 +1,8 @@
 """Thumbnails: one capture, any number of renditions of it, each cached under a key of its own.
 
 1. A cached rendition that is young enough is the answer; the capture is not looked at.
-2. Otherwise the pipeline brings the capture, by whatever way.
+2. Otherwise the pipeline brings the capture, by whatever way; an old rendition does for it where
+   it is gone from the cache, or would be the answer to an error.
 3. A cached rendition of that very capture is as good as new; else one of all callers renders it.
 """
 
@@ -70,10 +71,14 @@ class Thumbnails:
             cached = self._cache.load(request.key)
         if cached and not terms.recapture and self._is_fresh(cached, terms):
             return Delivery(cached, CacheStatus.HIT)
-        delivery = self.pipeline.fetch(request.capture, terms)
+        delivery = self.pipeline.fetch(request.capture, terms, stand_in=cached)
+        if cached and delivery.trouble:
+            self._cache.prolong(request.key, retention_seconds=self._retention_seconds)
         if cached and cached.record.captured_at == delivery.capture.record.captured_at:
             return replace(delivery, capture=cached)
-        return replace(delivery, capture=self._render(request, request.rendition, delivery.capture, terms))
+        thumbnail = self._render(request, request.rendition, delivery.capture, terms)
+        is_kept = delivery.cache_status is CacheStatus.HIT or self._cache.holds(request.key)
+        return replace(delivery, capture=thumbnail, is_kept=is_kept)
 
     def _is_fresh(self, cached: Capture, terms: Terms) -> bool:
         return self._clock() - cached.record.captured_at <= terms.max_age_seconds

@@ -14,6 +14,7 @@ from thumbnailer.bulkhead import Bulkhead
 from thumbnailer.cache import CaptureCache
 from thumbnailer.errors import ThumbnailerError
 from thumbnailer.failures import FailureBoard
+from thumbnailer.file_cache import FolderCache
 from thumbnailer.flights import Flights
 from thumbnailer.guard import Guard
 from thumbnailer.imaging import PictureLimits
@@ -94,15 +95,16 @@ class Journey:
         )
 
 
-def journey(folder: Path) -> Journey:
-    """A pipeline over a cache in memory."""
+def journey(folder: Path, *, forgets: bool = False) -> Journey:
+    """A pipeline over a cache in memory; or, where it ``forgets`` by the journey's clock, in files."""
     provider, clock = ScriptedProvider(), Clock()
-    backend = ResilientBackend(flask_cache(CACHE_TYPE="SimpleCache"))
+    store = FolderCache(folder / "cache", clock=clock) if forgets else flask_cache(CACHE_TYPE="SimpleCache")
+    backend = ResilientBackend(store)
     refresher = Refresher(workers=2, backlog=10)
     pipeline = Pipeline(
         guard=Guard(),
         failover=Failover([provider], attempts=1),
-        cache=CaptureCache(backend),
+        cache=CaptureCache(backend, clock=clock),
         flights=Flights(FileLocks(folder / "locks"), FailureBoard(backend)),
         setbacks=Setbacks(backend, clock=clock),
         refresher=refresher,
