@@ -17,6 +17,7 @@ import flask
 import structlog
 from flask import Response
 
+from blueprints.request_log import request_deadline
 from thumbnailer.backend import UNREADABLE, ResilientBackend
 from thumbnailer.errors import IdempotencyConflict, IdempotencyMismatch, InvalidParameters
 from thumbnailer.locks import Locks
@@ -85,6 +86,7 @@ class Ledger:
         self._locks = locks
         self._caller = caller
         self._charge_replay = charge_replay
+        self._deadline_seconds = deadline_seconds
         self._claimed_seconds = int(deadline_seconds) + GRACE_SECONDS
 
     def once(self, make: Callable[[], Response], *, kept_seconds: int = KEPT_SECONDS) -> Response:
@@ -126,7 +128,7 @@ class Ledger:
         """The first answer; None where the current request is now the first."""
         with ExitStack() as held:
             try:
-                held.enter_context(self._locks.hold(name, Deadline.after(CLAIM_SECONDS)))
+                held.enter_context(self._locks.hold(name, self._claim_deadline()))
             except TimeoutError:
                 raise _conflict() from None
             except OSError as error:
@@ -140,6 +142,9 @@ class Ledger:
         if entry.answer is None:
             raise _conflict()
         return entry.answer
+
+    def _claim_deadline(self) -> Deadline:
+        return Deadline(min(Deadline.after(CLAIM_SECONDS).at, request_deadline(self._deadline_seconds).at))
 
     def _read(self, name: str) -> _Entry | None:
         content = self._backend.get(name)

@@ -15,10 +15,9 @@ from blueprints.capture_requests import Asked, RouteDefaults, complete
 from blueprints.conditions import answer_conditionally
 from blueprints.disposition import name_file
 from blueprints.freshness import Freshness
-from blueprints.request_log import note, timings
+from blueprints.request_log import note, request_deadline, timings
 from blueprints.services import services
 from thumbnailer.errors import InvalidParameters
-from thumbnailer.model import Deadline
 from thumbnailer.pipeline import Delivery, StaleUse, Terms
 
 #: ``fresh=true`` wants a capture that is not older than this: so a target is photographed again at
@@ -100,7 +99,7 @@ def deliver(given: Mapping[str, Any], door: Door, *, recapture: bool = False) ->
 
 def prepare(given: Mapping[str, Any], door: Door, *, recapture: bool = False) -> tuple[Asked, Terms]:
     """Count the answer, complete the request and set its terms."""
-    deadline = Deadline.after(services().bounds.deadline_seconds)
+    deadline = request_deadline(services().bounds.deadline_seconds)
     services().allowance.answer()
     usual = _with_preset(door.usual, given.get("preset"))
     asked = complete(given, usual, services().guard, flask.request.headers.get("Accept"))

@@ -10,6 +10,7 @@ import flask
 import structlog
 from flask import Response, g
 
+from thumbnailer.model import Deadline
 from thumbnailer.telemetry import Timings
 
 log = structlog.get_logger("thumbnailer.request")
@@ -33,6 +34,11 @@ def timings() -> Timings:
     return found
 
 
+def request_deadline(seconds: float) -> Deadline:
+    """The moment when the current request will have taken ``seconds``, counted from its very beginning."""
+    return Deadline(g.get("begun_at", time.monotonic()) + seconds)
+
+
 def note(**facts: object) -> None:
     """Add facts to the current request's log line."""
     g.setdefault("facts", {}).update(facts)
@@ -46,6 +52,7 @@ def register_request_log(app: flask.Flask) -> None:
 
 def _begin() -> None:
     g.started_at = time.perf_counter()
+    g.begun_at = time.monotonic()
     structlog.contextvars.clear_contextvars()
     structlog.contextvars.bind_contextvars(request_id=request_id())
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeVar
 
 import flask
+import structlog
 from flask import Response, jsonify
 
 from blueprints.errors import answer_failure
@@ -35,7 +36,7 @@ from blueprints.pictures import (
     thumb_door,
 )
 from blueprints.placeholders import placeholder_answer, wants_placeholder
-from blueprints.request_log import note, timings
+from blueprints.request_log import note, request_deadline, timings
 from blueprints.schemas import (
     CaptureQuery,
     PersistBody,
@@ -54,7 +55,11 @@ from thumbnailer.errors import (
 )
 from thumbnailer.model import Capture
 from thumbnailer.pipeline import CacheStatus
-from thumbnailer.storage import LocalStorage, StoredImage, object_key
+from thumbnailer.storage import LocalStorage, StoredImage, object_key, storage_unavailable
+
+T = TypeVar("T")
+
+log = structlog.get_logger(__name__)
 
 LOCAL_PRESIGN = "The local storage cannot honour the option presign: its images are public."
 
@@ -143,8 +148,7 @@ def _persisted(given: dict[str, Any]) -> Response:
         url=asked.request.capture.url,
     )
     with timings().step("storage"):
-        stored, was_there = _store(key, delivery.capture)
-        url = services().storage.presigned_url(key, presign) if presign else None
+        stored, was_there, url = _in_time(lambda: _store(key, delivery.capture, presign))
     url = url or stored.url
     url = public_url(url) if url.startswith("/") else url
     note(cache=delivery.cache_status.value, object_key=key, stored=not was_there)
@@ -155,13 +159,22 @@ def _persisted(given: dict[str, Any]) -> Response:
     return response
 
 
-def _store(key: str, capture: Capture) -> tuple[StoredImage, bool]:
-    """Write a picture unless it is there; the flag says whether it was."""
+def _in_time(store: Callable[[], T]) -> T:
+    """What ``store`` returns, if it does before the request's deadline: a storage knows none."""
+    deadline = request_deadline(services().bounds.deadline_seconds)
+    try:
+        return services().storage_calls.run(store, deadline.remaining_seconds())
+    except (TimeoutError, Overloaded):
+        log.warning("storage_too_slow")
+        raise storage_unavailable() from None
+
+
+def _store(key: str, capture: Capture, presign: int | None) -> tuple[StoredImage, bool, str | None]:
+    """Write a picture unless it is there; says whether it was, and a URL signed for so many seconds."""
     storage = services().storage
-    stored = storage.find(key)
-    if stored is not None:
-        return stored, True
-    return storage.write(key, capture.body(), capture.record), False
+    found = storage.find(key)
+    stored = found or storage.write(key, capture.body(), capture.record)
+    return stored, found is not None, storage.presigned_url(key, presign) if presign else None
 
 
 def _described(stored: StoredImage, url: str, *, cached: bool) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import flask
 from blueprints.capture_requests import RouteDefaults
 from blueprints.idempotency import Ledger
 from blueprints.limits import Allowance
+from thumbnailer.bounded_calls import BoundedCalls
 from thumbnailer.database import Database
 from thumbnailer.guard import Guard
 from thumbnailer.placeholders import Placeholders
@@ -36,6 +37,7 @@ class RequestBounds:
 class Services:
     """What a door may use.
 
+    ``storage_calls`` runs what ``storage`` does, which knows no deadline.
     ``checks`` tells of each part, by name, whether it works now, ``providers`` of each provider;
     ``close`` ends what is running.
     """
@@ -43,6 +45,7 @@ class Services:
     thumbnails: Thumbnails
     placeholders: Placeholders
     storage: Storage
+    storage_calls: BoundedCalls
     database: Database
     guard: Guard
     allowance: Allowance

@@ -14,6 +14,7 @@ PROJECT = Path(__file__).parent.parent
 LAYERS: list[dict[str, tuple[str, ...]]] = [
     {"errors": ("thumbnailer.errors",)},
     {"model": ("thumbnailer.model", "thumbnailer.devices")},
+    {"calls": ("thumbnailer.bounded_calls",)},
     {
         "guard": (
             "thumbnailer.addresses",

@@ -39,6 +39,9 @@ BOUNDS = Bounds(max_side=6000, max_pixels=4_000_000)
 MIN_DRAWN_SIDE = 12
 MAX_WINDOW_HEIGHT = 144
 
+#: How long a placeholder may wait for its turn: the request has failed already, perhaps for lack of time.
+PATIENCE_SECONDS = 0.25
+
 #: Finished placeholders in memory; they take some kilobytes each.
 KEPT = 128
 
@@ -70,16 +73,21 @@ class Placeholders:
         """
         libvips.claim()
         drawn_size = BOUNDS.shrink(size)
-        with self._turn:  # one at a time: whoever waits finds it made
-            try:
-                return self._remembered(drawn_size, kind, wanted)
-            except Overloaded:
-                return draw(drawn_size, kind, wanted)
+        if not self._turn.acquire(timeout=PATIENCE_SECONDS):  # one at a time: whoever waits finds it made
+            return draw(drawn_size, kind, wanted)
+        try:
+            return self._remembered(drawn_size, kind, wanted)
+        except Overloaded:
+            return draw(drawn_size, kind, wanted)
+        finally:
+            self._turn.release()
 
     def _make(self, size: Dimensions, kind: PlaceholderKind, wanted: RenditionFormat) -> Rendered:
         if self._own_picture is not None:
             try:
-                return self._renderer.render_onto(size, self._own_picture, wanted)
+                return self._renderer.render_onto(
+                    size, self._own_picture, wanted, wait_seconds=PATIENCE_SECONDS
+                )
             except (NotAnImage, ImageTooLarge) as error:
                 log.warning("own_placeholder_unusable", reason=str(error))
         return draw(size, kind, wanted)

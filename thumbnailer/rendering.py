@@ -52,25 +52,38 @@ class Renderer:
         """
         source = open_picture(body, self._limits)
         layout = lay_out(source.size, rendition)
-        return self._finish(source, layout, rendition.format, rendition.quality)
+        return self._finish(
+            source, layout, rendition.format, rendition.quality, wait_seconds=self._wait_seconds
+        )
 
-    def render_onto(self, canvas: Dimensions, body: bytes, wanted: RenditionFormat) -> Rendered:
-        """Show a whole picture on a canvas of any size, as ``contain`` does; raises as ``render`` does."""
+    def render_onto(
+        self, canvas: Dimensions, body: bytes, wanted: RenditionFormat, *, wait_seconds: float
+    ) -> Rendered:
+        """Show a whole picture on a canvas of any size, as ``contain`` does; raises as ``render`` does.
+
+        For a turn it waits no longer than ``wait_seconds``.
+        """
         source = open_picture(body, self._limits)
-        return self._finish(source, contain(source.size, canvas), wanted, None)
+        return self._finish(source, contain(source.size, canvas), wanted, None, wait_seconds=wait_seconds)
 
     def _finish(
-        self, source: Source, layout: Layout, wanted: RenditionFormat, quality: int | None
+        self,
+        source: Source,
+        layout: Layout,
+        wanted: RenditionFormat,
+        quality: int | None,
+        *,
+        wait_seconds: float,
     ) -> Rendered:
         self._limits.refuse_pixels(layout.canvas)
-        with self._place(max(_pixels(source.size), _pixels(layout.canvas))):
+        with self._place(max(_pixels(source.size), _pixels(layout.canvas)), wait_seconds):
             return encode(_draw(source, layout, wanted), wanted, quality)
 
     @contextmanager
-    def _place(self, pixels: int) -> Iterator[None]:
+    def _place(self, pixels: int, wait_seconds: float) -> Iterator[None]:
         with ExitStack() as held:
             for place in [self._large_place, self._places] if pixels > LARGE_PIXELS else [self._places]:
-                if not place.acquire(timeout=self._wait_seconds):
+                if not place.acquire(timeout=wait_seconds):
                     raise Overloaded("Too many pictures are being rendered.", retry_after_seconds=1)
                 held.callback(place.release)
             yield

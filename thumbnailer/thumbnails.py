@@ -13,7 +13,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from hashlib import sha256
 
+from thumbnailer.bounded_calls import BoundedCalls
 from thumbnailer.cache import CaptureCache
+from thumbnailer.errors import Overloaded
 from thumbnailer.flights import Flights
 from thumbnailer.model import Capture, CaptureRequest, capture_key
 from thumbnailer.pipeline import CacheStatus, Delivery, Pipeline, Terms
@@ -48,6 +50,7 @@ class Thumbnails:
         renderer: Renderer,
         cache: CaptureCache,
         flights: Flights,
+        calls: BoundedCalls,
         retention_seconds: int,
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -55,6 +58,7 @@ class Thumbnails:
         self._renderer = renderer
         self._cache = cache
         self._flights = flights
+        self._calls = calls
         self._retention_seconds = retention_seconds
         self._clock = clock
 
@@ -97,20 +101,32 @@ class Thumbnails:
             return joined
         try:
             with terms.timings.step("render"):
-                rendered = self._renderer.render(capture.body(), rendition)
-            record = replace(
-                capture.record,
-                content_type=rendered.content_type,
-                size_bytes=len(rendered.body),
-                sha256=sha256(rendered.body).hexdigest(),
-                width=rendered.width,
-                height=rendered.height,
-            )
-            thumbnail = Capture.of_bytes(record, rendered.body)
-            retention_seconds = max(self._retention_seconds, terms.max_age_seconds)
-            self._cache.store(request.key, thumbnail, retention_seconds=retention_seconds)
+                thumbnail = self._calls.run(
+                    lambda: self._make(request.key, rendition, capture, terms.max_age_seconds),
+                    terms.deadline.remaining_seconds(),
+                )
+        except TimeoutError:
+            error = Overloaded("The picture could not be rendered in time.", retry_after_seconds=1)
+            joined.crash(error)
+            raise error from None
         except BaseException as error:
             joined.crash(error)
             raise
         joined.land(thumbnail)
+        return thumbnail
+
+    def _make(self, key: str, rendition: Rendition, capture: Capture, max_age_seconds: int) -> Capture:
+        """Render, and cache what came; even where nobody waits for it any more, for the next who asks."""
+        rendered = self._renderer.render(capture.body(), rendition)
+        record = replace(
+            capture.record,
+            content_type=rendered.content_type,
+            size_bytes=len(rendered.body),
+            sha256=sha256(rendered.body).hexdigest(),
+            width=rendered.width,
+            height=rendered.height,
+        )
+        thumbnail = Capture.of_bytes(record, rendered.body)
+        retention_seconds = max(self._retention_seconds, max_age_seconds)
+        self._cache.store(key, thumbnail, retention_seconds=retention_seconds)
         return thumbnail

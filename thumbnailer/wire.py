@@ -25,12 +25,17 @@ from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import HTTPError
 
+from thumbnailer.bounded_calls import BoundedCalls
 from thumbnailer.model import Deadline
 
 CHUNK_BYTES = 65536
 
 #: One address of a host gets this long to accept a connection, so that a dead one leaves time for the next.
 CONNECT_SECONDS = 5.0
+
+#: A look-up gets this long, and so many run at once; what hangs in the system keeps its place.
+LOOKUP_SECONDS = 5.0
+LOOKUPS_AT_ONCE = 16
 
 #: What a broken exchange raises.
 WIRE_FAULTS = (requests.RequestException, HTTPError, HTTPException, OSError)
@@ -188,20 +193,32 @@ class BareSession(requests.Session):
         """None: requests would otherwise read a redirect's whole body, followed or not."""
 
 
-def dial_by_name(host: str, port: int, deadline: Deadline) -> socket.socket:
-    """Connect to whatever the system finds for ``host``, for hosts that an operator configured.
+class NamedDial:
+    """Connects to whatever the system finds for a host, for hosts that an operator configured."""
 
-    Only the system's name resolution is bound by its own limits. Raises OSError.
-    """
-    failure: OSError = OSError("no address")
-    for family, kind, protocol, _, address in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM):
-        connection = socket.socket(family, kind, protocol)
-        try:
-            connection.settimeout(min(CONNECT_SECONDS, deadline.remaining_seconds()))
-            connection.connect(address)
-        except OSError as error:
-            connection.close()
-            failure = error
-        else:
-            return connection
-    raise failure
+    def __init__(self) -> None:
+        self._lookups = BoundedCalls(LOOKUPS_AT_ONCE)
+
+    def __call__(self, host: str, port: int, deadline: Deadline) -> socket.socket:
+        """A connection to the first address that accepts one.
+
+        Raises:
+            Overloaded: too many names are being looked up.
+            OSError: nobody is there, or not in time.
+        """
+        failure: OSError = OSError("no address")
+        for family, kind, protocol, _, address in self._find(host, port, deadline):
+            connection = socket.socket(family, kind, protocol)
+            try:
+                connection.settimeout(min(CONNECT_SECONDS, deadline.remaining_seconds()))
+                connection.connect(address)
+            except OSError as error:
+                connection.close()
+                failure = error
+            else:
+                return connection
+        raise failure
+
+    def _find(self, host: str, port: int, deadline: Deadline) -> list[Any]:
+        seconds = min(LOOKUP_SECONDS, deadline.remaining_seconds())
+        return self._lookups.run(lambda: socket.getaddrinfo(host, port, type=socket.SOCK_STREAM), seconds)

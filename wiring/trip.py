@@ -15,6 +15,7 @@ from config import Settings
 from settings.reading import ConfigurationError, Fault
 from settings.rules import usable_cores
 from thumbnailer.backend import Backend, RawBytesSerializer, ResilientBackend
+from thumbnailer.bounded_calls import BoundedCalls
 from thumbnailer.breakers import Breakers
 from thumbnailer.bulkhead import Bulkhead
 from thumbnailer.cache import CaptureCache
@@ -240,6 +241,7 @@ def build_trip(settings: Settings, store: Backend) -> Trip:
         renderer=renderer,
         cache=cache,
         flights=flights,
+        calls=BoundedCalls(settings.server.threads),
         retention_seconds=settings.cache.retention_seconds,
     )
     return Trip(thumbnails, renderer, guard, failover, backend, refresher)

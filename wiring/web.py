@@ -23,6 +23,7 @@ from blueprints.services import RequestBounds, Services
 from config import Settings
 from settings.reading import ConfigurationError, Fault
 from thumbnailer.backend import Backend, ResilientBackend
+from thumbnailer.bounded_calls import BoundedCalls
 from thumbnailer.database import Database
 from thumbnailer.errors import ImageTooLarge, InvalidParameters, NotAnImage
 from thumbnailer.imaging import PictureLimits
@@ -70,8 +71,7 @@ def build_services(app: Flask, settings: Settings) -> Services:
     trip = build_trip(settings, cast(Backend, Cache(app)))
     limits, proxies = settings.limits, settings.doors.trusted_proxies
     caller = partial(caller_address, proxies)
-    limiter = Limiter(caller, app=app)
-    limiter.request_filter(lambda: flask.request.blueprint in UNLIMITED)
+    limiter = _limiter(app, caller)
     texts = LimitTexts(limits.thumb, limits.screenshot, limits.persist, limits.cached)
     allowance = Allowance(limiter, texts)
     storage, database = _storage(settings), build_database(settings)
@@ -79,6 +79,7 @@ def build_services(app: Flask, settings: Settings) -> Services:
         thumbnails=trip.thumbnails,
         placeholders=Placeholders(trip.renderer, own_picture=_own_placeholder(settings)),
         storage=storage,
+        storage_calls=BoundedCalls(settings.server.threads),
         database=database,
         guard=trip.guard,
         allowance=allowance,
@@ -104,6 +105,12 @@ def build_services(app: Flask, settings: Settings) -> Services:
         providers=trip.failover.health,
         close=partial(_close, trip, database),
     )
+
+
+def _limiter(app: Flask, caller: Callable[[], str]) -> Limiter:
+    limiter = Limiter(caller, app=app)
+    limiter.request_filter(lambda: flask.request.blueprint in UNLIMITED)
+    return limiter
 
 
 def _close(trip: Trip, database: Database) -> None:

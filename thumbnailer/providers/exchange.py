@@ -1,7 +1,4 @@
-"""One HTTP exchange with an upstream, held to a deadline from the first packet to the last byte.
-
-Only the system's name resolution is bound by its own limits.
-"""
+"""One HTTP exchange with an upstream, held to a deadline from the look-up to the last byte."""
 
 from __future__ import annotations
 
@@ -12,7 +9,7 @@ from urllib3.exceptions import ReadTimeoutError
 
 from thumbnailer.errors import UpstreamError, UpstreamFailed, UpstreamTimeout
 from thumbnailer.model import Deadline
-from thumbnailer.wire import CHUNK_BYTES, WIRE_FAULTS, BareSession, Cutoff, crossing, dial_by_name
+from thumbnailer.wire import CHUNK_BYTES, WIRE_FAULTS, BareSession, Cutoff, NamedDial, crossing
 
 #: What http.client raises besides, in the thread that reads while another one closes.
 _CLOSING_FAULTS = (ValueError, AttributeError)
@@ -28,6 +25,7 @@ class UpstreamSession(BareSession):
     def __init__(self, pool_size: int = 32) -> None:
         headers = {"User-Agent": "thumbnailer", "Accept": "*/*", "Accept-Encoding": "identity"}
         super().__init__(headers, pool_size=pool_size)
+        self.dial = NamedDial()
 
 
 class Exchange:
@@ -93,7 +91,7 @@ def begin_exchange(
     cutoff = Cutoff(deadline)
     cutoff.arm()
     try:
-        with crossing(cutoff, dial_by_name):
+        with crossing(cutoff, session.dial):
             prepared = session.prepare_request(request)
             response = session.send(prepared, stream=True, allow_redirects=False, timeout=seconds)
     except WIRE_FAULTS as fault:
