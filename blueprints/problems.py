@@ -136,7 +136,10 @@ PROBLEMS = _table(
         "not-an-image",
         502,
         "Not an image",
-        "The provider sent something that is no whole picture: a web page, JSON, nothing, or half a file.",
+        (
+            "The provider sent something that is no whole, still picture: a web page, JSON, nothing, "
+            "half a file, or an animation."
+        ),
     ),
     (
         "image-too-large",

@@ -23,7 +23,7 @@ LAYERS: list[dict[str, tuple[str, ...]]] = [
             "thumbnailer.lookup",
             "thumbnailer.target",
         ),
-        "imaging": ("thumbnailer.imaging",),
+        "imaging": ("thumbnailer.imaging", "thumbnailer.structure"),
         "telemetry": ("thumbnailer.telemetry",),
         "bulkhead": ("thumbnailer.bulkhead",),
         "cooldown": ("thumbnailer.cooldown",),

@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from tests.support.pictures import picture
+from tests.support.pictures import animation, big_png, picture
 from thumbnailer.errors import ImageTooLarge, NotAnImage
-from thumbnailer.imaging import Dimensions, Inspector, PictureLimits, inspect
+from thumbnailer.imaging import MAX_HEADER_BYTES, Dimensions, Inspector, PictureLimits, inspect
 
 LIMITS = PictureLimits(max_bytes=1_000_000, max_pixels=1_000_000)
 
@@ -62,6 +62,63 @@ def test_a_picture_that_is_cut_off_is_none(body: bytes, content_type: str, lost:
 def test_a_picture_with_a_tail_of_html_is_none(body: bytes, content_type: str) -> None:
     with pytest.raises(NotAnImage):
         inspect(body + b"<script>alert(1)</script>", LIMITS)
+
+
+ENDS = {"png": b"\0\0\0\0IEND\xaeB`\x82", "jpeg": b"\xff\xd9"}
+
+
+@pytest.mark.parametrize("image_format", ENDS)
+def test_a_tail_that_ends_like_a_picture_is_a_tail_all_the_same(image_format: str) -> None:
+    whole = picture(image_format)
+    assert whole.endswith(ENDS[image_format])
+    with pytest.raises(NotAnImage):
+        inspect(whole + b"<script>alert(1)</script>" + ENDS[image_format], LIMITS)
+
+
+def test_an_end_marker_within_metadata_is_no_end() -> None:
+    preview = b"Exif\0\0" + picture("jpeg", 16, 16)
+    assert preview.endswith(ENDS["jpeg"])
+    body = _encoded("JPEG", exif=preview)
+    assert inspect(body, LIMITS).size_bytes == len(body)
+
+
+def test_a_png_without_pixels_is_none() -> None:
+    with pytest.raises(NotAnImage):
+        inspect(picture("png")[:33] + ENDS["png"], LIMITS)
+
+
+ANIMATIONS = [
+    pytest.param("png", 2, id="png of 2 frames"),
+    pytest.param("png", 301, id="png of 301 frames"),
+    pytest.param("webp", 2, id="webp of 2 frames"),
+    pytest.param("webp", 301, id="webp of 301 frames"),
+    pytest.param("avif", 2, id="avif of 2 frames"),
+    pytest.param("gif", 2, id="gif of 2 frames"),
+]
+
+
+@pytest.mark.parametrize(("image_format", "frames"), ANIMATIONS)
+def test_what_moves_is_no_picture_of_a_page(image_format: str, frames: int) -> None:
+    inspector = Inspector(LIMITS)
+    body = animation(image_format, frames)
+
+    def feed_until_identified() -> None:
+        for at in range(len(body)):
+            inspector.feed(body[at : at + 1])
+            assert not inspector.is_identified, "its first byte would be out"
+
+    with pytest.raises(NotAnImage):
+        feed_until_identified()
+
+
+def test_a_png_is_held_back_until_it_cannot_move_but_no_longer_than_a_header_may_be() -> None:
+    inspector = Inspector(PictureLimits(max_bytes=10_000_000))
+    fed_bytes = 0
+    for chunk in big_png(3_000_000):
+        inspector.feed(chunk)
+        fed_bytes += len(chunk)
+        assert inspector.is_identified == (fed_bytes >= MAX_HEADER_BYTES)
+    assert inspector.finish().size_bytes == 3_000_000
 
 
 @pytest.mark.parametrize(

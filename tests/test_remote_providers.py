@@ -20,6 +20,7 @@ from tests.support.processes import wait_until
 from tests.support.upstream import Upstream
 from thumbnailer.errors import (
     CaptureRefused,
+    NotAnImage,
     TargetTooSlow,
     TargetUnreachable,
     ThumbnailerError,
@@ -361,8 +362,18 @@ BROKEN: dict[str, Answer] = {
     "cut-off-with-length": answers.cut_off(),
     "cut-off-before-the-first-byte": answers.cut_off(0),
     "cut-off-in-chunks": answers.cut_off(framing="chunked"),
-    "encoded": answers.content(b"\x1f\x8b", "image/png", ("Content-Encoding", "gzip")),
 }
+
+
+def test_an_encoded_body_is_no_picture_and_is_not_unpacked(
+    upstream: Upstream, provider: RemoteProvider
+) -> None:
+    upstream.behave(answers.content(b"\x1f\x8b", "image/png", ("Content-Encoding", "gzip")))
+
+    with pytest.raises(NotAnImage) as caught:
+        whole(provider)
+
+    assert caught.value.provider == "snapapi"
 
 
 @pytest.mark.parametrize("answer", BROKEN.values(), ids=BROKEN)

@@ -153,7 +153,7 @@ class TargetTooSlow(UpstreamTimeout):
 
 
 class NotAnImage(UpstreamError):
-    """The provider sent HTML, JSON, nothing, or a picture that is cut off."""
+    """The provider sent HTML, JSON, nothing, an animation, or a picture that is cut off or goes on."""
 
 
 class ImageTooLarge(UpstreamError):

@@ -1,7 +1,8 @@
 """Tells true pictures from everything else, while the bytes pass by.
 
-A picture is believed by its bytes alone: magic number, dimensions and end marker. Neither a
-request's wish nor an upstream's Content-Type counts.
+A picture is believed by its bytes alone: magic number, dimensions, and a structure that ends where the
+file does. Neither a request's wish nor an upstream's Content-Type counts. What moves is no picture of a
+page: animated PNG and WebP are refused, as are GIF and AVIF, which no provider is asked for.
 """
 
 from __future__ import annotations
@@ -12,16 +13,21 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from thumbnailer.errors import ImageTooLarge, NotAnImage
+from thumbnailer.structure import (
+    JpegStructure,
+    PdfStructure,
+    PngStructure,
+    Structure,
+    WebpStructure,
+    animated,
+)
 
 #: Dimensions stand near the start; a JPEG may carry some 64 KiB segments of metadata before them.
 MAX_HEADER_BYTES = 512 * 1024
-#: ``%%EOF`` may be followed by a little padding: ISO 32000-1, Annex H.3, note 18.
-PDF_TAIL_BYTES = 1024
-
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
-PNG_END = b"\x00\x00\x00\x00IEND\xaeB`\x82"
 JPEG_START = b"\xff\xd8\xff"
-JPEG_END = b"\xff\xd9"
+#: The flag of VP8X that says that there are frames: RFC 9649, section 2.7.1.
+WEBP_ANIMATION_FLAG = 0x02
 #: TEM, RST0 to RST7, SOI, EOI and SOS have no length, or end the search: none may stand before the
 #: frame header. ITU-T T.81, B.1.1.3; decoders read on behind them, so they could hide another size.
 JPEG_MISPLACED_MARKERS = frozenset({0x00, 0x01, *range(0xD0, 0xDB)})
@@ -72,14 +78,14 @@ class PictureFacts:
 class Codec:
     """How to recognise one kind of file.
 
-    ``measure`` returns the dimensions, or None while more bytes are needed;
-    ``is_complete`` is given the first bytes, the last ones and the whole length.
+    ``measure`` returns the dimensions, or None while more bytes are needed; ``structure`` makes what
+    follows one file.
     """
 
     content_type: str
     begins: Callable[[bytes], bool]
     measure: Callable[[bytes], Dimensions | None]
-    is_complete: Callable[[bytes, bytes, int], bool]
+    structure: Callable[[], Structure]
 
 
 def _measure_png(head: bytes) -> Dimensions | None:
@@ -118,38 +124,36 @@ def _measure_webp(head: bytes) -> Dimensions | None:
         bits = int.from_bytes(head[21:25], "little")
         return Dimensions((bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1)
     if kind == b"VP8X":
+        if head[20] & WEBP_ANIMATION_FLAG:
+            raise animated()
         width = int.from_bytes(head[24:27], "little") + 1
         return Dimensions(width, int.from_bytes(head[27:30], "little") + 1)
     raise NotAnImage("The answer is a damaged WebP.")
-
-
-def _webp_is_complete(head: bytes, _tail: bytes, size: int) -> bool:
-    return int(struct.unpack("<I", head[4:8])[0]) + 8 == size
 
 
 PNG = Codec(
     "image/png",
     lambda head: head.startswith(PNG_SIGNATURE),
     _measure_png,
-    lambda _head, tail, _size: tail.endswith(PNG_END),
+    PngStructure,
 )
 JPEG = Codec(
     "image/jpeg",
     lambda head: head.startswith(JPEG_START),
     _measure_jpeg,
-    lambda _head, tail, _size: tail.endswith(JPEG_END),
+    JpegStructure,
 )
 WEBP = Codec(
     "image/webp",
     lambda head: head.startswith(b"RIFF") and head[8:12] == b"WEBP",
     _measure_webp,
-    _webp_is_complete,
+    WebpStructure,
 )
 PDF = Codec(
     "application/pdf",
     lambda head: head.startswith(b"%PDF-"),
     lambda _head: None,
-    lambda _head, tail, _size: b"%%EOF" in tail,
+    PdfStructure,
 )
 IMAGE_CODECS = (PNG, JPEG, WEBP)
 MAGIC_BYTES = 12
@@ -166,15 +170,17 @@ class Inspector:
         self._codecs = (PDF,) if is_pdf else IMAGE_CODECS
         self._codec: Codec | None = None
         self._dimensions: Dimensions | None = None
+        self._structure: Structure | None = None
         self._head = b""
-        self._tail = b""
         self._size_bytes = 0
         self._digest = hashlib.sha256()
 
     @property
     def is_identified(self) -> bool:
-        """Whether kind and dimensions are known and within the limits."""
-        return self._codec is PDF or self._dimensions is not None
+        """Whether kind and dimensions are known and within the limits, and nothing moves."""
+        if self._structure is None or not self._is_measured:
+            return False
+        return self._structure.shows_stillness or self._size_bytes >= MAX_HEADER_BYTES
 
     @property
     def content_type(self) -> str:
@@ -192,9 +198,15 @@ class Inspector:
         self._size_bytes += len(chunk)
         self._limits.refuse_bytes(self._size_bytes)
         self._digest.update(chunk)
-        self._tail = (self._tail + chunk[-PDF_TAIL_BYTES:])[-PDF_TAIL_BYTES:]
-        if not self.is_identified:
-            self._identify(chunk)
+        if self._structure is None:
+            chunk, self._head = self._head + chunk, b""
+            if len(chunk) < MAGIC_BYTES:
+                self._head = chunk
+                return
+            self._structure = self._recognise(chunk).structure()
+        if not self._is_measured:
+            self._measure(chunk)
+        self._structure.feed(chunk)
 
     def finish(self) -> PictureFacts:
         """Say what the whole was.
@@ -202,25 +214,30 @@ class Inspector:
         Raises:
             NotAnImage: nothing came, or it was cut off, or something was appended.
         """
-        if self._codec is None or not self.is_identified:
+        if self._codec is None or self._structure is None or not self._is_measured:
             raise NotAnImage("The answer holds no picture.")
-        if not self._codec.is_complete(self._head, self._tail, self._size_bytes):
+        if not self._structure.is_complete:
             raise NotAnImage("The picture does not end where it should.")
         return PictureFacts(
             self._codec.content_type, self._dimensions, self._size_bytes, self._digest.hexdigest()
         )
 
-    def _identify(self, chunk: bytes) -> None:
-        self._head += chunk[: MAX_HEADER_BYTES - len(self._head)]
-        if len(self._head) < MAGIC_BYTES:
-            return
-        if self._codec is None:
-            self._codec = next((codec for codec in self._codecs if codec.begins(self._head)), None)
+    @property
+    def _is_measured(self) -> bool:
+        return self._codec is PDF or self._dimensions is not None
+
+    def _recognise(self, start: bytes) -> Codec:
+        self._codec = next((codec for codec in self._codecs if codec.begins(start)), None)
         if self._codec is None:
             raise NotAnImage("The answer is not a picture of the kind asked for.")
+        return self._codec
+
+    def _measure(self, chunk: bytes) -> None:
+        assert self._codec is not None, "recognise first"
+        self._head += chunk[: MAX_HEADER_BYTES - len(self._head)]
         self._dimensions = self._codec.measure(self._head)
         if self._dimensions is not None:
-            self._head = self._head[:MAGIC_BYTES]
+            self._head = b""
             self._limits.refuse_pixels(self._dimensions)
         elif len(self._head) >= MAX_HEADER_BYTES:
             raise NotAnImage("The answer hides its dimensions.")

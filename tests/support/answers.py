@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import repeat
+from itertools import cycle, islice, repeat
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -186,11 +186,12 @@ def reset() -> Answer:
 
 
 def endless(content_type: str = "image/png", *, status: int = 200) -> Answer:
-    """A chunked body that begins as a picture and never ends."""
+    """A chunked body that is a picture as far as it goes, and never ends."""
 
     def chunks() -> Iterator[bytes]:
-        yield picture()[:64]
-        yield from repeat(b"\0" * 65536)
+        head, *fillers = islice(big_png(4 * 65536), 3)
+        yield head
+        yield from cycle(fillers)
 
     return Answer(status=status, headers=(("Content-Type", content_type),), chunks=chunks)
 

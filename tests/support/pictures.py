@@ -27,6 +27,27 @@ def picture(image_format: str = "png", width: int = 320, height: int = 200) -> b
     return encoded.getvalue()
 
 
+@functools.cache
+def animation(image_format: str, frames: int, side: int = 8) -> bytes:
+    """An animated ``png``, ``webp``, ``avif`` or ``gif``; all frames differ."""
+    pictures = [
+        Image.new("RGB", (side, side), (number * 83 % 256, number % 2 * 200, 99)) for number in range(frames)
+    ]
+    encoded = io.BytesIO()
+    pictures[0].save(
+        encoded, image_format.upper(), save_all=True, append_images=pictures[1:], duration=40, loop=0
+    )
+    return encoded.getvalue()
+
+
+@functools.cache
+def png_of_size(width: int, height: int) -> bytes:
+    """A whole PNG with right checksums that says it is so large, and holds one row of black."""
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    row = zlib.compress(bytes(1 + 3 * width))
+    return PNG_SIGNATURE + _chunk(b"IHDR", header) + _chunk(b"IDAT", row) + _chunk(b"IEND", b"")
+
+
 def big_png(size_bytes: int) -> Iterator[bytes]:
     """A valid PNG of 320x200 pixels and exactly ``size_bytes``, in pieces of some 64 KiB.
 

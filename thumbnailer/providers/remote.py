@@ -13,6 +13,7 @@ the upstream says               becomes
 429                             UpstreamBusy, with the pause that it asks for
 408, 504                        TargetTooSlow: it lives, the page did not come in time
 nothing in time                 UpstreamTimeout
+200 with a Content-Encoding     NotAnImage: none was accepted, and nothing is unpacked
 anything else but 200           UpstreamFailed (redirects are never followed)
 ==============================  =======================================================
 """
@@ -31,6 +32,7 @@ import structlog
 
 from thumbnailer.errors import (
     CaptureRefused,
+    NotAnImage,
     TargetTooSlow,
     TargetUnreachable,
     ThumbnailerError,
@@ -107,7 +109,7 @@ class RemoteProvider:
             raise self._error(exchange)
         if exchange.headers.get("Content-Encoding", "").lower() not in ("", "identity"):
             exchange.close()
-            raise UpstreamFailed(f"The provider {self.name} sent an encoded body.", provider=self.name)
+            raise NotAnImage(f"The provider {self.name} sent an encoded body.", provider=self.name)
         return exchange
 
     def is_ready(self) -> bool:
