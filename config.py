@@ -20,7 +20,7 @@ from settings.captures import ChromiumSettings, PictureSettings, ProviderSetting
 from settings.keeping import CacheSettings, DatabaseSettings, S3Settings, StorageSettings
 from settings.reading import ConfigurationError, Fault, Setting, open_environment, read_setting, setting
 from settings.rules import computed_defaults, cross_faults, doubts, usable_cores
-from settings.serving import DoorSettings, LimitSettings, LogSettings, ServerSettings
+from settings.serving import DoorSettings, LimitSettings, LogSettings, ServerSettings, SigningSettings
 from settings.values import PROJECT_FOLDER, choice
 
 __all__ = ["ConfigurationError", "Settings", "documented_settings", "load_settings"]
@@ -49,6 +49,7 @@ class Settings:
     storage: StorageSettings
     s3: S3Settings
     doors: DoorSettings
+    signing: SigningSettings
     logs: LogSettings
     server: ServerSettings
     warnings: tuple[str, ...]

@@ -49,6 +49,10 @@ CAPTURE_PROBLEMS = (
 #: What the headers of a GET ask of its picture, and cannot have.
 CONDITION_PROBLEMS = ("precondition-failed", "range-not-satisfiable")
 PICTURE_PROBLEMS = (*CAPTURE_PROBLEMS, *CONDITION_PROBLEMS)
+#: The same where a signature will do instead of a key.
+SIGNATURE_PROBLEMS = ("signature-required", "signature-invalid", "signature-expired")
+SIGNABLE_PROBLEMS = (*CAPTURE_PROBLEMS, *SIGNATURE_PROBLEMS)
+SIGNABLE_PICTURE_PROBLEMS = (*PICTURE_PROBLEMS, *SIGNATURE_PROBLEMS)
 BODY_PROBLEMS = (*CAPTURE_PROBLEMS, "body-too-large")
 PERSIST_PROBLEMS = (
     *BODY_PROBLEMS,

@@ -40,6 +40,24 @@ PROBLEMS = _table(
             "visits. An operator can open exceptions with ALLOWED_PRIVATE_TARGETS."
         ),
     ),
+    (
+        "signature-required",
+        403,
+        "Signature required",
+        "Here only signed URLs are answered, and this one carries no sig.",
+    ),
+    (
+        "signature-invalid",
+        403,
+        "Signature invalid",
+        ("The signature was made with a key that is not live, or for another path or other parameters."),
+    ),
+    (
+        "signature-expired",
+        403,
+        "Signature expired",
+        "The URL was signed well, but the time that its exp names is over. Ask for a new one.",
+    ),
     ("not-found", 404, "Not found", "There is nothing at this address."),
     (
         "method-not-allowed",
@@ -193,6 +211,9 @@ SLUG_OF_ERROR: tuple[tuple[type[errors.ThumbnailerError], str], ...] = (
     (errors.InvalidParameters, "invalid-parameters"),
     (errors.InvalidTarget, "invalid-parameters"),
     (errors.TargetForbidden, "target-forbidden"),
+    (errors.SignatureRequired, "signature-required"),
+    (errors.SignatureInvalid, "signature-invalid"),
+    (errors.SignatureExpired, "signature-expired"),
     (errors.OptionUnsupported, "option-unsupported"),
     (errors.IdempotencyMismatch, "idempotency-mismatch"),
     (errors.IdempotencyConflict, "idempotency-conflict"),

@@ -14,12 +14,12 @@ from blueprints.errors import answer_failure
 from blueprints.idempotency import KEPT_SECONDS
 from blueprints.openapi import (
     BODY_PROBLEMS,
-    CAPTURE_PROBLEMS,
     IDEMPOTENCY_KEY,
     IMAGE_TYPES,
     PERSIST_PROBLEMS,
-    PICTURE_PROBLEMS,
     PICTURE_TYPES,
+    SIGNABLE_PICTURE_PROBLEMS,
+    SIGNABLE_PROBLEMS,
     StrictBlueprint,
     answers_not_modified,
     answers_pictures,
@@ -78,8 +78,8 @@ def picture_failure(error: ThumbnailerError) -> Response:
 @answers_pictures(blueprint, IMAGE_TYPES)
 @answers_ranges(blueprint, IMAGE_TYPES)
 @answers_not_modified(blueprint)
-@answers_placeholders(blueprint, CAPTURE_PROBLEMS)
-@answers_problems(blueprint, PICTURE_PROBLEMS)
+@answers_placeholders(blueprint, SIGNABLE_PROBLEMS)
+@answers_problems(blueprint, SIGNABLE_PICTURE_PROBLEMS)
 def thumb(given: Mapping[str, Any]) -> Response:
     """The embeddable thumbnail of a page."""
     return answer_picture(given, thumb_door())
@@ -90,8 +90,8 @@ def thumb(given: Mapping[str, Any]) -> Response:
 @answers_pictures(blueprint, PICTURE_TYPES)
 @answers_ranges(blueprint, PICTURE_TYPES)
 @answers_not_modified(blueprint)
-@answers_placeholders(blueprint, CAPTURE_PROBLEMS)
-@answers_problems(blueprint, PICTURE_PROBLEMS)
+@answers_placeholders(blueprint, SIGNABLE_PROBLEMS)
+@answers_problems(blueprint, SIGNABLE_PICTURE_PROBLEMS)
 def screenshot(given: dict[str, Any]) -> Response:
     """The capture of a page."""
     answer = answer_stream if given.pop("stream", False) else answer_picture
@@ -103,8 +103,8 @@ def screenshot(given: dict[str, Any]) -> Response:
 @answers_pictures(blueprint, PICTURE_TYPES)
 @answers_ranges(blueprint, PICTURE_TYPES)
 @answers_not_modified(blueprint)
-@answers_placeholders(blueprint, CAPTURE_PROBLEMS)
-@answers_problems(blueprint, PICTURE_PROBLEMS)
+@answers_placeholders(blueprint, SIGNABLE_PROBLEMS)
+@answers_problems(blueprint, SIGNABLE_PICTURE_PROBLEMS)
 def screenshot_stream(given: Mapping[str, Any]) -> Response:
     """The capture of a page, passed on as it arrives."""
     return answer_stream(given, screenshot_door())

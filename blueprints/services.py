@@ -16,6 +16,7 @@ from thumbnailer.database import Database
 from thumbnailer.guard import Guard
 from thumbnailer.placeholders import Placeholders
 from thumbnailer.providers.fallback import ProviderHealth
+from thumbnailer.signing import UrlSigner
 from thumbnailer.storage import Storage
 from thumbnailer.thumbnails import Thumbnails
 
@@ -37,9 +38,9 @@ class RequestBounds:
 class Services:
     """What a door may use.
 
-    ``storage_calls`` runs what ``storage`` does, which knows no deadline.
-    ``checks`` tells of each part, by name, whether it works now, ``providers`` of each provider;
-    ``close`` ends what is running.
+    ``storage_calls`` runs what ``storage`` does, which knows no deadline. ``signer`` is there where
+    ``SIGNING_KEYS`` is set. ``checks`` tells of each part, by name, whether it works now, ``providers``
+    of each provider; ``close`` ends what is running.
     """
 
     thumbnails: Thumbnails
@@ -51,6 +52,7 @@ class Services:
     allowance: Allowance
     idempotency: Ledger
     bounds: RequestBounds
+    signer: UrlSigner | None
     presets: Mapping[str, Mapping[str, Any]]
     key_template: str
     public_base_url: str | None

@@ -18,8 +18,8 @@ CPU_QUOTA_FILE = Path("/sys/fs/cgroup/cpu.max")
 
 #: Variables that start like this are meant for this service; all others may be anybody's.
 OWN_PREFIX = re.compile(
-    "(BREAKER|CACHE|CHROMIUM|DATABASE|FAILOVER|HERMESFORGE|LIMIT|RATELIMIT|S3|SCREENSHOT|SNAPAPI|SNAPSHARP"
-    "|STORAGE|THUMB|UPSTREAM)_"
+    "(BREAKER|CACHE|CHROMIUM|DATABASE|FAILOVER|HERMESFORGE|LIMIT|RATELIMIT|S3|SCREENSHOT|SIGNED|SIGNING"
+    "|SNAPAPI|SNAPSHARP|STORAGE|THUMB|UPSTREAM)_"
 )
 
 
@@ -141,6 +141,8 @@ def _unused(values: Mapping[str, Any], environment: Environment) -> Iterator[str
     unused += [name for name in SINGLE_PROVIDER_SETTINGS if values[name] and not http_names]
     for name in unused:
         yield f"{name} has no effect, because PROVIDERS does not name its provider."
+    if values["SIGNED_URL_MAX_SECONDS"] and not values["SIGNING_KEYS"]:
+        yield "SIGNED_URL_MAX_SECONDS has no effect, because SIGNING_KEYS is not set."
     if not values["S3_BUCKET"]:
         for name in sorted(environment.names()):
             if name.startswith("S3_") and name.removesuffix("_FILE") in values:

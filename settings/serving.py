@@ -1,5 +1,7 @@
 """Settings of serving: who may come in and how often, what is logged, where it listens."""
 
+# ruff: noqa: RUF009 - setting() makes a new dataclass field each time; nothing is shared
+
 from __future__ import annotations
 
 from collections.abc import Mapping
@@ -22,6 +24,7 @@ from settings.values import (
     size_of,
     web_url_of,
 )
+from thumbnailer.signing import SigningKeys, parse_signing_keys
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,6 +102,26 @@ class DoorSettings:
     )
     max_body_bytes: int = setting(
         "MAX_BODY_BYTES", size_of, "1 MiB", "Bytes that a request's body may have at most."
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class SigningSettings:
+    """Who may write URLs for public pages."""
+
+    keys: SigningKeys | None = setting(
+        "SIGNING_KEYS",
+        parse_signing_keys,
+        None,
+        "The keys of signed URLs, `id:hex` pairs; the first signs, all of them verify.",
+        secret=True,
+    )
+    longest_life_seconds: int | None = setting(
+        "SIGNED_URL_MAX_SECONDS",
+        integer(60, 3_155_760_000),
+        None,
+        "The longest life of a signed URL, in seconds.",
+        computed="signed URLs may last for ever",
     )
 
 

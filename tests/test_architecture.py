@@ -27,6 +27,7 @@ LAYERS: list[dict[str, tuple[str, ...]]] = [
         "telemetry": ("thumbnailer.telemetry",),
         "bulkhead": ("thumbnailer.bulkhead",),
         "cooldown": ("thumbnailer.cooldown",),
+        "signing": ("thumbnailer.signing",),
         "wire": ("thumbnailer.wire",),
     },
     {

@@ -9,7 +9,10 @@
     │   ├── TargetForbidden           the URL points where this service never goes
     │   ├── OptionUnsupported         no configured provider can honour an option
     │   ├── IdempotencyMismatch       an idempotency key came with another body before
-    │   └── CaptureRefused            an upstream refuses the target or an option
+    │   ├── CaptureRefused            an upstream refuses the target or an option
+    │   ├── SignatureRequired         there is no signature where one is needed
+    │   ├── SignatureInvalid          the signature does not fit the URL, or no live key made it
+    │   └── SignatureExpired          the signed URL has come to its end
     ├── TargetFailed                  the page itself is at fault
     │   ├── TargetUnreachable         no such host, no answer, gone
     │   └── TargetStatus              it answered with a status that counts as failure
@@ -90,6 +93,24 @@ class IdempotencyMismatch(RequestRefused):
 
 class CaptureRefused(RequestRefused):
     """An upstream refused the target or an option; the message says which."""
+
+
+class SignatureRequired(RequestRefused):
+    """The URL carries no signature where one is needed."""
+
+    def __init__(self, message: str = "This URL needs a signature.") -> None:
+        super().__init__(message)
+
+
+class SignatureInvalid(RequestRefused):
+    """The signature was made with no live key, or for another path or other parameters."""
+
+
+class SignatureExpired(RequestRefused):
+    """The signature was good until the time that ``exp`` names."""
+
+    def __init__(self) -> None:
+        super().__init__("This URL was good until the time that exp names. Ask for a new one.")
 
 
 class TargetFailed(ThumbnailerError):

@@ -28,6 +28,7 @@ from thumbnailer.database import Database
 from thumbnailer.errors import ImageTooLarge, InvalidParameters, NotAnImage
 from thumbnailer.imaging import PictureLimits
 from thumbnailer.placeholders import Placeholders, read_own_picture
+from thumbnailer.signing import UrlSigner
 from thumbnailer.storage import Storage
 from wiring.trip import (
     Trip,
@@ -69,8 +70,7 @@ def build_services(app: Flask, settings: Settings) -> Services:
     """Everything the doors call. Raises ``ConfigurationError``."""
     app.config.update(cache_config(settings), **_limiter_config(settings))
     trip = build_trip(settings, cast(Backend, Cache(app)))
-    limits, proxies = settings.limits, settings.doors.trusted_proxies
-    caller = partial(caller_address, proxies)
+    limits, caller = settings.limits, partial(caller_address, settings.doors.trusted_proxies)
     limiter = _limiter(app, caller)
     texts = LimitTexts(limits.thumb, limits.screenshot, limits.persist, limits.cached)
     allowance = Allowance(limiter, texts)
@@ -91,6 +91,7 @@ def build_services(app: Flask, settings: Settings) -> Services:
             deadline_seconds=settings.providers.timeout_seconds,
         ),
         bounds=_bounds(settings),
+        signer=_signer(settings),
         presets=_presets(settings.doors.presets),
         key_template=settings.storage.key_template,
         public_base_url=settings.doors.public_base_url,
@@ -129,6 +130,11 @@ def _own_placeholder(settings: Settings) -> bytes | None:
     except (OSError, NotAnImage, ImageTooLarge):
         fault = Fault("PLACEHOLDER_IMAGE", "must be a whole PNG, JPEG or WebP within the limits for pictures")
         raise ConfigurationError([fault]) from None
+
+
+def _signer(settings: Settings) -> UrlSigner | None:
+    keys = settings.signing.keys
+    return UrlSigner(keys, settings.signing.longest_life_seconds) if keys else None
 
 
 def _storage(settings: Settings) -> Storage:
