@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from itertools import groupby
 from typing import Any, TypeVar
 
@@ -11,7 +12,7 @@ from flask_smorest import Blueprint
 from blueprints.idempotency import HEADER, KEY_PATTERN
 from blueprints.parsing import StrictParser
 from blueprints.problems import PROBLEMS, ProblemType
-from blueprints.schemas import Problem
+from blueprints.schemas import PendingAnswer, Problem
 
 API_OPTIONS = {
     "API_TITLE": "thumbnailer",
@@ -158,6 +159,26 @@ def answers_ranges(
                 success=True,
             )(view)
         return view
+
+    return decorate
+
+
+def answers_pending(blueprint: StrictBlueprint) -> Callable[[View], View]:
+    """Document that a view answers 202 while a picture is being made."""
+    headers = {name: CAPTURE_HEADERS[name] for name in ("Cache-Control", "X-Cache", "Cache-Status")}
+    headers["Retry-After"] = _text_header("Seconds until a later try makes sense.")
+    document: Callable[..., Callable[[View], View]] = partial(
+        blueprint.alt_response,
+        202,
+        description="The picture is being made: a stand-in.",
+        headers=headers,
+        success=True,
+    )
+
+    def decorate(view: View) -> View:
+        for content_type in IMAGE_TYPES:
+            view = document(schema={}, content_type=content_type)(view)
+        return document(schema=PendingAnswer, content_type="application/json")(view)
 
     return decorate
 

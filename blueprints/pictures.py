@@ -15,6 +15,7 @@ from blueprints.capture_requests import Asked, RouteDefaults, complete
 from blueprints.conditions import answer_conditionally
 from blueprints.disposition import name_file
 from blueprints.freshness import Freshness
+from blueprints.placeholders import pending_answer
 from blueprints.request_log import note, request_deadline, timings
 from blueprints.services import services
 from thumbnailer.errors import InvalidParameters
@@ -57,6 +58,16 @@ def answer_picture(given: Mapping[str, Any], door: Door) -> Response:
     """Answer with a whole picture."""
     asked, delivery = deliver(given, door)
     return _whole_answer(asked, delivery)
+
+
+def answer_patiently(given: Mapping[str, Any], door: Door) -> Response:
+    """Answer with a whole picture, or for now with a stand-in where ``wait`` says so."""
+    seconds = given.get("wait", door.usual.options.get("wait"))
+    if seconds is None:
+        return answer_picture(given, door)
+    asked, terms = prepare(given, door)
+    delivery = services().thumbnails.fetch_within(asked.request, terms, seconds)
+    return pending_answer() if delivery is None else _whole_answer(asked, delivery)
 
 
 def answer_stream(given: Mapping[str, Any], door: Door) -> Response:

@@ -1,8 +1,10 @@
-"""What an ``<img>`` gets where there is no picture: a placeholder, with the honest status."""
+"""What is answered where there is no picture: to an ``<img>`` a placeholder, with the honest status."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from typing import Any
 
 import flask
 from flask import Response
@@ -10,6 +12,7 @@ from flask import Response
 from blueprints.answers import PROBLEM_HEADER, SAFETY_HEADERS
 from blueprints.errors import log_failure, retry_headers
 from blueprints.problems import problem_of_error
+from blueprints.request_log import note, request_id
 from blueprints.services import services
 from thumbnailer.errors import ThumbnailerError
 from thumbnailer.imaging import Dimensions
@@ -20,9 +23,15 @@ from thumbnailer.renditions import MAX_DPR, MAX_SIDE, MIN_SIDE
 #: Who accepts one of these can read a problem document, or shows it to somebody who can.
 DOCUMENTS = frozenset({"text/html", "application/json", "application/problem+json"})
 
-#: Of a thumbnail of which only one side was asked for, or none.
-USUAL_PROPORTION = 16 / 9
+#: Of a thumbnail of which no side was asked for.
 USUAL_WIDTH = 400
+
+USUAL_VIEWPORT = {"width": 1280, "height": 720}
+#: The longest side of a viewport.
+MAX_VIEWPORT_SIDE = 3840
+
+#: When it is worth asking again for a picture that is being made; most take a few seconds.
+PENDING_SECONDS = 2
 
 
 def wants_placeholder() -> bool:
@@ -42,31 +51,73 @@ def wants_placeholder() -> bool:
 
 
 def placeholder_answer(error: ThumbnailerError) -> Response:
-    """A neutral picture of the size asked for; nobody keeps it, and nothing vouches for it."""
+    """For a picture that cannot be made."""
     kind = problem_of_error(error)
     log_failure(error, kind)
-    wanted = choose_format(flask.request.headers.get("Accept"), has_alpha=True)
-    drawn = services().placeholders.placeholder(_size_asked_for(), PlaceholderKind.FAILED, wanted)
-    response = Response(drawn.body, status=kind.status, content_type=drawn.content_type)
-    response.headers.update(SAFETY_HEADERS)
-    response.headers["Cache-Control"] = "no-store"
+    response = _drawn(PlaceholderKind.FAILED, kind.status)
     response.headers[PROBLEM_HEADER] = kind.slug
     response.headers.update(retry_headers(error, kind))
-    response.vary.update(("Accept", "Sec-Fetch-Dest"))
     return response
+
+
+def pending_answer() -> Response:
+    """For a picture that is being made: 202 (RFC 9110, section 15.3.3), and when to ask again.
+
+    A program gets the same in JSON.
+    """
+    if wants_placeholder():
+        response = _drawn(PlaceholderKind.PENDING, 202)
+    else:
+        response = flask.jsonify(
+            status="pending",
+            detail=f"The picture is being made. Ask again in {PENDING_SECONDS} seconds.",
+            retry_after_seconds=PENDING_SECONDS,
+            request_id=request_id(),
+        )
+        response.status_code = 202
+        _keep_from_caches(response)
+    response.headers["Retry-After"] = str(PENDING_SECONDS)
+    response.headers["X-Cache"] = "MISS"
+    response.headers["Cache-Status"] = "thumbnailer; fwd=miss; detail=pending"
+    note(cache="pending")
+    return response
+
+
+def _drawn(kind: PlaceholderKind, status: int) -> Response:
+    """A neutral picture of the size asked for; nobody keeps it, and nothing vouches for it."""
+    wanted = choose_format(flask.request.headers.get("Accept"), has_alpha=True)
+    drawn = services().placeholders.placeholder(_size_asked_for(), kind, wanted)
+    response = Response(drawn.body, status=status, content_type=drawn.content_type)
+    response.headers.update(SAFETY_HEADERS)
+    _keep_from_caches(response)
+    return response
+
+
+def _keep_from_caches(response: Response) -> None:
+    response.headers["Cache-Control"] = "no-store"
+    response.vary.update(("Accept", "Sec-Fetch-Dest"))
 
 
 def _size_asked_for() -> Dimensions:
     """As well as it can be told: the request may be at fault in these very parameters."""
-    usual = services().bounds.thumb.options
+    preset = services().presets.get(flask.request.args.get("preset", ""), {})
+    usual = {**services().bounds.thumb.options, **preset}
+    proportion = _viewport_side("width", usual) / _viewport_side("height", usual)
     width: float | None = _side("thumb_width") or usual.get("thumb_width")
     height: float | None = _side("thumb_height") or usual.get("thumb_height")
     if width is None:
-        width = height * USUAL_PROPORTION if height else USUAL_WIDTH
+        width = min(MAX_SIDE, max(MIN_SIDE, height * proportion)) if height else USUAL_WIDTH
     if height is None:
-        height = width / USUAL_PROPORTION
+        height = min(MAX_SIDE, max(MIN_SIDE, width / proportion))
     dpr = min(MAX_DPR, max(1.0, _number("dpr") or 1.0))
     return Dimensions(round(width * dpr), round(height * dpr))
+
+
+def _viewport_side(name: str, usual: Mapping[str, Any]) -> float:
+    number = _number(name)
+    if number is not None and MIN_SIDE <= number <= MAX_VIEWPORT_SIDE:
+        return number
+    return float(usual.get(name) or USUAL_VIEWPORT[name])
 
 
 def _side(name: str) -> float | None:

@@ -217,6 +217,10 @@ class ThumbQuery(CaptureQuery):
     )
     block_ads = Flag(metadata=described("Load no advertisements and trackers.", default=True))
     block_cookie_banners = Flag(metadata=described("Decline cookie banners and hide the rest.", default=True))
+    wait = WholeNumber(
+        validate=validate.Range(0, 60),
+        metadata=described("Seconds after which a picture that is still being made is answered with 202."),
+    )
 
 
 class ScreenshotQuery(CaptureQuery):
@@ -241,6 +245,15 @@ class PersistBody(CaptureOptions):
         validate=validate.Range(1, 604_800),
         metadata=described("Answer a URL of a private bucket that works for so many seconds."),
     )
+
+
+class PendingAnswer(Schema):
+    """What ``GET /thumb`` answers a program while the picture is being made."""
+
+    status = fields.String(required=True, metadata=described("Always pending.", enum=["pending"]))
+    detail = fields.String(required=True, metadata=described("The same in words."))
+    retry_after_seconds = fields.Integer(required=True, metadata=described("When to ask again."))
+    request_id = fields.String(required=True, metadata=described("Names this request in the logs."))
 
 
 class StoredImageAnswer(Schema):

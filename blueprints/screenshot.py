@@ -22,12 +22,14 @@ from blueprints.openapi import (
     SIGNABLE_PROBLEMS,
     StrictBlueprint,
     answers_not_modified,
+    answers_pending,
     answers_pictures,
     answers_placeholders,
     answers_problems,
     answers_ranges,
 )
 from blueprints.pictures import (
+    answer_patiently,
     answer_picture,
     answer_stream,
     deliver,
@@ -78,11 +80,12 @@ def picture_failure(error: ThumbnailerError) -> Response:
 @answers_pictures(blueprint, IMAGE_TYPES)
 @answers_ranges(blueprint, IMAGE_TYPES)
 @answers_not_modified(blueprint)
+@answers_pending(blueprint)
 @answers_placeholders(blueprint, SIGNABLE_PROBLEMS)
 @answers_problems(blueprint, SIGNABLE_PICTURE_PROBLEMS)
 def thumb(given: Mapping[str, Any]) -> Response:
     """The embeddable thumbnail of a page."""
-    return answer_picture(given, thumb_door())
+    return answer_patiently(given, thumb_door())
 
 
 @blueprint.get("/screenshot")

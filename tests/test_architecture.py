@@ -74,6 +74,7 @@ LAYERS: list[dict[str, tuple[str, ...]]] = [
     {
         "pipeline": (
             "thumbnailer.arrival",
+            "thumbnailer.errands",
             "thumbnailer.pipeline",
             "thumbnailer.refreshing",
             "thumbnailer.streaming",

@@ -108,6 +108,7 @@ def test_every_option_is_documented_and_no_other(document: dict[str, Any]) -> No
         ("force", "`POST /persist`"),
         ("presign", "`POST /persist`"),
         ("download", "`/thumb`, `/screenshot…`"),
+        ("wait", "`GET /thumb`"),
         ("viewport", "`/api/screenshot…`"),
     }
     common = set(_documented_options())

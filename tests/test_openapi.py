@@ -127,7 +127,7 @@ def test_every_route_says_what_it_does(document: dict[str, Any]) -> None:
 
 
 def test_thumb_documents_every_option_and_no_other(document: dict[str, Any]) -> None:
-    assert set(_parameters(document, "/thumb")) == OPTIONS | {"on_error", "download"}
+    assert set(_parameters(document, "/thumb")) == OPTIONS | {"on_error", "download", "wait"}
     assert all(one["description"] for one in _parameters(document, "/thumb").values())
 
 

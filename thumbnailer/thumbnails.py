@@ -15,12 +15,14 @@ from hashlib import sha256
 
 from thumbnailer.bounded_calls import BoundedCalls
 from thumbnailer.cache import CaptureCache
-from thumbnailer.errors import Overloaded
+from thumbnailer.errands import Errands
+from thumbnailer.errors import Overloaded, ThumbnailerError
 from thumbnailer.flights import Flights
 from thumbnailer.model import Capture, CaptureRequest, capture_key
 from thumbnailer.pipeline import CacheStatus, Delivery, Pipeline, Terms
 from thumbnailer.rendering import Renderer
 from thumbnailer.renditions import Rendition, rendition_key
+from thumbnailer.telemetry import Timings
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +53,7 @@ class Thumbnails:
         cache: CaptureCache,
         flights: Flights,
         calls: BoundedCalls,
+        errands: Errands,
         retention_seconds: int,
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -59,6 +62,7 @@ class Thumbnails:
         self._cache = cache
         self._flights = flights
         self._calls = calls
+        self._errands = errands
         self._retention_seconds = retention_seconds
         self._clock = clock
 
@@ -83,6 +87,51 @@ class Thumbnails:
         thumbnail = self._render(request, request.rendition, delivery.capture, terms)
         is_kept = delivery.cache_status is CacheStatus.HIT or self._cache.holds(request.key)
         return replace(delivery, capture=thumbnail, is_kept=is_kept)
+
+    def fetch_within(self, request: ThumbnailRequest, terms: Terms, seconds: float) -> Delivery | None:
+        """As ``fetch``, but for hardly longer than ``seconds``; the picture is made all the same.
+
+        After that an old picture does, however old; None where there is none. ``terms.admit`` is called in
+        another thread, within the context of this one.
+
+        Raises:
+            ThumbnailerError: any of the tree but ``StorageError``.
+        """
+        self.pipeline.judge(request.capture)
+        with terms.timings.step("cache"):
+            cached = self._cache.load(request.key)
+        if cached and not terms.recapture and self._is_fresh(cached, terms):
+            return Delivery(cached, CacheStatus.HIT)
+        try:
+            with terms.timings.step("wait"):
+                delivery = self._await(request, terms, seconds)
+        except Overloaded as error:
+            if cached is None:
+                raise
+            return Delivery(cached, CacheStatus.STALE, error)
+        return Delivery(cached, CacheStatus.STALE) if cached and not delivery else delivery
+
+    def _await(self, request: ThumbnailRequest, terms: Terms, seconds: float) -> Delivery | None:
+        """What comes of the errand for this picture in time, be it somebody else's."""
+
+        def run(begin: Callable[[], None]) -> Delivery:
+            def admit() -> None:
+                terms.admit()
+                begin()
+
+            return self.fetch(request, replace(terms, admit=admit, timings=Timings()))
+
+        while True:
+            errand, is_own = self._errands.join(request.key, run)
+            try:
+                delivery = errand.wait(seconds)
+            except ThumbnailerError as error:
+                if is_own or error.shared:
+                    raise
+                continue  # that concerned the other caller alone
+            if delivery and delivery.cache_status is CacheStatus.MISS and not is_own:
+                return replace(delivery, cache_status=CacheStatus.COLLAPSED)
+            return delivery
 
     def _is_fresh(self, cached: Capture, terms: Terms) -> bool:
         return self._clock() - cached.record.captured_at <= terms.max_age_seconds

@@ -22,6 +22,7 @@ from thumbnailer.cache import CaptureCache
 from thumbnailer.circuits import Circuits, LocalCircuits, RedisCircuits
 from thumbnailer.database import Database
 from thumbnailer.engines import DatabaseBounds
+from thumbnailer.errands import Errands
 from thumbnailer.errors import InvalidTarget, TargetForbidden, TargetUnreachable
 from thumbnailer.failures import FailureBoard
 from thumbnailer.flights import Flights
@@ -208,10 +209,12 @@ class Trip:
     failover: Failover
     backend: ResilientBackend
     refresher: Refresher
+    errands: Errands
 
     def close(self) -> None:
         """End what runs behind the answers, and the providers' connections and processes."""
         self.refresher.close()
+        self.errands.close()
         for provider in self.failover.providers:
             provider.close()
 
@@ -223,6 +226,7 @@ def build_trip(settings: Settings, store: Backend) -> Trip:
     cache, flights = CaptureCache(backend), Flights(build_locks(settings), FailureBoard(backend))
     limits = PictureLimits(settings.pictures.max_bytes, settings.pictures.max_pixels)
     refresher = Refresher(workers=REFRESHES_AT_ONCE, backlog=REFRESHES_WAITING)
+    errands = Errands(places=settings.providers.concurrency + settings.providers.queue)
     pipeline = Pipeline(
         guard=guard,
         failover=failover,
@@ -242,6 +246,7 @@ def build_trip(settings: Settings, store: Backend) -> Trip:
         cache=cache,
         flights=flights,
         calls=BoundedCalls(settings.server.threads),
+        errands=errands,
         retention_seconds=settings.cache.retention_seconds,
     )
-    return Trip(thumbnails, renderer, guard, failover, backend, refresher)
+    return Trip(thumbnails, renderer, guard, failover, backend, refresher, errands)

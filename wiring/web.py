@@ -171,7 +171,7 @@ def _presets(presets: Mapping[str, Mapping[str, str]]) -> dict[str, dict[str, An
 
 def _options_of(setting: str, texts: Mapping[str, str], schema: CaptureOptions) -> dict[str, Any]:
     """Options that are written in a setting. Raises ``ConfigurationError``."""
-    without_default = {"url", "preset", "fresh", "on_error"} & texts.keys()
+    without_default = {"url", "preset", "fresh", "on_error", "download"} & texts.keys()
     if without_default:
         raise ConfigurationError([Fault(setting, f"{', '.join(sorted(without_default))}: Has no default.")])
     try:
