@@ -11,6 +11,7 @@ from flask import Flask
 from blueprints import database_commands, dialects, ops, screenshot
 from blueprints.entrance import register_entrance
 from blueprints.errors import Api, register_errors
+from blueprints.freshness import register_default_freshness
 from blueprints.media import media_blueprint
 from blueprints.openapi import API_OPTIONS
 from blueprints.request_log import register_request_log
@@ -39,6 +40,7 @@ def create_app(profile: str | None = None, environ: Mapping[str, str] | None = N
     register_request_log(app)
     register_entrance(app)
     register_errors(app)
+    register_default_freshness(app)
     register_routes(app, services)
     app.cli.add_command(database_commands.db)
     for warning in settings.warnings:

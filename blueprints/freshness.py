@@ -5,6 +5,9 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import flask
+from flask import Response
+
 from thumbnailer.pipeline import STALE_WHILE_REVALIDATE_SECONDS
 
 #: How long a cache may go on with an old picture while it cannot fetch a new one: thirty days in seconds.
@@ -47,3 +50,13 @@ class Freshness:
         on_error = min(STALE_IF_ERROR_SECONDS, stale_seconds)
         directives += [f"stale-while-revalidate={while_revalidating}", f"stale-if-error={on_error}"]
         return ", ".join(directives)
+
+
+def register_default_freshness(app: flask.Flask) -> None:
+    """Let no answer of ``app`` leave it to caches how long they keep it: RFC 9111, section 4.2.2."""
+    app.after_request(_keep_from_caches)
+
+
+def _keep_from_caches(response: Response) -> Response:
+    response.headers.setdefault("Cache-Control", "no-store")
+    return response
