@@ -11,6 +11,7 @@ import json
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from ipaddress import ip_address
 from pathlib import Path
 from urllib.parse import urlencode
 
@@ -47,7 +48,7 @@ class Stage:
         body: object = None,
         address: str | None = None,
     ) -> Exchange:
-        caller = address or f"198.51.100.{next(self.addresses)}"
+        caller = address or str(ip_address("198.18.0.0") + next(self.addresses))
         given = {"User-Agent": "judge", "X-Forwarded-For": caller, **(headers or {"Accept": "*/*"})}
         content = json.dumps(body).encode() if body is not None else b""
         return ask(self.service.url + path, method, given | (JSON if content else {}), content)
@@ -101,7 +102,7 @@ def _dying(stage: Stage) -> Exchange:
 
 
 def _failed(stage: Stage, headers: dict[str, str] | None) -> Exchange:
-    stage.upstream.behave(json_error(500, {"error": "broken"}))
+    stage.upstream.behave(json_error(404, {"error": "gone"}))
     return stage.thumb("?failed", headers)
 
 
@@ -161,8 +162,8 @@ CASES: dict[str, tuple[int, Callable[[Stage], Exchange]]] = {
     "media, part": (206, lambda stage: stage.ask(_media(stage), {"Range": "bytes=-5"})),
     "media, no such part": (416, lambda stage: stage.ask(_media(stage), {"Range": "bytes=9999999-"})),
     "media, not modified": (304, lambda stage: stage.ask(_media(stage), {"If-None-Match": "*"})),
-    "placeholder": (502, lambda stage: _failed(stage, IMG)),
-    "problem": (502, lambda stage: _failed(stage, None)),
+    "placeholder": (422, lambda stage: _failed(stage, IMG)),
+    "problem": (422, lambda stage: _failed(stage, None)),
     "limited": (429, lambda stage: _limited(stage, None)),
     "limited, img": (429, lambda stage: _limited(stage, IMG)),
     "wrong parameter": (400, lambda stage: stage.thumb(width="1")),
