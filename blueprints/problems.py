@@ -102,7 +102,10 @@ PROBLEMS = _table(
         "target-unreachable",
         422,
         "Target unreachable",
-        "The target's host has no address, does not answer, or says that the page is gone.",
+        (
+            "The target's host has no address, does not answer, says that the page is gone, or asks visitors "
+            "to prove that they are no robots before it shows the page."
+        ),
     ),
     (
         "target-status",
@@ -156,7 +159,7 @@ PROBLEMS = _table(
         "Not an image",
         (
             "The provider sent something that is no whole, still picture: a web page, JSON, nothing, "
-            "half a file, or an animation."
+            "half a file, an animation, or a picture of one colour all over (REFUSE_BLANK)."
         ),
     ),
     (
@@ -220,6 +223,7 @@ SLUG_OF_ERROR: tuple[tuple[type[errors.ThumbnailerError], str], ...] = (
     (errors.CaptureRefused, "option-unsupported"),
     (errors.TargetUnreachable, "target-unreachable"),
     (errors.TargetStatus, "target-status"),
+    (errors.PageChallenged, "target-unreachable"),
     (errors.UpstreamAuth, "upstream-auth"),
     (errors.UpstreamQuota, "upstream-quota"),
     (errors.UpstreamBusy, "upstream-busy"),

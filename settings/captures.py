@@ -157,6 +157,19 @@ class ChromiumSettings:
         "Whether Chromium isolates pages in its own sandbox.",
         computed="`true`, except for root, whom Chromium refuses it",
     )
+    refuse_challenges: bool = setting(
+        "REFUSE_CHALLENGES",
+        flag,
+        "true",
+        "Whether a check for robots in place of the page counts as a failure.",
+    )
+    challenge_markers: Path | None = setting(
+        "CHALLENGE_MARKERS",
+        file_of,
+        None,
+        "A file of what gives such checks away.",
+        computed="the small one that comes with the service",
+    )
     filter_list: Path | None = setting(
         "AD_FILTER_LIST",
         file_of,
@@ -176,6 +189,18 @@ class PictureSettings:
         integer(10_000, 1_000_000_000),
         "50000000",
         "Pixels that a capture may have at most.",
+    )
+    refuse_blank: bool = setting(
+        "REFUSE_BLANK",
+        flag,
+        "true",
+        "Whether a picture of one colour all over counts as a failure.",
+    )
+    blank_stray_pixels: int = setting(
+        "BLANK_STRAY_PIXELS",
+        integer(0, 10_000),
+        "20",
+        "Pixels in a million that may differ in a picture of one colour.",
     )
     placeholder: Path | None = setting(
         "PLACEHOLDER_IMAGE",

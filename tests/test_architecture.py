@@ -46,6 +46,7 @@ LAYERS: list[dict[str, tuple[str, ...]]] = [
             "thumbnailer.schema",
         ),
         "rendering": (
+            "thumbnailer.blanks",
             "thumbnailer.decoding",
             "thumbnailer.encoding",
             "thumbnailer.libvips",

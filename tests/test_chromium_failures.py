@@ -15,10 +15,10 @@ from thumbnailer.errors import (
     ImageTooLarge,
     TargetForbidden,
     TargetStatus,
+    TargetTooSlow,
     TargetUnreachable,
     ThumbnailerError,
     UpstreamFailed,
-    UpstreamTimeout,
 )
 from thumbnailer.model import Clip
 from thumbnailer.providers.chromium import ChromiumProvider
@@ -58,8 +58,8 @@ def provider() -> Iterator[ChromiumProvider]:
         pytest.param("/plain", {"clip": Clip(9000, 0, 10, 10)}, CaptureRefused, id="clip beside the page"),
         pytest.param("/plain", {"timezone": "Mars/Olympus"}, CaptureRefused, id="timezone unknown"),
         pytest.param("/plain", {"device": "Abacus"}, CaptureRefused, id="device unknown"),
-        pytest.param("/hanging-image", {"seconds": 2}, UpstreamTimeout, id="never loads"),
-        pytest.param("/loop", {"seconds": 3}, UpstreamTimeout, id="script without end"),
+        pytest.param("/hanging-image", {"seconds": 2}, TargetTooSlow, id="never loads"),
+        pytest.param("/loop", {"seconds": 3}, TargetTooSlow, id="script without end"),
         pytest.param("/hog", {}, UpstreamFailed, id="page that eats memory"),
     ],
 )

@@ -9,8 +9,9 @@ UpstreamTimeout after the time a provider can expect     counts a failure
 UpstreamTimeout after less, because the caller was late  learns nothing
 TargetTooSlow: the page hung, and the provider says so   learns nothing
 UpstreamBusy: it lives, and names its own pause          learns nothing
-ImageTooLarge, what the target or the request is at
-fault for, and errors that are none of the tree          learns nothing
+BlankPicture, PageChallenged, ImageTooLarge, what the
+target or the request is at fault for, and errors that
+are none of the tree                                     learns nothing
 =======================================================  ==========================================
 
 So nobody can switch a provider off for others by asking for pages that hang, fail or are too large.
@@ -27,6 +28,7 @@ import structlog
 
 from thumbnailer.circuits import BreakerState, Circuit, Circuits
 from thumbnailer.errors import (
+    BlankPicture,
     NotAnImage,
     TargetTooSlow,
     UpstreamAuth,
@@ -126,6 +128,8 @@ class Breakers:
     def _counts(self, error: BaseException, admission: Admission) -> bool:
         if isinstance(error, UpstreamTimeout):
             return not isinstance(error, TargetTooSlow) and admission.seconds >= self._fair_seconds
+        if isinstance(error, BlankPicture):
+            return False
         return isinstance(error, UpstreamFailed | UpstreamAuth | UpstreamQuota | NotAnImage)
 
     def _failed(self, now: float, fault: str) -> Callable[[Circuit], Circuit]:

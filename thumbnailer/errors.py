@@ -23,7 +23,9 @@
     │   ├── UpstreamBusy              asks us to come back later
     │   ├── UpstreamTimeout           no answer within the deadline
     │   │   └── TargetTooSlow         the provider works, but the page did not come in time
+    │   ├── PageChallenged            the page shows it a check for robots; perhaps not another
     │   ├── NotAnImage                it sent something that is no whole picture
+    │   │   └── BlankPicture          a whole picture of nothing
     │   └── ImageTooLarge             more bytes or pixels than allowed
     ├── IdempotencyConflict           the same request of this caller is under way
     ├── CallerLimited                 this caller has used up a limit; others have not
@@ -175,6 +177,14 @@ class TargetTooSlow(UpstreamTimeout):
 
 class NotAnImage(UpstreamError):
     """The provider sent HTML, JSON, nothing, an animation, or a picture that is cut off or goes on."""
+
+
+class BlankPicture(NotAnImage):
+    """The picture is whole and shows nothing: one colour, but for a few stray pixels."""
+
+
+class PageChallenged(UpstreamError):
+    """The page asks this provider's browser to prove that it is no robot; it may not ask another's."""
 
 
 class ImageTooLarge(UpstreamError):

@@ -20,9 +20,11 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from enum import Enum, StrEnum, auto
+from functools import partial
 from typing import TypeVar
 
 from thumbnailer.arrival import Arrival, begin_capture, complete_capture
+from thumbnailer.blanks import Blanks
 from thumbnailer.bulkhead import Bulkhead
 from thumbnailer.cache import CaptureCache
 from thumbnailer.errors import CallerLimited, RequestRefused, ThumbnailerError
@@ -106,6 +108,7 @@ class Pipeline:
         refresher: Refresher,
         bulkhead: Bulkhead,
         limits: PictureLimits,
+        blanks: Blanks,
         retention_seconds: int,
         refresh_seconds: float,
         clock: Callable[[], float] = time.time,
@@ -118,6 +121,7 @@ class Pipeline:
         self._refresher = refresher
         self._bulkhead = bulkhead
         self._limits = limits
+        self._blanks = blanks
         self._retention_seconds = retention_seconds
         self._refresh_seconds = refresh_seconds
         self._clock = clock
@@ -206,7 +210,7 @@ class Pipeline:
             terms.admit()
             held.enter_context(self._bulkhead.place(terms.deadline))
             with terms.timings.step("capture"):
-                capture = self._attempt(request, terms, complete_capture)
+                capture = self._attempt(request, terms, partial(self._complete, request))
             terms.timings.describe("capture", capture.record.provider)
             with terms.timings.step("store"):
                 seconds = self._retention_for(terms)
@@ -229,7 +233,12 @@ class Pipeline:
             terms.timings.describe("capture", arrival.provider)
             arrival.extend(terms.deadline)  # no other provider is tried any more
             filling = self._cache.filling(capture_key(request), retention_seconds=self._retention_for(terms))
-            stream = CaptureStream(arrival, filling, on_landed=lambda: self._land_stream(request, joined))
+            stream = CaptureStream(
+                arrival,
+                filling,
+                judge=partial(self._blanks.refuse, request),
+                on_landed=lambda: self._land_stream(request, joined),
+            )
             stream.start(held)
             return stream
 
@@ -256,6 +265,11 @@ class Pipeline:
             return finish(begin_capture(provider, request, share, self._limits, self._clock))
 
         return self._failover.run(request, terms.deadline, attempt)
+
+    def _complete(self, request: CaptureRequest, arrival: Arrival) -> Capture:
+        capture = complete_capture(arrival)
+        self._blanks.refuse(request, capture.record, capture.body)
+        return capture
 
     def _land_stream(self, request: CaptureRequest, flight: Flight) -> None:
         self._setbacks.forget(request)

@@ -12,6 +12,7 @@ from thumbnailer.backend import UNREADABLE, ResilientBackend
 from thumbnailer.errors import (
     ImageTooLarge,
     NotAnImage,
+    PageChallenged,
     TargetFailed,
     TargetStatus,
     ThumbnailerError,
@@ -25,7 +26,7 @@ LONGEST_PAUSE_SECONDS = 3600.0
 
 #: Failures of the page, whatever the picture of it. A provider that is busy, broken or out of quota
 #: says nothing about the page.
-BLAMED_ON_TARGET = (TargetFailed,)
+BLAMED_ON_TARGET = (TargetFailed, PageChallenged)
 #: What a page may answer by: a failure under one face is none under another. Else anybody could keep
 #: others from a page by calling it in a way that it refuses.
 FACE = ("user_agent", "device", "locale", "timezone", "geolocation")

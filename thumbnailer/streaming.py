@@ -20,11 +20,16 @@ from pathlib import Path
 from thumbnailer.arrival import Arrival
 from thumbnailer.cache import Filling
 from thumbnailer.errors import Overloaded
+from thumbnailer.model import CaptureRecord
 
 PIECE_BYTES = 64 * 1024
 #: The end of a picture is judged when all of it is there. Until then its last byte stays here, so that
 #: nobody takes a false picture for a whole one, not even by its Content-Length.
 HELD_BACK_BYTES = 1
+
+
+#: Raises where a whole capture is none that may be kept; may call for its bytes.
+Judge = Callable[[CaptureRecord, Callable[[], bytes]], None]
 
 
 class CaptureStream:
@@ -40,9 +45,12 @@ class CaptureStream:
         OSError: there is no room for a spool.
     """
 
-    def __init__(self, arrival: Arrival, filling: Filling, *, on_landed: Callable[[], None]) -> None:
+    def __init__(
+        self, arrival: Arrival, filling: Filling, *, judge: Judge, on_landed: Callable[[], None]
+    ) -> None:
         self._arrival = arrival
         self._filling = filling
+        self._judge = judge
         self._on_landed = on_landed
         self._spool = _open_spool()
         self._close_spool = weakref.finalize(self, os.close, self._spool)  # or when nobody knows it any more
@@ -116,6 +124,7 @@ class CaptureStream:
                     self._spooled_bytes += len(chunk)
                     self._news.notify()
             record = self._arrival.record()
+            self._judge(record, lambda: os.pread(self._spool, record.size_bytes, 0))
         except BaseException:
             self._filling.abort()
             raise

@@ -15,6 +15,7 @@ from config import Settings
 from settings.reading import ConfigurationError, Fault
 from settings.rules import usable_cores
 from thumbnailer.backend import Backend, RawBytesSerializer, ResilientBackend
+from thumbnailer.blanks import Blanks
 from thumbnailer.bounded_calls import BoundedCalls
 from thumbnailer.breakers import Breakers
 from thumbnailer.bulkhead import Bulkhead
@@ -31,6 +32,7 @@ from thumbnailer.imaging import PictureLimits
 from thumbnailer.locks import FileLocks, Locks, RedisLocks
 from thumbnailer.pipeline import Pipeline
 from thumbnailer.providers import Provider
+from thumbnailer.providers.challenges import Marker, read_markers
 from thumbnailer.providers.chromium import ChromiumProvider, ChromiumSettings, find_chromium
 from thumbnailer.providers.exchange import UpstreamSession
 from thumbnailer.providers.fallback import Failover
@@ -125,6 +127,7 @@ def _build_provider(name: str, settings: Settings, guard: Guard, session: Upstre
                 concurrency=settings.chromium_concurrency,
                 recycle_after=settings.chromium.recycle_after,
                 ad_filter_list=settings.chromium.filter_list,
+                challenge_markers=read_challenge_markers(settings),
                 max_image_pixels=settings.pictures.max_pixels,
                 sandbox=settings.chromium.sandbox,
             ),
@@ -132,6 +135,17 @@ def _build_provider(name: str, settings: Settings, guard: Guard, session: Upstre
         )
     upstream = settings.providers.upstream(name)
     return RemoteProvider(VENDORS[name], session, key=upstream.key, base_url=upstream.base)
+
+
+def read_challenge_markers(settings: Settings) -> tuple[Marker, ...]:
+    """What gives checks for robots away; nothing where they are let pass. Raises ``ConfigurationError``."""
+    if not settings.chromium.refuse_challenges:
+        return ()
+    try:
+        return read_markers(settings.chromium.challenge_markers)
+    except (OSError, ValueError) as error:
+        fault = Fault("CHALLENGE_MARKERS", f"must be a file of markers: {error}")
+        raise ConfigurationError([fault]) from None
 
 
 def _admits(guard: Guard, url: str) -> bool:
@@ -236,6 +250,9 @@ def build_trip(settings: Settings, store: Backend) -> Trip:
         refresher=refresher,
         bulkhead=Bulkhead(in_flight=settings.providers.concurrency, waiting=settings.providers.queue),
         limits=limits,
+        blanks=Blanks(
+            is_on=settings.pictures.refuse_blank, stray_per_million=settings.pictures.blank_stray_pixels
+        ),
         retention_seconds=settings.cache.retention_seconds,
         refresh_seconds=settings.providers.timeout_seconds,
     )

@@ -37,6 +37,7 @@ from wiring.trip import (
     build_storage,
     build_trip,
     cache_config,
+    read_challenge_markers,
     redis_options,
 )
 
@@ -57,7 +58,13 @@ def check_settings(settings: Settings) -> None:
     Raises ``ConfigurationError``. Starts and calls nothing, so it may come before a fork.
     """
     faults: list[Fault] = []
-    for check in (_bounds, lambda each: _presets(each.doors.presets), _own_placeholder, _storage):
+    for check in (
+        _bounds,
+        lambda each: _presets(each.doors.presets),
+        _own_placeholder,
+        _storage,
+        read_challenge_markers,
+    ):
         try:
             check(settings)
         except ConfigurationError as error:

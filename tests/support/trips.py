@@ -10,6 +10,7 @@ from pathlib import Path
 from tests.support.pictures import picture
 from tests.support.stores import flask_cache
 from thumbnailer.backend import ResilientBackend
+from thumbnailer.blanks import Blanks
 from thumbnailer.bulkhead import Bulkhead
 from thumbnailer.cache import CaptureCache
 from thumbnailer.errors import ThumbnailerError
@@ -39,6 +40,7 @@ class ScriptedProvider:
     def __init__(self) -> None:
         self.calls = 0
         self.fails_with: ThumbnailerError | None = None
+        self.body: bytes | None = None
         self.may_finish = threading.Event()
         self.may_finish.set()
 
@@ -51,7 +53,7 @@ class ScriptedProvider:
         assert self.may_finish.wait(20)
         if self.fails_with is not None:
             raise self.fails_with
-        return WholeBody(picture("png", 100 + number, 100))
+        return WholeBody(self.body or picture("png", 100 + number, 100))
 
     def is_ready(self) -> bool:
         return True
@@ -110,6 +112,7 @@ def journey(folder: Path, *, forgets: bool = False) -> Journey:
         refresher=refresher,
         bulkhead=Bulkhead(in_flight=4, waiting=4),
         limits=PictureLimits(),
+        blanks=Blanks(),
         retention_seconds=30 * 86_400,
         refresh_seconds=30,
         clock=clock,

@@ -14,6 +14,7 @@ the page never loads                     TargetTooSlow at the deadline
 ``wait_for`` never appears               CaptureRefused, shortly before the deadline
 no such host, refused, bad certificate   TargetUnreachable
 a document from a forbidden address      TargetForbidden
+a check for robots instead of the page   PageChallenged
 a status that counts as failure          TargetStatus
 =======================================  ====================================================
 """
@@ -37,6 +38,7 @@ from thumbnailer.providers import WholeBody
 from thumbnailer.providers.ads import AdFilter
 from thumbnailer.providers.browser import BrowserGone, Browsers
 from thumbnailer.providers.browser_thread import BrowserThread
+from thumbnailer.providers.challenges import Challenges
 from thumbnailer.providers.launch import ChromiumSettings, find_chromium, is_executable
 from thumbnailer.providers.page import Equipment, Visit, read_banner_selectors, read_consent_script
 from thumbnailer.providers.page_errors import PROVIDER
@@ -71,6 +73,7 @@ class ChromiumProvider:
             ads=AdFilter.from_file(settings.ad_filter_list),
             consent_script=read_consent_script(),
             banner_selectors=read_banner_selectors(),
+            challenges=Challenges(settings.challenge_markers),
             bounds=PictureBounds(settings.max_image_pixels, settings.max_full_page_height),
             admits_url=admits_url,
         )
@@ -95,6 +98,7 @@ class ChromiumProvider:
         Raises:
             CaptureRefused: an option does not fit the page, or the target is a download.
             TargetForbidden, TargetUnreachable, TargetStatus: the page is at fault.
+            PageChallenged: the page is a check for robots.
             ImageTooLarge: the picture would have more pixels than allowed.
             UpstreamFailed, UpstreamTimeout: the browser or the page's scripts are at fault.
         """

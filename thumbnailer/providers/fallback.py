@@ -6,6 +6,7 @@ an attempt raises  the same provider is tried again
 UpstreamFailed     after the pause it asks for, else after a growing, random one
 UpstreamBusy       likewise
 NotAnImage         once, at once
+PageChallenged     once, at once
 any other          never
 =================  ==============================================================
 
@@ -36,6 +37,7 @@ from thumbnailer.circuits import BreakerState, LocalCircuits
 from thumbnailer.errors import (
     NotAnImage,
     OptionUnsupported,
+    PageChallenged,
     UpstreamAuth,
     UpstreamBusy,
     UpstreamError,
@@ -179,8 +181,8 @@ class Failover:
     def _pause_before_retry(self, error: UpstreamError, seen: Counter[type[UpstreamError]]) -> float | None:
         if seen.total() >= self._attempts:
             return None
-        if isinstance(error, NotAnImage):
-            return 0.0 if seen[NotAnImage] == 1 else None
+        if isinstance(error, NotAnImage | PageChallenged):
+            return 0.0 if seen[type(error)] == 1 else None
         if not isinstance(error, UpstreamFailed | UpstreamBusy):
             return None
         if error.retry_after_seconds is not None:

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from thumbnailer.providers.challenges import Marker
+
 #: Debian puts the real program here; what it puts on the path is a shell script around it.
 DEBIAN_HEADLESS_SHELL = Path("/usr/lib/chromium/chromium-headless-shell")
 
@@ -72,6 +74,7 @@ class ChromiumSettings:
     ``executable`` is its program, None where there is none; ``concurrency`` the captures that one
     process takes at a time; ``recycle_after`` the captures after which the browser is replaced;
     ``ad_filter_list`` a file in EasyList syntax instead of the one that comes along;
+    ``challenge_markers`` give checks for robots away, which are refused;
     ``max_image_pixels`` and ``max_full_page_height`` (CSS pixels) bound a picture; ``proxy`` is the
     URL of the forward proxy that all of the browser's traffic takes; ``sandbox`` None means on,
     except for root, whom Chromium refuses it; ``extra_switches`` go to Chromium as they are.
@@ -81,6 +84,7 @@ class ChromiumSettings:
     concurrency: int = os.cpu_count() or 1
     recycle_after: int = 150
     ad_filter_list: Path | None = None
+    challenge_markers: tuple[Marker, ...] = ()
     max_image_pixels: int = 50_000_000
     max_full_page_height: int = 16_384
     proxy: str | None = None

@@ -25,6 +25,7 @@ from thumbnailer.errors import (
 from thumbnailer.model import CaptureRequest, Deadline, WaitUntil
 from thumbnailer.providers import page_scripts
 from thumbnailer.providers.ads import AdFilter
+from thumbnailer.providers.challenges import Challenges
 from thumbnailer.providers.page_errors import PROVIDER, translate_navigation
 from thumbnailer.providers.picture import PictureBounds, photograph
 
@@ -53,6 +54,7 @@ class Equipment:
     ads: AdFilter
     consent_script: str
     banner_selectors: tuple[str, ...]
+    challenges: Challenges
     bounds: PictureBounds
     admits_url: Callable[[str], bool]
 
@@ -83,6 +85,7 @@ class Visit:
         self._documents: set[str] = set()
         self._blocked: set[str] = set()
         self._status: int | None = None
+        self._headers: dict[str, str] = {}
 
     async def picture(self) -> bytes:
         """Make the visit and bring the picture.
@@ -91,6 +94,7 @@ class Visit:
             CaptureRefused: a selector is invalid or nothing (visible) matches it.
             TargetForbidden: one of the page's documents came from where nobody may go.
             TargetStatus, TargetUnreachable: the page is at fault.
+            PageChallenged: the page is a check for robots.
             ImageTooLarge: the picture would have more pixels than allowed.
             UpstreamFailed: the page crashed.
             playwright.async_api.Error: the page or the browser failed otherwise.
@@ -117,6 +121,7 @@ class Visit:
         await self._tidy_up()
         await self._come_to_rest()
         await self._refuse_forbidden_documents()
+        await self._refuse_challenge()
         self._refuse_failed_status()
         if self._page.url.startswith("chrome-error:"):
             raise TargetUnreachable("The target could not be loaded.")
@@ -165,6 +170,8 @@ class Visit:
                 await self._page.wait_for_load_state(moment, timeout=0)
         # Where a page may not go comes first: what is wrong there is nobody's business.
         await self._refuse_forbidden_documents()
+        if self._has_failed_status:
+            await self._refuse_challenge()
         self._refuse_failed_status()
         if failure is not None:
             raise failure
@@ -225,17 +232,25 @@ class Visit:
 
     def _note_response(self, response: Response) -> None:
         if _is_of_main_frame(response.request):
-            self._status = response.status
+            self._status, self._headers = response.status, response.headers
 
     async def _refuse_forbidden_documents(self) -> None:
         for url in self._documents - {self._request.url}:
             if not await asyncio.to_thread(self._equipment.admits_url, url):
                 raise TargetForbidden("The target leads to an address that this service does not visit.")
 
-    def _refuse_failed_status(self) -> None:
+    async def _refuse_challenge(self) -> None:
+        self._equipment.challenges.refuse_answer(self._headers)
+        await self._equipment.challenges.refuse_page(self._page)
+
+    @property
+    def _has_failed_status(self) -> bool:
         status = self._status
-        if status is not None and any(status in failing for failing in self._request.fail_on_status):
-            raise TargetStatus(status)
+        return status is not None and any(status in failing for failing in self._request.fail_on_status)
+
+    def _refuse_failed_status(self) -> None:
+        if self._status is not None and self._has_failed_status:
+            raise TargetStatus(self._status)
 
     async def _let_pass_or_block(self, route: Route, request: Request) -> None:
         with suppress(PlaywrightError):
