@@ -16,6 +16,7 @@ from blueprints.media import media_blueprint
 from blueprints.openapi import API_OPTIONS
 from blueprints.request_log import register_request_log
 from blueprints.services import EXTENSION, Services
+from blueprints.waiting import register_waiting
 from config import load_settings
 from thumbnailer.storage import LocalStorage
 from thumbnailer.telemetry import configure_logging
@@ -38,6 +39,7 @@ def create_app(profile: str | None = None, environ: Mapping[str, str] | None = N
     app.extensions[EXTENSION] = services
     atexit.register(services.close)
     register_request_log(app)
+    register_waiting(app)
     register_entrance(app)
     register_errors(app)
     register_default_freshness(app)

@@ -77,6 +77,9 @@ worker_class = BoundedWorker
 workers = settings.server.workers
 threads = settings.server.threads
 
+# A thousand connections may be idle between requests, whatever the threads are busy with.
+worker_connections = threads + 1000
+
 # The heartbeat file blocks on a slow disk; memory never does.
 worker_tmp_dir = "/dev/shm" if Path("/dev/shm").is_dir() else None  # noqa: S108 - a file of gunicorn's own
 

@@ -18,6 +18,7 @@ from blueprints.freshness import Freshness
 from blueprints.placeholders import pending_answer
 from blueprints.request_log import note, request_deadline, timings
 from blueprints.services import services
+from blueprints.waiting import line_up
 from thumbnailer.errors import InvalidParameters
 from thumbnailer.pipeline import Delivery, StaleUse, Terms
 
@@ -122,6 +123,7 @@ def prepare(given: Mapping[str, Any], door: Door, *, recapture: bool = False) ->
         deadline=deadline,
         admit=door.charge_capture,
         timings=timings(),
+        line_up=line_up,
         recapture=recapture,
         stale_use=stale_use,
     )

@@ -184,7 +184,10 @@ PROBLEMS = _table(
         "overloaded",
         503,
         "Overloaded",
-        "More captures are asked for than this service takes at once. Retry-After says when to come back.",
+        (
+            "More captures are asked for, or more callers wait for one, than this service takes at once. "
+            "Retry-After says when to come back."
+        ),
     ),
     (
         "database-unavailable",

@@ -48,6 +48,7 @@ from blueprints.schemas import (
     ThumbQuery,
 )
 from blueprints.services import public_url, services
+from blueprints.waiting import line_up
 from thumbnailer.errors import (
     CallerLimited,
     NotARealPicture,
@@ -150,6 +151,7 @@ def _persisted(given: dict[str, Any]) -> Response:
         record=delivery.capture.record,
         url=asked.request.capture.url,
     )
+    line_up()
     with timings().step("storage"):
         stored, was_there, url = _in_time(lambda: _store(key, delivery.capture, presign))
     url = url or stored.url

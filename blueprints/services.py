@@ -14,6 +14,7 @@ from blueprints.limits import Allowance
 from thumbnailer.bounded_calls import BoundedCalls
 from thumbnailer.database import Database
 from thumbnailer.guard import Guard
+from thumbnailer.line import Line
 from thumbnailer.placeholders import Placeholders
 from thumbnailer.providers.fallback import ProviderHealth
 from thumbnailer.signing import UrlSigner
@@ -50,6 +51,7 @@ class Services:
     database: Database
     guard: Guard
     allowance: Allowance
+    line: Line
     idempotency: Ledger
     bounds: RequestBounds
     signer: UrlSigner | None

@@ -59,7 +59,7 @@ class ProviderSettings:
         integer(0, 10_000),
         None,
         "Captures that may wait for their turn in one worker process; the next one is refused.",
-        computed="half of `WEB_THREADS`",
+        computed="three times `UPSTREAM_CONCURRENCY`, 32 at least and half of `WEB_WAITING` at most",
     )
     reserve_seconds: float = setting(
         "FAILOVER_RESERVE",

@@ -14,6 +14,7 @@ from settings.reading import DOCUMENTATION, Environment, Fault, Setting
 from settings.vendors import HTTP_PROVIDERS, SINGLE_PROVIDER_SETTINGS
 
 HTTP_CONCURRENCY = 32
+LEAST_QUEUE = 32
 CPU_QUOTA_FILE = Path("/sys/fs/cgroup/cpu.max")
 
 #: Variables that start like this are meant for this service; all others may be anybody's.
@@ -47,14 +48,24 @@ def computed_defaults(values: Mapping[str, Any]) -> dict[str, Any]:
     """The values of settings that nobody set and that follow from others."""
     names = provider_names(values)
     share = max(1, usable_cores() // values["WEB_CONCURRENCY"])
-    concurrency = HTTP_CONCURRENCY if any(name in HTTP_PROVIDERS for name in names) else share
+    usual = HTTP_CONCURRENCY if any(name in HTTP_PROVIDERS for name in names) else share
+    concurrency, waiting = values["UPSTREAM_CONCURRENCY"] or usual, _waiting(values)
     queue = values["CAPTURE_QUEUE"]
+    if queue is None:
+        queue = min(max(3 * concurrency, LEAST_QUEUE), waiting // 2)
     return {
         "PROVIDERS": names,
-        "UPSTREAM_CONCURRENCY": values["UPSTREAM_CONCURRENCY"] or concurrency,
-        "CAPTURE_QUEUE": values["WEB_THREADS"] // 2 if queue is None else queue,
+        "UPSTREAM_CONCURRENCY": concurrency,
+        "WEB_WAITING": waiting,
+        "CAPTURE_QUEUE": queue,
         "LIMITER_REDIS_URL": values["LIMITER_REDIS_URL"] or values["REDIS_URL"],
     }
+
+
+def _waiting(values: Mapping[str, Any]) -> int:
+    """How many requests may wait in one process; at least one thread is left for answers from the cache."""
+    threads = int(values["WEB_THREADS"])
+    return int(values["WEB_WAITING"] or threads - max(1, threads // 8))
 
 
 def cross_faults(values: Mapping[str, Any]) -> list[Fault]:
@@ -87,11 +98,16 @@ def _provider_faults(values: Mapping[str, Any]) -> Iterator[Fault]:
 
 
 def _queue_faults(values: Mapping[str, Any]) -> Iterator[Fault]:
-    queue, threads = values["CAPTURE_QUEUE"], values["WEB_THREADS"]
-    if queue is not None and queue >= threads:
+    queue, threads, waiting = values["CAPTURE_QUEUE"], values["WEB_THREADS"], _waiting(values)
+    if waiting >= threads:
+        yield Fault(
+            "WEB_WAITING",
+            f"must be below WEB_THREADS ({threads}), or no thread is left for answers from the cache",
+        )
+    if queue is not None and queue >= waiting:
         yield Fault(
             "CAPTURE_QUEUE",
-            f"must be below WEB_THREADS ({threads}), or no thread is left for answers from the cache",
+            f"must be below WEB_WAITING ({waiting}), or nobody else may wait for the captures in line",
         )
 
 

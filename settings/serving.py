@@ -157,7 +157,15 @@ class ServerSettings:
     )
     port: int = setting("PORT", integer(1, 65_535), "8000", "The TCP port to listen on.")
     workers: int = setting("WEB_CONCURRENCY", integer(1, 256), "2", "Worker processes.")
-    threads: int = setting("WEB_THREADS", integer(2, 1000), "64", "Threads of each worker process.")
+    threads: int = setting("WEB_THREADS", integer(2, 1000), "256", "Threads of each worker process.")
+    waiting: int = setting(
+        "WEB_WAITING",
+        integer(1, 999),
+        None,
+        "Requests that may wait at a time in one worker process: for a capture, whoever takes it, a "
+        "rendering, a storage, or the reader of their answer; the next one is refused.",
+        computed="seven eighths of `WEB_THREADS`",
+    )
     client_request_seconds: float = setting(
         "CLIENT_REQUEST_TIMEOUT",
         seconds(1, 300),

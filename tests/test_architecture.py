@@ -25,7 +25,7 @@ LAYERS: list[dict[str, tuple[str, ...]]] = [
         ),
         "imaging": ("thumbnailer.imaging", "thumbnailer.structure"),
         "telemetry": ("thumbnailer.telemetry",),
-        "bulkhead": ("thumbnailer.bulkhead",),
+        "bulkhead": ("thumbnailer.bulkhead", "thumbnailer.line"),
         "cooldown": ("thumbnailer.cooldown",),
         "signing": ("thumbnailer.signing",),
         "wire": ("thumbnailer.wire",),

@@ -48,7 +48,8 @@ DEFAULTS = {
     "doors.thumb_defaults": {},
     "server.port": 8000,
     "server.workers": 2,
-    "server.threads": 64,
+    "server.threads": 256,
+    "server.waiting": 224,
 }
 
 
@@ -79,7 +80,11 @@ def test_nothing_has_to_be_configured(path: str) -> None:
         ({"PORT": "  81 "}, "server.port", 81),
         ({"PORT": ""}, "server.port", 8000),
         ({"CAPTURE_QUEUE": "0"}, "providers.queue", 0),
-        ({"WEB_THREADS": "10"}, "providers.queue", 5),
+        ({"WEB_THREADS": "10"}, "providers.queue", 4),
+        ({"WEB_THREADS": "10"}, "server.waiting", 9),
+        ({"WEB_THREADS": "2"}, "server.waiting", 1),
+        ({"PROVIDERS": "chromium"}, "providers.queue", 32),
+        ({"UPSTREAM_CONCURRENCY": "20"}, "providers.queue", 60),
         ({"HERMESFORGE_BASE": "http://h.test"}, "providers.hermesforge_base", "http://h.test"),
         ({"DATABASE_URL": "sqlite:////srv/a.db"}, "database.url", "sqlite:////srv/a.db"),
         ({"DATABASE_URL": "sqlite:///a.db"}, "database.url", f"sqlite:///{PROJECT_FOLDER}/a.db"),
@@ -171,7 +176,9 @@ def test_all_faults_are_reported_together_one_line_each() -> None:
         ({"SCREENSHOT_API_KEY": "k"}, "SCREENSHOT_API_KEY"),
         ({"SCREENSHOT_API_KEY": "k", "PROVIDERS": "snapsharp,snapapi"}, "SCREENSHOT_API_KEY"),
         ({"SCREENSHOT_API_BASE": "http://x", "PROVIDERS": "hermesforge,snapapi"}, "SCREENSHOT_API_BASE"),
-        ({"CAPTURE_QUEUE": "8", "WEB_THREADS": "8"}, "CAPTURE_QUEUE"),
+        ({"CAPTURE_QUEUE": "7", "WEB_THREADS": "8"}, "CAPTURE_QUEUE"),
+        ({"CAPTURE_QUEUE": "5", "WEB_WAITING": "5"}, "CAPTURE_QUEUE"),
+        ({"WEB_WAITING": "8", "WEB_THREADS": "8"}, "WEB_WAITING"),
         ({"S3_SECRET_ACCESS_KEY": "k"}, "S3_ACCESS_KEY_ID"),
         ({"S3_SSE_KMS_KEY_ID": "k", "S3_SSE": "AES256"}, "S3_SSE_KMS_KEY_ID"),
         ({"HERMESFORGE_BASE": "http://a", "HERMESFORGE_API_BASE": "http://b"}, "HERMESFORGE_API_BASE"),

@@ -3,8 +3,9 @@
 1. The options are held against what the providers can do, the target against the guard's syntax.
 2. A cached capture that is young enough is the answer. One that is a little too old is the answer
    as well, and a new one is taken behind it.
-3. Otherwise, unless the target has just failed, its addresses are checked and the caller joins the
-   flight for this picture: one of all callers takes the capture, the others get what comes of it.
+3. Otherwise, unless the target has just failed, the caller joins the line of those who wait
+   (``Terms.line_up``), its addresses are checked and it joins the flight for this picture: one of all
+   callers takes the capture, the others get what comes of it.
 4. The one pays for it (``Terms.admit``), takes a place in the bulkhead, and goes from provider to
    provider; every attempt checks the addresses again and judges the bytes.
 5. What came is cached before anybody else hears of it. What failed is remembered for a while; an
@@ -64,19 +65,26 @@ class CacheStatus(StrEnum):
     COLLAPSED = "collapsed"
 
 
+def _waits_elsewhere() -> None:
+    """No request's thread waits for this."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Terms:
     """What one caller gets.
 
     ``max_age_seconds`` is the oldest capture they accept; ``admit`` is called once before a capture
-    is taken on their account, and raises ``CallerLimited`` where they may not; ``recapture`` asks for
-    a capture newer than this request. ``stale_use`` says when one that is too old will do.
+    is taken on their account, and raises ``CallerLimited`` where they may not; ``line_up`` before
+    anything that they may have to wait for, perhaps several times, and raises ``Overloaded`` where too
+    many wait already. ``recapture`` asks for a capture newer than this request. ``stale_use`` says
+    when one that is too old will do.
     """
 
     max_age_seconds: int
     deadline: Deadline
     admit: Callable[[], None]
     timings: Timings
+    line_up: Callable[[], None] = _waits_elsewhere
     recapture: bool = False
     stale_use: StaleUse = StaleUse.AT_ONCE
 
@@ -192,7 +200,9 @@ class Pipeline:
 
         def refresh() -> None:
             deadline = Deadline.after(self._refresh_seconds)
-            behind = replace(terms, deadline=deadline, admit=_is_admitted, timings=Timings())
+            behind = replace(
+                terms, deadline=deadline, admit=_is_admitted, line_up=_waits_elsewhere, timings=Timings()
+            )
             self._fetch_new(request, behind)
 
         key = capture_key(request)
@@ -245,6 +255,7 @@ class Pipeline:
     def _join(self, request: CaptureRequest, terms: Terms) -> Capture | Flight:
         """The capture that another takes, or the flight to take it; not while its target's pause lasts."""
         self._setbacks.refuse(request)
+        terms.line_up()
         key = capture_key(request)
         oldest = self._clock() - (0 if terms.recapture else terms.max_age_seconds)
 

@@ -4,6 +4,7 @@
 2. Otherwise the pipeline brings the capture, by whatever way; an old rendition does for it where
    it is gone from the cache, or would be the answer to an error.
 3. A cached rendition of that very capture is as good as new; else one of all callers renders it.
+   An older one is better than none where too many are being rendered.
 """
 
 from __future__ import annotations
@@ -84,7 +85,12 @@ class Thumbnails:
             self._cache.prolong(request.key, retention_seconds=self._retention_seconds)
         if cached and cached.record.captured_at == delivery.capture.record.captured_at:
             return replace(delivery, capture=cached)
-        thumbnail = self._render(request, request.rendition, delivery.capture, terms)
+        try:
+            thumbnail = self._render(request, request.rendition, delivery.capture, terms)
+        except Overloaded as error:
+            if cached is None:
+                raise
+            return Delivery(cached, CacheStatus.STALE, error)
         is_kept = delivery.cache_status is CacheStatus.HIT or self._cache.holds(request.key)
         return replace(delivery, capture=thumbnail, is_kept=is_kept)
 
@@ -145,6 +151,7 @@ class Thumbnails:
             found = self._cache.load(request.key)
             return found if found and found.record.captured_at >= capture.record.captured_at else None
 
+        terms.line_up()
         joined = self._flights.join(request.key, look_up, terms.deadline)
         if isinstance(joined, Capture):
             return joined

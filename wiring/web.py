@@ -22,11 +22,13 @@ from blueprints.schemas import CaptureOptions, ThumbQuery
 from blueprints.services import RequestBounds, Services
 from config import Settings
 from settings.reading import ConfigurationError, Fault
+from settings.serving import LimitSettings
 from thumbnailer.backend import Backend, ResilientBackend
 from thumbnailer.bounded_calls import BoundedCalls
 from thumbnailer.database import Database
 from thumbnailer.errors import ImageTooLarge, InvalidParameters, NotAnImage
 from thumbnailer.imaging import PictureLimits
+from thumbnailer.line import Line
 from thumbnailer.placeholders import Placeholders, read_own_picture
 from thumbnailer.signing import UrlSigner
 from thumbnailer.storage import Storage
@@ -79,8 +81,7 @@ def build_services(app: Flask, settings: Settings) -> Services:
     trip = build_trip(settings, cast(Backend, Cache(app)))
     limits, caller = settings.limits, partial(caller_address, settings.doors.trusted_proxies)
     limiter = _limiter(app, caller)
-    texts = LimitTexts(limits.thumb, limits.screenshot, limits.persist, limits.cached)
-    allowance = Allowance(limiter, texts)
+    allowance = Allowance(limiter, _limit_texts(limits))
     storage, database = _storage(settings), build_database(settings)
     return Services(
         thumbnails=trip.thumbnails,
@@ -90,6 +91,7 @@ def build_services(app: Flask, settings: Settings) -> Services:
         database=database,
         guard=trip.guard,
         allowance=allowance,
+        line=Line(settings.server.waiting),
         idempotency=Ledger(
             trip.backend,
             build_locks(settings),
@@ -113,6 +115,10 @@ def build_services(app: Flask, settings: Settings) -> Services:
         providers=trip.failover.health,
         close=partial(_close, trip, database),
     )
+
+
+def _limit_texts(limits: LimitSettings) -> LimitTexts:
+    return LimitTexts(limits.thumb, limits.screenshot, limits.persist, limits.cached)
 
 
 def _limiter(app: Flask, caller: Callable[[], str]) -> Limiter:

@@ -1,0 +1,33 @@
+"""The place in line of a request that may have to wait."""
+
+from __future__ import annotations
+
+import flask
+from flask import Response, g
+
+from blueprints.services import services
+from thumbnailer.line import Place
+
+
+def line_up() -> None:
+    """Join the line of those who wait, before anything that may take long; once for each request.
+
+    The place is kept until the answer has been sent: a caller who reads slowly holds a thread too.
+
+    Raises:
+        Overloaded: too many wait already.
+    """
+    if "place" not in g:
+        g.place = services().line.take_place()
+
+
+def register_waiting(app: flask.Flask) -> None:
+    """Give the places in line back when the answers of ``app`` have been sent."""
+    app.after_request(_leave_when_sent)
+
+
+def _leave_when_sent(response: Response) -> Response:
+    place: Place | None = g.get("place")
+    if place is not None:
+        response.call_on_close(place.give_back)
+    return response
