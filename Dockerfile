@@ -35,7 +35,7 @@ RUN useradd --system --uid 10001 --user-group --create-home --home-dir /home/thu
 COPY --from=packages /opt/venv /opt/venv
 
 WORKDIR /app
-COPY app.py config.py gunicorn.conf.py ./
+COPY app.py config.py gunicorn.conf.py worker.py ./
 COPY settings ./settings
 COPY wiring ./wiring
 COPY blueprints ./blueprints

@@ -6,7 +6,7 @@
 BIN := .venv/bin
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock"
-PYTHON_FILES := app.py config.py gunicorn.conf.py settings wiring blueprints thumbnailer tests benchmarks
+PYTHON_FILES := app.py config.py worker.py gunicorn.conf.py settings wiring blueprints thumbnailer tests benchmarks
 
 # Tests at a time; ARGS go to pytest, as in: make test ARGS="tests/test_thumb.py -x"
 TEST_WORKERS ?= $(shell nproc)

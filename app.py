@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import structlog
 from flask import Flask
 
-from blueprints import database_commands, dialects, ops, screenshot
+from blueprints import batches, database_commands, deliveries, dialects, jobs, ops, screenshot
 from blueprints.entrance import register_entrance
 from blueprints.errors import Api, register_errors
 from blueprints.freshness import register_default_freshness
@@ -54,7 +54,8 @@ def register_routes(app: Flask, services: Services) -> None:
     """Open the doors."""
     api = Api(app)
     api.register_blueprint(screenshot.blueprint)
-    api.register_blueprint(dialects.blueprint)
+    for each in (jobs, batches, deliveries, dialects):
+        api.register_blueprint(each.blueprint)
     api.register_blueprint(ops.blueprint)
     if isinstance(services.storage, LocalStorage):
         api.register_blueprint(media_blueprint(services.storage))

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args, get_type_hints
 
 from settings.captures import ChromiumSettings, PictureSettings, ProviderSettings, TargetSettings
+from settings.jobs import JobSettings, WebhookSettings
 from settings.keeping import CacheSettings, DatabaseSettings, S3Settings, StorageSettings
 from settings.reading import ConfigurationError, Fault, Setting, open_environment, read_setting, setting
 from settings.rules import computed_defaults, cross_faults, doubts, usable_cores
@@ -47,6 +48,8 @@ class Settings:
     limits: LimitSettings
     database: DatabaseSettings
     storage: StorageSettings
+    jobs: JobSettings
+    webhooks: WebhookSettings
     s3: S3Settings
     doors: DoorSettings
     signing: SigningSettings

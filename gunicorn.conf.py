@@ -105,6 +105,11 @@ forwarded_allow_ips = ",".join(str(network) for network in settings.doors.truste
 control_socket_disable = True
 
 
+def post_worker_init(worker: Any) -> None:
+    """Go on with jobs that an earlier process has left."""
+    worker.application.extensions["thumbnailer"].resume()
+
+
 def worker_exit(server: Any, worker: Any) -> None:  # noqa: ARG001 - gunicorn calls it with both
     """Close what a worker holds before its threads are joined, so that none waits for a capture."""
     application = getattr(worker, "application", None)

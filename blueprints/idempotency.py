@@ -99,11 +99,9 @@ class Ledger:
             IdempotencyMismatch: it came with another body before.
             IdempotencyConflict: the first request is still being answered.
         """
-        key = flask.request.headers.get(HEADER)
+        key = sent_key()
         if key is None:
             return make()
-        if not re.fullmatch(KEY_PATTERN, key):
-            raise InvalidParameters({HEADER: ["Must be 1 to 255 printable ASCII characters."]})
         name = self._name(key)
         body_digest = hashlib.sha256(flask.request.get_data()).hexdigest()
         first = self._claim(name, body_digest)
@@ -156,6 +154,14 @@ class Ledger:
     def _note(self, name: str, entry: _Entry, seconds: int) -> None:
         if not self._backend.set(name, entry.encode(), timeout_seconds=seconds):
             log.warning("idempotency_unavailable", detail="The cache takes no notes: nothing is remembered.")
+
+
+def sent_key() -> str | None:
+    """The key of the current request, if it has one. Raises InvalidParameters where it is no key."""
+    key = flask.request.headers.get(HEADER)
+    if key is not None and not re.fullmatch(KEY_PATTERN, key):
+        raise InvalidParameters({HEADER: ["Must be 1 to 255 printable ASCII characters."]})
+    return key
 
 
 def _conflict() -> IdempotencyConflict:

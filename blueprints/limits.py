@@ -25,6 +25,7 @@ class LimitTexts:
     thumb: str
     screenshot: str
     persist: str
+    jobs: str
     cached: str
 
 
@@ -65,13 +66,15 @@ class Allowance:
     """Charges callers for what they get; all routes of a kind share one allowance.
 
     ``thumb``, ``screenshot`` and ``persist`` are called when a capture is taken on a caller's
-    account, ``answer`` for every answer. Each raises ``CallerLimited``.
+    account, ``jobs`` for every job that is accepted, ``answer`` for every answer. Each raises
+    ``CallerLimited``.
     """
 
     def __init__(self, limiter: Limiter, texts: LimitTexts) -> None:
         self.thumb = _charge(limiter, texts.thumb, "thumb")
         self.screenshot = _charge(limiter, texts.screenshot, "screenshot")
         self.persist = _charge(limiter, texts.persist, "persist")
+        self.jobs = _charge(limiter, texts.jobs, "jobs")
         self.answer = _charge(limiter, texts.cached, "answers")
 
 

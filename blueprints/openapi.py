@@ -62,6 +62,19 @@ PERSIST_PROBLEMS = (
     "idempotency-mismatch",
     "storage-unavailable",
 )
+JOB_PROBLEMS = (
+    "invalid-parameters",
+    "target-forbidden",
+    "option-unsupported",
+    "rate-limited",
+    "internal",
+    "overloaded",
+    "body-too-large",
+    "idempotency-conflict",
+    "idempotency-mismatch",
+    "database-unavailable",
+)
+READ_PROBLEMS = ("not-found", "rate-limited", "internal", "database-unavailable")
 MEDIA_PROBLEMS = ("not-found", *CONDITION_PROBLEMS, "internal", "storage-unavailable")
 PAGE_PROBLEMS = ("not-found", "internal")
 

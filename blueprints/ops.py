@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -16,6 +17,8 @@ from blueprints.problems import PROBLEMS
 from blueprints.schemas import described
 from blueprints.services import services
 from thumbnailer.circuits import BreakerState
+from thumbnailer.errors import DatabaseUnavailable
+from thumbnailer.jobs import Backlog
 from thumbnailer.providers.fallback import ProviderHealth
 
 blueprint = StrictBlueprint("ops", __name__, description="For operators and their probes.")
@@ -57,6 +60,20 @@ class ProviderReadiness(Schema):
     )
 
 
+class JobReadiness(Schema):
+    """How the work behind the answers does."""
+
+    pending = fields.Integer(required=True, metadata=described("Jobs that wait for a worker."))
+    processing = fields.Integer(required=True, metadata=described("Jobs that are being done."))
+    oldest_seconds = fields.Float(
+        required=True, metadata=described("For how long the oldest of them has waited for its end.")
+    )
+    workers = fields.Integer(
+        required=True,
+        metadata=described("Processes that do jobs now; without Redis they start with the first one."),
+    )
+
+
 class Readiness(Schema):
     """What ``GET /ready`` answers."""
 
@@ -75,6 +92,12 @@ class Readiness(Schema):
         required=True,
         metadata=described("Each provider, in the order of PROVIDERS."),
     )
+    jobs = fields.Nested(
+        JobReadiness,
+        required=True,
+        allow_none=True,
+        metadata=described("The work behind the answers; null without a database."),
+    )
 
 
 @blueprint.get("/health")
@@ -88,11 +111,13 @@ def health() -> dict[str, bool]:
 @blueprint.response(200, Readiness, description="Pictures can be made, perhaps with less comfort.")
 @blueprint.alt_response(503, schema=Readiness, description="No picture can be made.", success=True)
 def ready() -> Response:
-    """Whether cache, limiter, storage, database and providers work; degraded is not down.
+    """Whether cache, limiter, storage, database, providers and jobs work; degraded is not down.
 
     Open breakers degrade and no more: old pictures are still answered, and only traffic closes them again.
     """
+    backlog = _backlog()
     parts = {name: check() for name, check in services().checks.items()}
+    parts["jobs"] = backlog is not None and not backlog.is_stuck
     providers = services().providers()
     is_down = any(not works and name in VITAL_PARTS for name, works in parts.items())
     is_whole = all(parts.values()) and all(each.breaker is BreakerState.CLOSED for each in providers)
@@ -100,10 +125,18 @@ def ready() -> Response:
         status="down" if is_down else "ready" if is_whole else "degraded",
         parts={name: "ok" if works else "down" for name, works in parts.items()},
         providers=[_described(each) for each in providers],
+        jobs=backlog and asdict(backlog),
     )
     response.status_code = 503 if is_down else 200
     response.headers["Cache-Control"] = "no-store"
     return response
+
+
+def _backlog() -> Backlog | None:
+    try:
+        return services().jobs.backlog()
+    except DatabaseUnavailable:
+        return None
 
 
 def _described(provider: ProviderHealth) -> dict[str, object]:

@@ -60,6 +60,12 @@ PROBLEMS = _table(
     ),
     ("not-found", 404, "Not found", "There is nothing at this address."),
     (
+        "image-not-ready",
+        404,
+        "Image not ready",
+        "The job has not ended, so there is no picture yet. Retry-After says when to ask again.",
+    ),
+    (
         "method-not-allowed",
         405,
         "Method not allowed",
@@ -237,6 +243,7 @@ SLUG_OF_ERROR: tuple[tuple[type[errors.ThumbnailerError], str], ...] = (
     (errors.CallerLimited, "rate-limited"),
     (errors.Overloaded, "overloaded"),
     (errors.NotARealPicture, "not-a-real-picture"),
+    (errors.ImageNotReady, "image-not-ready"),
     (errors.CaptureLost, "overloaded"),
     (errors.DatabaseUnavailable, "database-unavailable"),
     (errors.StorageUnavailable, "storage-unavailable"),

@@ -10,6 +10,7 @@ import flask
 import structlog
 from flask import Response, jsonify
 
+from blueprints.capture_requests import Asked
 from blueprints.errors import answer_failure
 from blueprints.idempotency import KEPT_SECONDS
 from blueprints.openapi import (
@@ -49,16 +50,10 @@ from blueprints.schemas import (
 )
 from blueprints.services import public_url, services
 from blueprints.waiting import line_up
-from thumbnailer.errors import (
-    CallerLimited,
-    NotARealPicture,
-    OptionUnsupported,
-    Overloaded,
-    ThumbnailerError,
-)
-from thumbnailer.model import Capture
-from thumbnailer.pipeline import CacheStatus
-from thumbnailer.storage import LocalStorage, StoredImage, object_key, storage_unavailable
+from thumbnailer.errors import OptionUnsupported, Overloaded, ThumbnailerError
+from thumbnailer.keeping import Kept, keep, refuse_old
+from thumbnailer.pipeline import Delivery
+from thumbnailer.storage import LocalStorage, StoredImage, storage_unavailable
 
 T = TypeVar("T")
 
@@ -141,24 +136,16 @@ def _persisted(given: dict[str, Any]) -> Response:
     if presign and isinstance(services().storage, LocalStorage):
         raise OptionUnsupported("presign", "local storage", LOCAL_PRESIGN)
     asked, delivery = deliver(given, persist_door(), recapture=recapture)
-    if isinstance(delivery.trouble, CallerLimited | Overloaded):
-        raise delivery.trouble
-    if delivery.cache_status is CacheStatus.STALE:
-        raise NotARealPicture from delivery.trouble
-    key = object_key(
-        services().key_template,
-        capture_key=asked.request.key,
-        record=delivery.capture.record,
-        url=asked.request.capture.url,
-    )
+    refuse_old(delivery)
     line_up()
     with timings().step("storage"):
-        stored, was_there, url = _in_time(lambda: _store(key, delivery.capture, presign))
+        kept, url = _in_time(_keeping(asked, delivery, presign))
+    stored = kept.image
     url = url or stored.url
     url = public_url(url) if url.startswith("/") else url
-    note(cache=delivery.cache_status.value, object_key=key, stored=not was_there)
-    response = jsonify(_described(stored, url, cached=was_there))
-    response.status_code = 200 if was_there else 201
+    note(cache=delivery.cache_status.value, object_key=stored.key, stored=not kept.was_there)
+    response = jsonify(_described(stored, url, cached=kept.was_there))
+    response.status_code = 200 if kept.was_there else 201
     response.headers["Location"] = url
     response.headers["Cache-Control"] = "no-store"
     return response
@@ -174,12 +161,15 @@ def _in_time(store: Callable[[], T]) -> T:
         raise storage_unavailable() from None
 
 
-def _store(key: str, capture: Capture, presign: int | None) -> tuple[StoredImage, bool, str | None]:
-    """Write a picture unless it is there; says whether it was, and a URL signed for so many seconds."""
-    storage = services().storage
-    found = storage.find(key)
-    stored = found or storage.write(key, capture.body(), capture.record)
-    return stored, found is not None, storage.presigned_url(key, presign) if presign else None
+def _keeping(asked: Asked, delivery: Delivery, presign: int | None) -> Callable[[], tuple[Kept, str | None]]:
+    """Stores the picture and signs a URL of it for so many seconds; needs no request around it."""
+    storage, key_template = services().storage, services().key_template
+
+    def kept_and_signed() -> tuple[Kept, str | None]:
+        kept = keep(storage, key_template, asked.request, delivery)
+        return kept, storage.presigned_url(kept.image.key, presign) if presign else None
+
+    return kept_and_signed
 
 
 def _described(stored: StoredImage, url: str, *, cached: bool) -> dict[str, Any]:

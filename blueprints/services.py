@@ -14,6 +14,7 @@ from blueprints.limits import Allowance
 from thumbnailer.bounded_calls import BoundedCalls
 from thumbnailer.database import Database
 from thumbnailer.guard import Guard
+from thumbnailer.jobs.desk import JobDesk
 from thumbnailer.line import Line
 from thumbnailer.placeholders import Placeholders
 from thumbnailer.providers.fallback import ProviderHealth
@@ -41,7 +42,8 @@ class Services:
 
     ``storage_calls`` runs what ``storage`` does, which knows no deadline. ``signer`` is there where
     ``SIGNING_KEYS`` is set. ``checks`` tells of each part, by name, whether it works now, ``providers``
-    of each provider; ``close`` ends what is running.
+    of each provider; ``resume`` goes on with jobs that an earlier process has left; ``close`` ends what
+    is running.
     """
 
     thumbnails: Thumbnails
@@ -53,6 +55,8 @@ class Services:
     allowance: Allowance
     line: Line
     idempotency: Ledger
+    jobs: JobDesk
+    signs_webhooks: bool
     bounds: RequestBounds
     signer: UrlSigner | None
     presets: Mapping[str, Mapping[str, Any]]
@@ -61,6 +65,7 @@ class Services:
     clock: Callable[[], float]
     checks: Mapping[str, Callable[[], bool]]
     providers: Callable[[], Sequence[ProviderHealth]]
+    resume: Callable[[], None]
     close: Callable[[], None]
 
 

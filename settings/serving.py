@@ -47,6 +47,9 @@ class LimitSettings:
         "5 per minute",
         "Captures by way of `/persist`, for each caller.",
     )
+    jobs: str = setting(
+        "LIMIT_JOBS", limit_of, "200 per minute", "Jobs by way of `/screenshots`, for each caller."
+    )
     cached: str = setting(
         "LIMIT_CACHED", limit_of, "600 per minute", "Answers from the cache, for each caller."
     )

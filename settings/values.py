@@ -37,6 +37,15 @@ def listed(convert: Callable[[str], T]) -> Callable[[str], tuple[T, ...]]:
     return parse
 
 
+def sequence(convert: Callable[[str], T]) -> Callable[[str], tuple[T, ...]]:
+    """The same with doubles, where each has its place."""
+
+    def parse(text: str) -> tuple[T, ...]:
+        return tuple(convert(part.strip()) for part in text.split(",") if part.strip())
+
+    return parse
+
+
 def integer(low: int, high: int) -> Callable[[str], int]:
     """A whole number from ``low`` to ``high``."""
 

@@ -71,21 +71,25 @@ LAYERS: list[dict[str, tuple[str, ...]]] = [
         ),
         "storage": ("thumbnailer.s3_storage", "thumbnailer.storage"),
         "access": ("thumbnailer.access_tables",),
+        "webhooks": ("thumbnailer.webhooks",),
     },
     {
         "pipeline": (
             "thumbnailer.arrival",
             "thumbnailer.errands",
+            "thumbnailer.keeping",
             "thumbnailer.pipeline",
             "thumbnailer.refreshing",
             "thumbnailer.streaming",
             "thumbnailer.thumbnails",
+            "thumbnailer.written_requests",
         )
     },
+    {"jobs": ("thumbnailer.jobs",)},
     {"blueprints": ("blueprints",), "settings": ("settings",)},
     {"config": ("config",)},
     {"wiring": ("wiring",)},
-    {"entries": ("app",)},
+    {"entries": ("app", "worker")},
 ]
 FRAMEWORKS = ("flask", "flask_caching", "flask_limiter", "flask_smorest", "celery", "marshmallow", "werkzeug")
 
@@ -93,7 +97,7 @@ FRAMEWORKS = ("flask", "flask_caching", "flask_limiter", "flask_smorest", "celer
 def _sources() -> list[Path]:
     folders = ("thumbnailer", "blueprints", "settings", "wiring")
     nested = [path for folder in folders for path in (PROJECT / folder).rglob("*.py")]
-    return sorted([*nested, PROJECT / "app.py", PROJECT / "config.py"])
+    return sorted([*nested, *(PROJECT / f"{name}.py" for name in ("app", "config", "worker"))])
 
 
 def _module(path: Path) -> str:

@@ -279,6 +279,7 @@ def test_the_limits_are_those_of_the_settings() -> None:
         "LIMIT_THUMB": limits.thumb,
         "LIMIT_SCREENSHOT": limits.screenshot,
         "LIMIT_PERSIST": limits.persist,
+        "LIMIT_JOBS": limits.jobs,
         "LIMIT_CACHED": limits.cached,
     }
 

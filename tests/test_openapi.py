@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import copy
 import re
 from collections.abc import Iterator, Mapping
@@ -53,6 +54,7 @@ BODIES: dict[str, set[str]] = {
     "ScreenshotBody": {"download"},
     "PersistBody": {"force", "presign"},
     "HermesforgeOptions": {"viewport"},
+    "JobBody": {"persist", "webhook_url", "wait"},
 }
 
 #: Options that contradict others, which no schema can say; tests of their own hold what happens then.
@@ -76,7 +78,12 @@ def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Flask]:
     media = tmp_path_factory.mktemp("media")
     with Upstream() as upstream:
         settings = snapapi_environment(
-            upstream.url, RATELIMIT_ENABLED="false", MEDIA_DIR=str(media), LOG_LEVEL="critical"
+            upstream.url,
+            RATELIMIT_ENABLED="false",
+            MEDIA_DIR=str(media),
+            DATABASE_URL=f"sqlite:///{media}/jobs.sqlite3",
+            WEBHOOK_SECRET=f"whsec_{base64.b64encode(bytes(32)).decode()}",
+            LOG_LEVEL="critical",
         )
         with running_app(settings) as app:
             yield app
@@ -214,7 +221,7 @@ def test_every_documented_problem_exists_and_every_problem_is_documented(documen
 def _tamed(document: dict[str, Any]) -> dict[str, Any]:
     """The document for a machine that knows no more than what it says: one target, nothing contradictory."""
     tamed = copy.deepcopy(document)
-    options = [tamed["components"]["schemas"][name]["properties"] for name in BODIES]
+    options = [tamed["components"]["schemas"][name]["properties"] for name in [*BODIES, "BatchBody"]]
     for _, _, operation in _operations(tamed):
         kept = [one for one in operation.get("parameters", []) if one["name"] not in CONTRADICTORY]
         operation["parameters"] = kept
@@ -224,12 +231,18 @@ def _tamed(document: dict[str, Any]) -> dict[str, Any]:
             del schemas[name]
         for name, values in (
             ("url", [TARGET, f"{TARGET}?a=b"]),
+            ("webhook_url", [TARGET]),
+            ("wait", [0]),
             ("timezone", ["UTC", "Asia/Tokyo"]),
             ("fail_on_status", ["400-599", "none"]),
         ):
             if name in schemas:
                 schemas[name].clear()
                 schemas[name]["enum"] = values
+    batch = tamed["components"]["schemas"]["BatchBody"]["properties"]
+    batch["urls"] = {"enum": [[TARGET], [TARGET, f"{TARGET}?a=b"]]}
+    for needing_async in ("persist", "webhook_url"):
+        del batch[needing_async]
     return tamed
 
 

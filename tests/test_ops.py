@@ -17,7 +17,7 @@ from tests.support.service import client_of, snapapi_environment
 from tests.support.stores import silent_server
 from tests.support.upstream import Upstream
 
-WORKING = {"cache": "ok", "database": "ok", "limiter": "ok", "provider": "ok", "storage": "ok"}
+WORKING = {"cache": "ok", "database": "ok", "jobs": "ok", "limiter": "ok", "provider": "ok", "storage": "ok"}
 
 
 @pytest.fixture
@@ -40,7 +40,7 @@ def client(settings: dict[str, str]) -> Iterator[FlaskClient]:
 def _assert_ready(client: FlaskClient, status: str, **differently: str) -> None:
     response = client.get("/ready")
     document = response.get_json()
-    assert document.keys() == {"status", "parts", "providers"}
+    assert document.keys() == {"status", "parts", "providers", "jobs"}
     assert (document["status"], document["parts"]) == (status, WORKING | differently)
     assert response.status_code == (503 if status == "down" else 200)
     assert response.headers["Cache-Control"] == "no-store"

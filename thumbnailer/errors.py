@@ -31,6 +31,7 @@
     ├── CallerLimited                 this caller has used up a limit; others have not
     ├── Overloaded                    too much is under way here
     ├── NotARealPicture               only a stale copy is at hand, and that is not stored for good
+    ├── ImageNotReady                 a job has not ended; its picture may come
     ├── CaptureLost                   a cached capture vanished while it was being read
     ├── DatabaseUnavailable           the database does not answer, is locked or full
     └── StorageError
@@ -227,6 +228,13 @@ class NotARealPicture(ThumbnailerError):
 
     def __init__(self) -> None:
         super().__init__("Only an old picture of this page is at hand; a new one could not be taken.")
+
+
+class ImageNotReady(ThumbnailerError):
+    """A job's picture is asked for before the job has ended."""
+
+    retryable = True
+    shared = False
 
 
 class CaptureLost(ThumbnailerError):

@@ -139,6 +139,10 @@ class Thumbnails:
                 return replace(delivery, cache_status=CacheStatus.COLLAPSED)
             return delivery
 
+    def look_up(self, request: ThumbnailRequest) -> Capture | None:
+        """The picture as the cache has it, however old; None where there is none."""
+        return self._cache.load(request.key)
+
     def _is_fresh(self, cached: Capture, terms: Terms) -> bool:
         return self._clock() - cached.record.captured_at <= terms.max_age_seconds
 

@@ -32,6 +32,7 @@ from thumbnailer.line import Line
 from thumbnailer.placeholders import Placeholders, read_own_picture
 from thumbnailer.signing import UrlSigner
 from thumbnailer.storage import Storage
+from wiring.jobs import Counter, build_counter
 from wiring.trip import (
     Trip,
     build_database,
@@ -83,6 +84,7 @@ def build_services(app: Flask, settings: Settings) -> Services:
     limiter = _limiter(app, caller)
     allowance = Allowance(limiter, _limit_texts(limits))
     storage, database = _storage(settings), build_database(settings)
+    counter = build_counter(settings, database, trip, storage)
     return Services(
         thumbnails=trip.thumbnails,
         placeholders=Placeholders(trip.renderer, own_picture=_own_placeholder(settings)),
@@ -99,26 +101,23 @@ def build_services(app: Flask, settings: Settings) -> Services:
             charge_replay=allowance.answer,
             deadline_seconds=settings.providers.timeout_seconds,
         ),
+        jobs=counter.desk,
+        signs_webhooks=bool(settings.webhooks.secrets),
         bounds=_bounds(settings),
         signer=_signer(settings),
         presets=_presets(settings.doors.presets),
         key_template=settings.storage.key_template,
         public_base_url=settings.doors.public_base_url,
         clock=time.time,
-        checks={
-            "provider": lambda: any(provider.is_ready() for provider in trip.failover.providers),
-            "cache": _cache_check(trip.backend),
-            "limiter": lambda: not limits.enabled or bool(limiter.storage.check()),
-            "storage": storage.is_ready,
-            "database": database.is_ready,
-        },
+        checks=_checks(settings, trip, limiter, storage, database),
         providers=trip.failover.health,
-        close=partial(_close, trip, database),
+        resume=counter.resume,
+        close=partial(_close, counter, trip, database),
     )
 
 
 def _limit_texts(limits: LimitSettings) -> LimitTexts:
-    return LimitTexts(limits.thumb, limits.screenshot, limits.persist, limits.cached)
+    return LimitTexts(limits.thumb, limits.screenshot, limits.persist, limits.jobs, limits.cached)
 
 
 def _limiter(app: Flask, caller: Callable[[], str]) -> Limiter:
@@ -127,7 +126,20 @@ def _limiter(app: Flask, caller: Callable[[], str]) -> Limiter:
     return limiter
 
 
-def _close(trip: Trip, database: Database) -> None:
+def _checks(
+    settings: Settings, trip: Trip, limiter: Limiter, storage: Storage, database: Database
+) -> dict[str, Callable[[], bool]]:
+    return {
+        "provider": lambda: any(provider.is_ready() for provider in trip.failover.providers),
+        "cache": _cache_check(trip.backend),
+        "limiter": lambda: not settings.limits.enabled or bool(limiter.storage.check()),
+        "storage": storage.is_ready,
+        "database": database.is_ready,
+    }
+
+
+def _close(counter: Counter, trip: Trip, database: Database) -> None:
+    counter.close()
     trip.close()
     database.close()
 

@@ -1,0 +1,190 @@
+"""What callers may say of jobs and batches, and what they are told."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from marshmallow import Schema, ValidationError, fields, validate, validates_schema
+
+from blueprints.fields import Flag, Text, WholeNumber
+from blueprints.schemas import IMAGE_PIXELS, CaptureOptions, described
+from thumbnailer.jobs import JobState
+from thumbnailer.jobs.deliveries import DeliveryState
+
+MAX_WAIT_SECONDS = 60
+MAX_SYNCHRONOUS_URLS = 10
+MAX_URLS = 100
+
+STATES = [state.value for state in JobState]
+TIME = {"format": "date-time"}
+
+
+class JobOptions(CaptureOptions):
+    """What jobs have besides the options of a capture."""
+
+    persist = Flag(metadata=described("Store the picture for good, as /persist does.", default=False))
+    webhook_url = Text(
+        max_length=2048,
+        metadata=described("Who is told when it ends, by Standard Webhooks.", format="uri"),
+    )
+
+
+class JobBody(JobOptions):
+    """``POST /screenshots``."""
+
+    wait = WholeNumber(
+        validate=validate.Range(0, MAX_WAIT_SECONDS),
+        metadata=described("Seconds to wait for the end; the same as Prefer: wait=N.", default=0),
+    )
+
+
+class BatchBody(JobOptions):
+    """``POST /screenshots/batch``."""
+
+    class Meta(JobOptions.Meta):
+        exclude = ("url",)
+
+    urls = fields.List(
+        Text(max_length=2048, metadata={"format": "uri"}),
+        required=True,
+        validate=validate.Length(1, MAX_URLS),
+        metadata=described(f"The pages: up to {MAX_SYNCHRONOUS_URLS}, with async up to {MAX_URLS}."),
+    )
+    is_async = Flag(data_key="async", metadata=described("Do it behind the answer.", default=False))
+
+    @validates_schema(skip_on_field_errors=True)
+    def refuse_what_needs_async(self, given: dict[str, Any], **_more: object) -> None:
+        if given.get("is_async"):
+            return
+        if len(given["urls"]) > MAX_SYNCHRONOUS_URLS:
+            raise ValidationError({"urls": [f"More than {MAX_SYNCHRONOUS_URLS} need async."]})
+        faults = {name: ["Needs async."] for name in ("webhook_url", "persist") if given.get(name)}
+        if faults:
+            raise ValidationError(faults)
+
+
+class PictureFacts(Schema):
+    """What is known of a job's picture."""
+
+    content_type = fields.String(required=True, metadata=described("The media type of the bytes."))
+    size_bytes = fields.Integer(required=True, metadata=described("The number of bytes."))
+    sha256 = fields.String(required=True, metadata=described("Hexadecimal SHA-256 of the bytes."))
+    width = fields.Integer(required=True, allow_none=True, metadata=IMAGE_PIXELS)
+    height = fields.Integer(required=True, allow_none=True, metadata=IMAGE_PIXELS)
+    captured_at = fields.String(required=True, metadata=described("When it was taken.", **TIME))
+    cache = fields.String(required=True, metadata=described("hit, miss, stale or collapsed."))
+
+
+class StoredFacts(Schema):
+    """Where a job's picture is stored."""
+
+    key = fields.String(required=True, metadata=described("The object's key in the storage."))
+    url = fields.String(
+        required=True, metadata=described("Where the stored image is.", format="uri-reference")
+    )
+
+
+class JobAnswer(Schema):
+    """A job."""
+
+    job_id = fields.String(required=True, metadata=described("The job's id."))
+    status = fields.String(required=True, metadata=described("Where it stands.", enum=STATES))
+    url = fields.String(required=True, metadata=described("The page, as it was written."))
+    status_url = fields.String(required=True, metadata=described("This document.", format="uri-reference"))
+    image_url = fields.String(
+        required=True,
+        allow_none=True,
+        metadata=described("The picture, once there is one.", format="uri-reference"),
+    )
+    batch_id = fields.String(required=True, allow_none=True, metadata=described("The batch it belongs to."))
+    attempts = fields.Integer(required=True, metadata=described("How often it was begun."))
+    created_at = fields.String(required=True, metadata=described("When it was accepted.", **TIME))
+    started_at = fields.String(
+        required=True, allow_none=True, metadata=described("When it was first begun.", **TIME)
+    )
+    completed_at = fields.String(required=True, allow_none=True, metadata=described("When it ended.", **TIME))
+    error = fields.String(
+        required=True, allow_none=True, metadata=described("Why it failed: a slug of a problem document.")
+    )
+    error_detail = fields.String(
+        required=True, allow_none=True, metadata=described("What went wrong, in words.")
+    )
+    image = fields.Nested(PictureFacts, required=True, allow_none=True)
+    stored = fields.Nested(StoredFacts, required=True, allow_none=True)
+
+
+class BatchAnswer(Schema):
+    """A batch."""
+
+    batch_id = fields.String(required=True, metadata=described("The batch's id."))
+    status = fields.String(
+        required=True, metadata=described("Where it stands.", enum=["pending", "processing", "completed"])
+    )
+    status_url = fields.String(required=True, metadata=described("This document.", format="uri-reference"))
+    download_url = fields.String(
+        required=True, metadata=described("A ZIP of the pictures so far.", format="uri-reference")
+    )
+    total = fields.Integer(required=True, metadata=described("How many jobs it has."))
+    ended = fields.Integer(required=True, metadata=described("How many of them have ended."))
+    counts = fields.Dict(
+        keys=fields.String(), values=fields.Integer(), required=True, metadata=described("Jobs by status.")
+    )
+    created_at = fields.String(required=True, metadata=described("When it was accepted.", **TIME))
+    completed_at = fields.String(
+        required=True, allow_none=True, metadata=described("When the last job ended.", **TIME)
+    )
+    jobs = fields.List(fields.Nested(JobAnswer), required=True)
+
+
+class BatchResult(Schema):
+    """One page of a synchronous batch: ``data`` and ``contentType``, or ``error`` and ``detail``."""
+
+    url = fields.String(required=True, metadata=described("The page, as it was written."))
+    status = fields.String(required=True, metadata=described("How it went.", enum=["ok", "error"]))
+    data = fields.String(metadata=described("The picture in base64.", format="byte"))
+    contentType = fields.String(metadata=described("The media type of the picture."))  # noqa: N815  the contract's name
+    error = fields.String(metadata=described("Why it failed: a slug of a problem document."))
+    detail = fields.String(metadata=described("What went wrong, in words."))
+
+
+class BatchResults(Schema):
+    """What a synchronous batch answers."""
+
+    results = fields.List(fields.Nested(BatchResult), required=True)
+
+
+class DeliveryAttempt(Schema):
+    """One attempt to deliver a webhook."""
+
+    at = fields.String(required=True, metadata=described("When.", **TIME))
+    status = fields.Integer(required=True, allow_none=True, metadata=described("What the receiver answered."))
+    trouble = fields.String(
+        required=True, allow_none=True, metadata=described("What kept it from answering.")
+    )
+    seconds = fields.Float(required=True, metadata=described("How long it took."))
+
+
+class DeliveryAnswer(Schema):
+    """A webhook message and how it fared."""
+
+    id = fields.String(required=True, metadata=described("The webhook-id, the same in every attempt."))
+    event = fields.String(required=True, metadata=described("What happened."))
+    subject = fields.String(required=True, metadata=described("The id of the job or batch."))
+    url = fields.String(required=True, metadata=described("The receiver."))
+    status = fields.String(
+        required=True, metadata=described("Where it stands.", enum=[state.value for state in DeliveryState])
+    )
+    created_at = fields.String(required=True, metadata=described("When it happened.", **TIME))
+    next_attempt_at = fields.String(
+        required=True, allow_none=True, metadata=described("When it is tried next.", **TIME)
+    )
+    ended_at = fields.String(
+        required=True, allow_none=True, metadata=described("When it was delivered or given up.", **TIME)
+    )
+    attempts = fields.List(fields.Nested(DeliveryAttempt), required=True)
+
+
+class Deliveries(Schema):
+    """Webhook messages, the newest first."""
+
+    deliveries = fields.List(fields.Nested(DeliveryAnswer), required=True)

@@ -1,0 +1,189 @@
+"""Pictures that are taken behind the answer: one job at a time."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping
+from typing import Any
+
+import flask
+from flask import Response, jsonify
+from werkzeug.exceptions import NotFound
+
+from blueprints.answers import SAFETY_HEADERS
+from blueprints.capture_requests import complete
+from blueprints.job_answers import describe_job, job_path
+from blueprints.job_schemas import MAX_WAIT_SECONDS, JobAnswer, JobBody
+from blueprints.openapi import (
+    IDEMPOTENCY_KEY,
+    JOB_PROBLEMS,
+    PICTURE_TYPES,
+    READ_PROBLEMS,
+    StrictBlueprint,
+    answers_pictures,
+    answers_problems,
+)
+from blueprints.preferences import preferred_wait
+from blueprints.request_log import note
+from blueprints.services import public_url, services
+from blueprints.waiting import line_up
+from thumbnailer.errors import ImageNotReady, InvalidParameters, InvalidTarget, Overloaded
+from thumbnailer.jobs import Job, JobOrder, JobState
+
+POLL_AFTER_SECONDS = 2
+
+#: How long a URL works that opens a private object, in seconds.
+OPENED_SECONDS = 300
+
+blueprint = StrictBlueprint("jobs", __name__, description="Pictures that are taken behind the answer.")
+
+
+@blueprint.post("/screenshots", parameters=[IDEMPOTENCY_KEY])
+@blueprint.arguments(JobBody(), location="json")
+@blueprint.response(202, JobAnswer, description="The job is accepted.")
+@blueprint.alt_response(
+    200, schema=JobAnswer, description="It has ended while it was waited for.", success=True
+)
+@answers_problems(blueprint, JOB_PROBLEMS)
+def accept_job(given: dict[str, Any]) -> Response:
+    """Take a picture behind the answer."""
+    return services().idempotency.once(lambda: _accepted(given))
+
+
+def _accepted(given: dict[str, Any]) -> Response:
+    wait, preferred = given.pop("wait", None), preferred_wait(MAX_WAIT_SECONDS)
+    services().allowance.answer()
+    order = order_of(given)
+    services().allowance.jobs()
+    job = services().jobs.accept(order, owner())
+    note(job_id=job.id)
+    job = _waited_for(job, preferred or 0 if wait is None else wait)
+    response = answer_job(job, 200 if job.state.is_final else 202)
+    response.headers["Location"] = public_url(job_path(job.id))
+    if wait is None and preferred is not None:
+        response.headers["Preference-Applied"] = f"wait={preferred}"
+    return response
+
+
+def _waited_for(accepted: Job, seconds: int) -> Job:
+    """The job once it has ended, as far as there is room to wait for that."""
+    if seconds > 0:
+        with contextlib.suppress(Overloaded):
+            line_up()
+            return services().jobs.wait(accepted, seconds)
+    return accepted
+
+
+def order_of(given: Mapping[str, Any]) -> JobOrder:
+    """What a caller wants, judged as far as its looks go.
+
+    Raises:
+        InvalidParameters, OptionUnsupported, TargetForbidden: it will never be done.
+    """
+    options = {name: value for name, value in given.items() if name not in ("persist", "webhook_url")}
+    asked = complete(options, services().bounds.screenshot, services().guard, None)
+    services().thumbnails.pipeline.judge(asked.request.capture)
+    return JobOrder(
+        request=asked.request,
+        url=given["url"],
+        ttl_seconds=asked.ttl_seconds,
+        persist=given.get("persist", False),
+        webhook_url=receiver_of(given),
+    )
+
+
+def receiver_of(given: Mapping[str, Any]) -> str | None:
+    """The webhook's address. Raises InvalidParameters, TargetForbidden."""
+    url = given.get("webhook_url")
+    if url is None:
+        return None
+    if not services().signs_webhooks:
+        message = "This service sends no webhooks: the operator has set no WEBHOOK_SECRET."
+        raise InvalidParameters({"webhook_url": [message]})
+    try:
+        return services().guard.parse(url).url
+    except InvalidTarget as error:
+        raise InvalidParameters({"webhook_url": [str(error)]}) from None
+
+
+@blueprint.get("/jobs/<job_id>")
+@blueprint.response(200, JobAnswer, description="The job as it stands.")
+@answers_problems(blueprint, READ_PROBLEMS)
+def job(job_id: str) -> Response:
+    """How a job stands."""
+    services().allowance.answer()
+    return answer_job(own_job(job_id))
+
+
+@blueprint.delete("/jobs/<job_id>")
+@blueprint.response(200, JobAnswer, description="The job as it stands: cancelled, unless it had begun.")
+@answers_problems(blueprint, READ_PROBLEMS)
+def cancel_job(job_id: str) -> Response:
+    """Cancel a job that has not begun."""
+    services().allowance.answer()
+    own_job(job_id)
+    cancelled = services().jobs.cancel(job_id)
+    if cancelled is None:
+        raise NotFound
+    return answer_job(cancelled)
+
+
+@blueprint.get("/jobs/<job_id>/image")
+@answers_pictures(blueprint, PICTURE_TYPES, {})
+@blueprint.alt_response(302, description="The stored image, where that is all there is.", success=True)
+@answers_problems(blueprint, (*READ_PROBLEMS, "image-not-ready"))
+def job_image(job_id: str) -> Response:
+    """The picture of a job."""
+    services().allowance.answer()
+    found = own_job(job_id)
+    if not found.state.is_final:
+        raise ImageNotReady("The job has not ended.", retry_after_seconds=POLL_AFTER_SECONDS)
+    if found.state is not JobState.COMPLETED or found.result is None:
+        raise NotFound
+    request = found.order.request
+    capture = services().thumbnails.look_up(request) if request else None
+    if capture is None:
+        return _stored_image(found)
+    record = capture.record
+    response = Response(capture.chunks(), content_type=record.content_type)
+    response.content_length = record.size_bytes
+    response.headers.update(SAFETY_HEADERS)
+    response.headers["Cache-Control"] = "private, no-cache"
+    response.set_etag(record.etag)
+    response.make_conditional(flask.request.environ)
+    return response
+
+
+def _stored_image(found: Job) -> Response:
+    """Where the picture is stored, once the cache has lost it."""
+    result = found.result
+    if result is None or result.object_key is None or result.stored_url is None:
+        raise NotFound
+    opened = services().storage.presigned_url(result.object_key, OPENED_SECONDS)
+    url = opened or result.stored_url
+    response = Response(status=302, headers={"Location": public_url(url) if url.startswith("/") else url})
+    response.headers["Cache-Control"] = "no-store"
+    return response
+
+
+def owner() -> str:
+    """Who the current request's jobs belong to."""
+    return ""
+
+
+def own_job(job_id: str) -> Job:
+    """A job of the current caller. Raises NotFound for others' as well: nobody learns that they exist."""
+    found = services().jobs.find(job_id)
+    if found is None or found.owner != owner():
+        raise NotFound
+    return found
+
+
+def answer_job(found: Job, status: int = 200) -> Response:
+    """A job as a document; nobody keeps it."""
+    response = jsonify(describe_job(found, public_url("")))
+    response.status_code = status
+    response.headers["Cache-Control"] = "no-store"
+    if not found.state.is_final:
+        response.headers["Retry-After"] = str(POLL_AFTER_SECONDS)
+    return response

@@ -1,0 +1,158 @@
+"""Many pages at once: while the caller waits, and behind the answer."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from flask.testing import FlaskClient
+from standardwebhooks.webhooks import Webhook
+
+from tests.support import answers
+from tests.support.answers import Answer, Received
+from tests.support.jobs import ended
+from tests.support.processes import wait_until
+from tests.support.receivers import running_receiver, url_of
+from tests.support.service import client_of, snapapi_environment
+from tests.support.upstream import Upstream
+
+SECRET = "whsec_" + base64.b64encode(b"s" * 32).decode()
+PRIVATE = "http://10.0.0.1/"
+DEAD = "http://93.184.216.34/dead"
+
+
+def page(number: int) -> str:
+    return f"http://93.184.216.34/{number}"
+
+
+def _answer(received: Received) -> Answer:
+    """Another width for every page; one of them is not there."""
+    url = json.loads(received.body)["url"]
+    if url == DEAD:
+        return answers.json_error(404, {"message": "no such page"})
+    return answers.image("png", width=100 + int(url.rsplit("/", 1)[1]))
+
+
+@pytest.fixture
+def upstream() -> Iterator[Upstream]:
+    with Upstream(_answer) as upstream:
+        yield upstream
+
+
+@pytest.fixture
+def client(upstream: Upstream, tmp_path: Path) -> Iterator[FlaskClient]:
+    settings = snapapi_environment(
+        upstream.url,
+        DATABASE_URL=f"sqlite:///{tmp_path}/jobs.sqlite3",
+        RATELIMIT_ENABLED="false",
+        WEBHOOK_SECRET=SECRET,
+        ALLOWED_PRIVATE_TARGETS="127.0.0.0/8",
+    )
+    with client_of(settings) as client:
+        yield client
+
+
+def width_of(data: str) -> int:
+    content = base64.b64decode(data)
+    return int.from_bytes(content[16:20], "big")
+
+
+def post(client: FlaskClient, **body: Any) -> Any:
+    return client.post("/screenshots/batch", json=body)
+
+
+def test_the_answer_has_every_page_in_the_order_asked(client: FlaskClient, upstream: Upstream) -> None:
+    urls = [page(3), PRIVATE, page(1), DEAD, page(3), "http://[broken", page(2)]
+    answer = post(client, urls=urls)
+    assert answer.status_code == 200
+    results = answer.get_json()["results"]
+    assert [each["url"] for each in results] == urls
+    statuses = [each["status"] for each in results]
+    assert statuses == ["ok", "error", "ok", "error", "ok", "error", "ok"]
+    assert [width_of(each["data"]) for each in results if each["status"] == "ok"] == [103, 101, 103, 102]
+    assert {each["contentType"] for each in results if each["status"] == "ok"} == {"image/png"}
+    errors = [each["error"] for each in results if each["status"] == "error"]
+    assert errors == ["target-forbidden", "target-unreachable", "invalid-parameters"]
+    assert len([each for each in upstream.requests if page(3) in each.body.decode()]) == 1
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        ({"urls": []}, "urls"),
+        ({"urls": [page(1)] * 11}, "urls"),
+        ({"urls": [page(1)] * 101, "async": True}, "urls"),
+        ({"urls": [page(1)], "persist": True}, "persist"),
+        ({"urls": [page(1)], "webhook_url": "https://example.com/"}, "webhook_url"),
+        ({"urls": [page(1)], "url": page(1)}, "url"),
+        ({"urls": "http://example.com/"}, "urls"),
+        ({"urls": [page(1)], "async": "yes"}, "async"),
+    ],
+)
+def test_what_is_no_batch_is_refused(client: FlaskClient, body: dict[str, Any], field: str) -> None:
+    refused = post(client, **body)
+    assert refused.status_code == 400
+    assert field in refused.get_json()["errors"]
+
+
+def test_a_batch_goes_on_behind_the_answer(client: FlaskClient, upstream: Upstream) -> None:
+    urls = [page(5), DEAD, page(4), page(5)]
+    with running_receiver() as receiver:
+        accepted = post(client, urls=urls, webhook_url=url_of(receiver), **{"async": True})
+        assert accepted.status_code == 202
+        batch = accepted.get_json()
+        assert accepted.headers["Location"] == batch["status_url"]
+        done = ended(client, f"/batches/{batch['batch_id']}")
+        wait_until(lambda: bool(receiver.seen))
+        (seen,) = receiver.seen
+        told = Webhook(SECRET).verify(seen.body, dict(seen.headers))
+    assert [job["url"] for job in done["jobs"]] == urls
+    assert [job["status"] for job in done["jobs"]] == ["completed", "failed", "completed", "completed"]
+    assert done["total"] == done["ended"] == 4
+    assert done["counts"]["completed"] == 3
+    assert told["type"] == "batch.completed"
+    assert told["data"]["batch_id"] == batch["batch_id"]
+    assert told["data"]["counts"] == done["counts"]
+    assert len([each for each in upstream.requests if page(5) in each.body.decode()]) == 1
+    for job in done["jobs"]:
+        assert client.get(f"/jobs/{job['job_id']}").get_json() == job
+
+
+def test_the_pictures_of_a_batch_come_in_one_archive(client: FlaskClient) -> None:
+    batch = post(client, urls=[page(2), DEAD, page(1)], **{"async": True}).get_json()
+    ended(client, f"/batches/{batch['batch_id']}")
+    answer = client.get(f"/batches/{batch['batch_id']}/download")
+    assert answer.content_type == "application/zip"
+    assert answer.headers["Content-Disposition"] == f'attachment; filename="{batch["batch_id"]}.zip"'
+    with zipfile.ZipFile(io.BytesIO(answer.data)) as archive:
+        assert archive.testzip() is None
+        assert archive.namelist() == ["001-93.184.216.34.png", "003-93.184.216.34.png"]
+        assert int.from_bytes(archive.read("001-93.184.216.34.png")[16:20], "big") == 102
+
+
+def test_one_bad_page_spoils_no_other(client: FlaskClient) -> None:
+    urls = [page(1), PRIVATE, "http://[broken"]
+    batch = post(client, urls=urls, **{"async": True}).get_json()
+    done = ended(client, f"/batches/{batch['batch_id']}")
+    assert [job["error"] for job in done["jobs"]] == [None, "target-forbidden", "invalid-parameters"]
+
+
+def test_a_batch_of_bad_pages_ends_at_once(client: FlaskClient, upstream: Upstream) -> None:
+    with running_receiver() as receiver:
+        body = {"urls": [PRIVATE], "async": True, "webhook_url": url_of(receiver)}
+        batch = post(client, **body).get_json()
+        assert batch["status"] == "completed"
+        wait_until(lambda: bool(receiver.seen))
+    assert upstream.requests == ()
+
+
+def test_an_option_that_nobody_can_honour_refuses_the_whole_batch(client: FlaskClient) -> None:
+    refused = post(client, urls=[page(1)], quality=50, **{"async": True})
+    assert refused.status_code == 400
+    assert "quality" in refused.get_json()["errors"]

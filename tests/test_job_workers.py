@@ -1,0 +1,223 @@
+"""Jobs that are done by workers of their own: nothing accepted is lost, whoever dies."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import signal
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+from flask.testing import FlaskClient
+from standardwebhooks.webhooks import Webhook
+
+from tests.support import answers
+from tests.support.answers import Answer, Received
+from tests.support.jobs import ended
+from tests.support.processes import free_port, running_redis, wait_until
+from tests.support.receivers import running_receiver, url_of
+from tests.support.service import TARGET, client_of, running_service, snapapi_environment
+from tests.support.small_web import Site
+from tests.support.upstream import Upstream
+from tests.support.workers import Worker
+
+SECRET = "whsec_" + base64.b64encode(b"s" * 32).decode()
+
+#: How many jobs are put through the crashes; more of them take longer, and change nothing.
+JOBS = int(os.environ.get("TEST_JOBS", "100"))
+SECONDS_BETWEEN_KILLS = 3.0
+
+
+def slow_answer(_received: Received) -> Answer:
+    """A capture that takes long enough to be interrupted."""
+    time.sleep(0.05)
+    return answers.image("png")
+
+
+def environment(upstream: Upstream, folder: Path, **more: str) -> dict[str, str]:
+    return snapapi_environment(
+        upstream.url,
+        DATABASE_URL=f"sqlite:///{folder}/jobs.sqlite3",
+        MEDIA_DIR=str(folder / "media"),
+        CACHE_DIR=str(folder / "cache"),
+        RATELIMIT_ENABLED="false",
+        WEBHOOK_SECRET=SECRET,
+        WEBHOOK_RETRIES="0.2,0.5,1",
+        ALLOWED_PRIVATE_TARGETS="127.0.0.0/8",
+        JOB_LEASE="3",
+        **more,
+    )
+
+
+def page(number: int) -> str:
+    return f"{TARGET}/{number}"
+
+
+def verified(messages: list[Any]) -> list[dict[str, Any]]:
+    return [Webhook(SECRET).verify(seen.body, dict(seen.headers)) for seen in messages]
+
+
+@pytest.fixture
+def redis_url(tmp_path: Path) -> Iterator[str]:
+    with running_redis(tmp_path) as url:
+        yield url
+
+
+@pytest.mark.timeout(120)
+def test_a_worker_does_what_the_web_process_has_accepted(tmp_path: Path, redis_url: str) -> None:
+    with Upstream() as upstream, running_receiver() as receiver, ExitStack() as held:
+        settings = environment(upstream, tmp_path, REDIS_URL=redis_url)
+        client = held.enter_context(client_of(settings))
+        body = {"url": TARGET, "webhook_url": url_of(receiver)}
+        job = client.post("/screenshots", json=body).get_json()
+        assert client.get(f"/jobs/{job['job_id']}").get_json()["status"] == "pending"
+        worker = Worker(tmp_path, settings)
+        held.callback(worker.close)
+        done = ended(client, f"/jobs/{job['job_id']}")
+        assert done["status"] == "completed"
+        assert client.get(f"/jobs/{job['job_id']}/image").content_type == "image/png"
+        wait_until(lambda: len(receiver.seen) == 1)
+        assert verified(receiver.seen)[0]["data"]["job_id"] == job["job_id"]
+        assert worker.stop() == 0
+
+
+@pytest.mark.timeout(120)
+def test_a_worker_that_is_asked_to_end_finishes_what_it_does(tmp_path: Path, redis_url: str) -> None:
+    with Upstream(slow_answer) as upstream, ExitStack() as held:
+        settings = environment(upstream, tmp_path, REDIS_URL=redis_url, JOB_CONCURRENCY="2")
+        client = held.enter_context(client_of(settings))
+        ids = [client.post("/screenshots", json={"url": page(n)}).get_json()["job_id"] for n in range(40)]
+        worker = Worker(tmp_path, settings)
+        held.callback(worker.close)
+        wait_until(lambda: len(upstream.requests) >= 2, seconds=30)
+        assert worker.stop() == 0
+        states = Counter(client.get(f"/jobs/{each}").get_json()["status"] for each in ids)
+        assert states["processing"] == 0
+        assert states["completed"] == len(upstream.requests)
+        assert states["pending"] == 40 - states["completed"] > 0
+
+
+def test_a_worker_without_redis_says_that_none_is_needed(tmp_path: Path) -> None:
+    with Upstream() as upstream:
+        worker = Worker(tmp_path, environment(upstream, tmp_path))
+        assert worker.process.wait(30) != 0
+        assert "REDIS_URL" in worker.log.read_text()
+
+
+class Crew:
+    """Two workers, of which one is killed every few seconds and replaced."""
+
+    def __init__(self, folder: Path, settings: dict[str, str]) -> None:
+        self._folder = folder
+        self._settings = settings
+        self._workers = [Worker(folder, settings) for _ in range(2)]
+        self.kills = 0
+
+    def kill_one(self) -> None:
+        self._workers.pop(0).kill()
+        self.kills += 1
+        self._workers.append(Worker(self._folder, self._settings))
+
+    def close(self) -> None:
+        for worker in self._workers:
+            worker.close()
+
+
+@contextmanager
+def crew_of_two(folder: Path, settings: dict[str, str]) -> Iterator[Crew]:
+    crew = Crew(folder, settings)
+    try:
+        yield crew
+    finally:
+        crew.close()
+
+
+def _states(client: FlaskClient, batches: list[str]) -> Counter[str]:
+    states: Counter[str] = Counter()
+    for batch_id in batches:
+        states.update(client.get(f"/batches/{batch_id}").get_json()["counts"])
+    return states
+
+
+@pytest.mark.timeout(300)
+def test_nothing_is_lost_while_workers_are_killed_and_redis_restarts(tmp_path: Path) -> None:
+    port = free_port()
+    with Upstream(slow_answer) as upstream, running_receiver() as receiver, ExitStack() as held:
+        redis = ExitStack()
+        held.callback(redis.close)
+        url = redis.enter_context(running_redis(tmp_path, port=port))
+        settings = environment(upstream, tmp_path, REDIS_URL=url, JOB_CONCURRENCY="2", LOG_LEVEL="info")
+        client = held.enter_context(client_of(settings))
+        crew = held.enter_context(crew_of_two(tmp_path, settings))
+        ids, started_at = [], time.monotonic()
+        for number in range(JOBS):
+            body = {"url": page(number), "webhook_url": url_of(receiver)}
+            ids.append(client.post("/screenshots", json=body).get_json()["job_id"])
+        restarted = False
+
+        def is_done() -> bool:
+            nonlocal restarted
+            if time.monotonic() - started_at > SECONDS_BETWEEN_KILLS * (crew.kills + 1):
+                crew.kill_one()
+            if crew.kills == 2 and not restarted:
+                restarted = True
+                redis.close()
+                redis.enter_context(running_redis(tmp_path, port=port))
+            return len({seen.headers["webhook-id"] for seen in list(receiver.seen)}) >= JOBS
+
+        wait_until(is_done, seconds=240, what="all webhooks")
+        shown = [client.get(f"/jobs/{each}").get_json() for each in ids]
+    assert Counter(each["status"] for each in shown) == {"completed": JOBS}
+    told = verified(receiver.seen)
+    assert {each["data"]["job_id"] for each in told} == set(ids)
+    assert crew.kills >= 2
+    assert restarted
+
+
+@pytest.mark.timeout(200)
+def test_nothing_is_lost_while_the_web_process_is_killed(tmp_path: Path) -> None:
+    """The embedded worker: the same jobs, and a service that is killed with all its processes."""
+    with Upstream(slow_answer) as upstream, running_receiver() as receiver:
+        settings = environment(upstream, tmp_path, JOB_CONCURRENCY="2", WEB_CONCURRENCY="2")
+        ids: list[str] = []
+        for life in range(3):
+            folder = tmp_path / f"life-{life}"
+            folder.mkdir()
+            with running_service(folder, settings) as service:
+                ids += _order(service.url, receiver_url=url_of(receiver), first=life * 40)
+                if life < 2:
+                    seen = len(upstream.requests)
+                    _await_captures(upstream, seen + 1)
+                    os.killpg(service.pid, signal.SIGKILL)
+                    continue
+                _await_messages(receiver, len(ids))
+                shown = [requests.get(f"{service.url}/jobs/{each}", timeout=10).json() for each in ids]
+    assert Counter(each["status"] for each in shown) == {"completed": 120}
+    assert {each["data"]["job_id"] for each in verified(receiver.seen)} == set(ids)
+
+
+def _await_captures(upstream: Upstream, count: int) -> None:
+    wait_until(lambda: len(upstream.requests) >= count)
+
+
+def _await_messages(receiver: Site, count: int) -> None:
+    wait_until(
+        lambda: len({each.headers["webhook-id"] for each in list(receiver.seen)}) >= count, seconds=100
+    )
+
+
+def _order(service_url: str, *, receiver_url: str, first: int) -> list[str]:
+    ids = []
+    for number in range(first, first + 40):
+        body = {"url": page(number), "webhook_url": receiver_url}
+        accepted = requests.post(f"{service_url}/screenshots", json=body, timeout=20)
+        assert accepted.status_code == 202, json.dumps(accepted.json())
+        ids.append(accepted.json()["job_id"])
+    return ids

@@ -1,0 +1,322 @@
+"""``POST /screenshots``: a picture is taken behind the answer, by a worker in this process."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from flask.testing import FlaskClient
+from standardwebhooks.webhooks import Webhook
+
+from tests.support import answers
+from tests.support.answers import Answer, Received
+from tests.support.jobs import ended
+from tests.support.processes import wait_until
+from tests.support.receivers import running_receiver, url_of
+from tests.support.service import TARGET, client_of, snapapi_environment
+from tests.support.small_web import Reply, Seen
+from tests.support.upstream import Upstream
+
+SECRET = "whsec_" + base64.b64encode(b"s" * 32).decode()
+FIELDS = {
+    "job_id",
+    "status",
+    "url",
+    "status_url",
+    "image_url",
+    "batch_id",
+    "attempts",
+    "created_at",
+    "started_at",
+    "completed_at",
+    "error",
+    "error_detail",
+    "image",
+    "stored",
+}
+
+
+@pytest.fixture
+def upstream() -> Iterator[Upstream]:
+    with Upstream() as upstream:
+        yield upstream
+
+
+def environment(upstream: Upstream, folder: Path, **more: str) -> dict[str, str]:
+    return snapapi_environment(
+        upstream.url,
+        DATABASE_URL=f"sqlite:///{folder}/jobs.sqlite3",
+        MEDIA_DIR=str(folder / "media"),
+        RATELIMIT_ENABLED="false",
+        **more,
+    )
+
+
+@pytest.fixture
+def client(upstream: Upstream, tmp_path: Path) -> Iterator[FlaskClient]:
+    more = {"WEBHOOK_SECRET": SECRET, "WEBHOOK_RETRIES": "0.1,0.1", "ALLOWED_PRIVATE_TARGETS": "127.0.0.0/8"}
+    with client_of(environment(upstream, tmp_path, **more)) as client:
+        yield client
+
+
+class Gate:
+    """An upstream that answers when it is let."""
+
+    def __init__(self, answer: Answer) -> None:
+        self.open = threading.Event()
+        self._answer = answer
+
+    def __call__(self, _received: Received) -> Answer:
+        assert self.open.wait(20)
+        return self._answer
+
+
+@pytest.fixture
+def gate(upstream: Upstream) -> Iterator[Gate]:
+    gate = Gate(answers.image("png"))
+    upstream.behave(gate)
+    yield gate
+    gate.open.set()
+
+
+def test_a_job_is_accepted_done_and_its_picture_is_there(client: FlaskClient, upstream: Upstream) -> None:
+    accepted = client.post("/screenshots", json={"url": TARGET, "width": 800})
+    assert accepted.status_code == 202
+    shown = accepted.get_json()
+    assert shown.keys() == FIELDS
+    assert shown["status"] in ("pending", "processing", "completed")
+    assert accepted.headers["Location"] == shown["status_url"] == f"http://localhost/jobs/{shown['job_id']}"
+    assert accepted.headers["Cache-Control"] == "no-store"
+    done = ended(client, f"/jobs/{shown['job_id']}")
+    assert done["status"] == "completed"
+    assert done["error"] is None
+    assert done["attempts"] == 1
+    assert done["created_at"] <= done["started_at"] <= done["completed_at"]
+    picture = client.get(done["image_url"])
+    assert picture.status_code == 200
+    assert picture.content_type == done["image"]["content_type"] == "image/png"
+    assert hashlib.sha256(picture.data).hexdigest() == done["image"]["sha256"]
+    assert len(picture.data) == done["image"]["size_bytes"]
+    assert json.loads(upstream.requests[0].body)["width"] == 800
+
+
+def test_the_picture_of_a_job_that_has_not_ended_is_not_ready(client: FlaskClient, gate: Gate) -> None:
+    job = client.post("/screenshots", json={"url": TARGET}).get_json()
+    early = client.get(f"/jobs/{job['job_id']}/image")
+    assert early.status_code == 404
+    assert early.get_json()["type"] == "/problems/image-not-ready"
+    assert int(early.headers["Retry-After"]) > 0
+    pending = client.get(f"/jobs/{job['job_id']}")
+    assert pending.get_json()["image_url"] is None
+    assert int(pending.headers["Retry-After"]) > 0
+    gate.open.set()
+    assert ended(client, f"/jobs/{job['job_id']}")["status"] == "completed"
+
+
+@pytest.mark.parametrize(
+    ("body", "headers", "applied"),
+    [
+        ({"wait": 20}, {}, None),
+        ({}, {"Prefer": "wait=20"}, "wait=20"),
+        ({}, {"Prefer": "respond-async, wait=900"}, "wait=60"),
+        ({"wait": 20}, {"Prefer": "wait=0"}, None),
+    ],
+    ids=["option", "header", "too long", "the option goes first"],
+)
+def test_a_caller_can_wait_for_the_end(
+    client: FlaskClient, body: dict[str, Any], headers: dict[str, str], applied: str | None
+) -> None:
+    answer = client.post("/screenshots", json={"url": TARGET, **body}, headers=headers)
+    assert answer.status_code == 200
+    assert answer.get_json()["status"] == "completed"
+    assert answer.headers.get("Preference-Applied") == applied
+    assert "Retry-After" not in answer.headers
+
+
+def test_who_does_not_want_to_wait_does_not(client: FlaskClient, gate: Gate) -> None:
+    answer = client.post("/screenshots", json={"url": TARGET}, headers={"Prefer": "wait=0"})
+    assert answer.status_code == 202
+    gate.open.set()
+
+
+def test_the_cache_is_used_and_filled(client: FlaskClient, upstream: Upstream) -> None:
+    body = {"url": TARGET, "wait": 20}
+    first = client.post("/screenshots", json=body).get_json()
+    second = client.post("/screenshots", json=body).get_json()
+    assert (first["image"]["cache"], second["image"]["cache"]) == ("miss", "hit")
+    assert client.get("/screenshot", query_string={"url": TARGET}).headers["X-Cache"] == "HIT"
+    assert len(upstream.requests) == 1
+
+
+def test_a_failure_is_told_by_its_slug(client: FlaskClient, upstream: Upstream) -> None:
+    upstream.behave(answers.json_error(404, {"message": "no such page"}))
+    job = client.post("/screenshots", json={"url": TARGET, "wait": 20}).get_json()
+    assert job["status"] == "failed"
+    assert job["error"] == "target-unreachable"
+    assert job["error_detail"]
+    assert job["image_url"] is None
+    assert client.get(f"/jobs/{job['job_id']}/image").status_code == 404
+
+
+def test_a_providers_failure_is_tried_again_later(upstream: Upstream, tmp_path: Path) -> None:
+    upstream.behave(answers.json_error(402, {"error": {"code": "QUOTA_EXCEEDED", "message": "no more"}}))
+    with client_of(environment(upstream, tmp_path, JOB_RETRIES="0")) as client:
+        job = client.post("/screenshots", json={"url": TARGET, "wait": 20}).get_json()
+        assert (job["status"], job["error"], job["attempts"]) == ("failed", "upstream-quota", 1)
+    upstream.behave(answers.json_error(402, {"error": {"code": "QUOTA_EXCEEDED", "message": "no more"}}))
+    with client_of(environment(upstream, tmp_path / "other", JOB_RETRIES="1")) as client:
+        path = f"/jobs/{client.post('/screenshots', json={'url': TARGET}).get_json()['job_id']}"
+        wait_until(lambda: _is_put_back(client, path))
+        upstream.behave(answers.image("png"))
+        done = ended(client, path, seconds=40)
+        assert (done["status"], done["attempts"]) == ("completed", 2)
+
+
+def _is_put_back(client: FlaskClient, path: str) -> bool:
+    shown = client.get(path).get_json()
+    return bool(shown["attempts"] == 1 and shown["status"] == "pending")
+
+
+def test_what_has_not_begun_can_be_cancelled(upstream: Upstream, tmp_path: Path, gate: Gate) -> None:
+    with client_of(environment(upstream, tmp_path, JOB_CONCURRENCY="1")) as client:
+        first = client.post("/screenshots", json={"url": TARGET}).get_json()
+        wait_until(lambda: len(upstream.requests) == 1)
+        second = client.post("/screenshots", json={"url": TARGET, "width": 900}).get_json()
+        assert client.delete(f"/jobs/{second['job_id']}").get_json()["status"] == "cancelled"
+        assert client.delete(f"/jobs/{first['job_id']}").get_json()["status"] == "processing"
+        gate.open.set()
+        assert ended(client, f"/jobs/{first['job_id']}")["status"] == "completed"
+        assert client.delete(f"/jobs/{first['job_id']}").get_json()["status"] == "completed"
+        assert len(upstream.requests) == 1
+
+
+def test_a_queue_that_is_full_refuses(upstream: Upstream, tmp_path: Path, gate: Gate) -> None:
+    with client_of(environment(upstream, tmp_path, JOB_CONCURRENCY="1", JOB_QUEUE="1")) as client:
+        client.post("/screenshots", json={"url": TARGET})
+        wait_until(lambda: len(upstream.requests) == 1)
+        assert client.post("/screenshots", json={"url": TARGET, "width": 900}).status_code == 202
+        refused = client.post("/screenshots", json={"url": TARGET, "width": 901})
+        assert refused.status_code == 503
+        assert refused.get_json()["type"] == "/problems/overloaded"
+        assert int(refused.headers["Retry-After"]) > 0
+        batch = {"urls": [TARGET], "async": True}
+        assert client.post("/screenshots/batch", json=batch).status_code == 503
+        gate.open.set()
+
+
+def test_a_job_can_store_its_picture(client: FlaskClient) -> None:
+    job = client.post("/screenshots", json={"url": TARGET, "persist": True, "wait": 20}).get_json()
+    with client.get(job["stored"]["url"]) as stored:
+        assert stored.status_code == 200
+        assert hashlib.sha256(stored.data).hexdigest() == job["image"]["sha256"]
+    assert job["stored"]["key"].startswith("thumbs/")
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "slug", "field"),
+    [
+        ({}, 400, "invalid-parameters", "url"),
+        ({"url": "http://10.0.0.1/"}, 403, "target-forbidden", None),
+        ({"url": TARGET, "wait": 61}, 400, "invalid-parameters", "wait"),
+        ({"url": TARGET, "unknown": 1}, 400, "invalid-parameters", "unknown"),
+        ({"url": TARGET, "webhook_url": "http://exa mple.com/"}, 400, "invalid-parameters", "webhook_url"),
+        ({"url": TARGET, "webhook_url": "ftp://example.com/"}, 403, "target-forbidden", None),
+        ({"url": TARGET, "webhook_url": "http://10.0.0.1/"}, 403, "target-forbidden", None),
+    ],
+)
+def test_a_job_that_can_never_be_done_is_not_accepted(
+    client: FlaskClient, body: dict[str, Any], status: int, slug: str, field: str | None
+) -> None:
+    refused = client.post("/screenshots", json=body)
+    assert refused.status_code == status
+    assert refused.get_json()["type"] == f"/problems/{slug}"
+    if field:
+        assert field in refused.get_json()["errors"]
+
+
+def test_without_a_secret_no_webhook_is_promised(upstream: Upstream, tmp_path: Path) -> None:
+    with client_of(environment(upstream, tmp_path)) as client:
+        body = {"url": TARGET, "webhook_url": "https://example.com/hook"}
+        refused = client.post("/screenshots", json=body)
+        assert refused.status_code == 400
+        assert "WEBHOOK_SECRET" in refused.get_json()["errors"]["webhook_url"][0]
+
+
+@pytest.mark.parametrize(
+    "path", ["/jobs/job_x", "/jobs/job_x/image", "/batches/bat_x", "/batches/bat_x/download"]
+)
+def test_what_is_not_there_is_not_found(client: FlaskClient, path: str) -> None:
+    answer = client.get(path)
+    assert answer.status_code == 404
+    assert answer.get_json()["type"] == "/problems/not-found"
+
+
+def test_the_same_order_sent_again_is_one_job(client: FlaskClient, upstream: Upstream) -> None:
+    headers = {"Idempotency-Key": "order-1"}
+    first = client.post("/screenshots", json={"url": TARGET}, headers=headers).get_json()
+    second = client.post("/screenshots", json={"url": TARGET}, headers=headers).get_json()
+    assert first["job_id"] == second["job_id"]
+
+
+@pytest.mark.parametrize("is_cached", [False, True], ids=["new", "cached"])
+def test_a_webhook_tells_of_the_end(client: FlaskClient, is_cached: bool) -> None:
+    if is_cached:
+        client.get("/screenshot", query_string={"url": TARGET})
+    with running_receiver() as receiver:
+        body = {"url": TARGET, "webhook_url": url_of(receiver), "wait": 20}
+        job = client.post("/screenshots", json=body)
+        wait_until(lambda: len(receiver.seen) == 1)
+        (seen,) = receiver.seen
+        told = Webhook(SECRET).verify(seen.body, dict(seen.headers))
+    assert told["type"] == "screenshot.completed"
+    assert told["data"]["job_id"] == job.get_json()["job_id"]
+    assert told["data"]["status"] == "completed"
+    assert told["data"]["image"]["cache"] == ("hit" if is_cached else "miss")
+
+
+def test_a_receiver_that_fails_is_told_again_under_the_same_id(client: FlaskClient) -> None:
+    statuses = iter([500, 301, 200])
+
+    def reply(_seen: Seen) -> Reply:
+        return Reply(next(statuses), body=b"")
+
+    with running_receiver(reply) as receiver:
+        body = {"url": TARGET, "webhook_url": url_of(receiver), "wait": 20}
+        job = client.post("/screenshots", json=body).get_json()
+        wait_until(lambda: len(receiver.seen) == 3)
+        assert len({seen.headers["webhook-id"] for seen in receiver.seen}) == 1
+    (delivery,) = _deliveries(client, "delivered")
+    assert delivery["subject"] == job["job_id"]
+    assert [attempt["status"] for attempt in delivery["attempts"]] == [500, 301, 200]
+
+
+def _deliveries(client: FlaskClient, status: str) -> list[dict[str, Any]]:
+    shown: list[dict[str, Any]] = []
+
+    def have_ended() -> bool:
+        shown[:] = client.get("/webhooks/deliveries").get_json()["deliveries"]
+        return bool(shown) and all(each["status"] == status for each in shown)
+
+    wait_until(have_ended)
+    return shown
+
+
+@pytest.mark.parametrize(("status", "end", "attempts"), [(410, "gone", 1), (503, "failed", 3)])
+def test_a_message_can_be_sent_again(client: FlaskClient, status: int, end: str, attempts: int) -> None:
+    with running_receiver(lambda _seen: Reply(status, body=b"")) as receiver:
+        body = {"url": TARGET, "webhook_url": url_of(receiver), "wait": 20}
+        client.post("/screenshots", json=body)
+        (delivery,) = _deliveries(client, end)
+        assert len(delivery["attempts"]) == len(receiver.seen) == attempts
+        receiver.reply = lambda _seen: Reply(204, body=b"")
+        again = client.post(f"/webhooks/deliveries/{delivery['id']}/redeliver")
+        assert again.status_code == 202
+        (delivery,) = _deliveries(client, "delivered")
+        assert receiver.seen[-1].headers["webhook-id"] == delivery["id"]
+    assert client.get(f"/webhooks/deliveries/{delivery['id']}").get_json() == delivery

@@ -1,0 +1,206 @@
+"""The book of webhook messages: what is to be sent, when next, and how each attempt went."""
+
+from __future__ import annotations
+
+import random
+import secrets
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from sqlalchemy import select, update
+
+from thumbnailer.database import Database
+from thumbnailer.jobs.tables import deliveries, delivery_attempts
+from thumbnailer.webhooks import Attempt, Message, Verdict
+
+#: A pause is made longer by up to this part of itself, so that receivers are not called in step.
+JITTER = 0.1
+
+MAX_LISTED = 100
+
+
+class DeliveryState(StrEnum):
+    """Where a message stands; the last three are final until somebody asks for it to be sent again."""
+
+    PENDING = "pending"
+    DELIVERED = "delivered"
+    FAILED = "failed"
+    GONE = "gone"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoggedAttempt:
+    """One attempt: when (Unix time in seconds), how it ended, how many seconds it took."""
+
+    at: float
+    status: int | None
+    trouble: str | None
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Delivery:
+    """A message and how it fared; ``subject`` is the id of what it is about, times are Unix time."""
+
+    id: str
+    owner: str
+    event: str
+    subject: str
+    url: str
+    body: str
+    state: DeliveryState
+    attempts: int
+    created_at: float
+    due_at: float
+    ended_at: float | None
+    log: Sequence[LoggedAttempt] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class DeliveryClaim:
+    """The right to make one attempt; ``token`` proves it."""
+
+    message: Message
+    attempts: int
+    token: str
+
+
+class DeliveryLedger:
+    """Reads and writes messages; safe to use from many threads and processes.
+
+    ``pauses_seconds`` are those between attempts, so that there is one attempt more than pauses;
+    ``lease_seconds`` has to be longer than an attempt may take.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        *,
+        pauses_seconds: Sequence[float],
+        lease_seconds: float,
+        clock: Callable[[], float] = time.time,
+        jitter: Callable[[float, float], float] = random.uniform,
+    ) -> None:
+        self._database = database
+        self._pauses_seconds = tuple(pauses_seconds)
+        self._lease_seconds = lease_seconds
+        self._clock = clock
+        self._jitter = jitter
+
+    def claim(self, delivery_id: str) -> DeliveryClaim | None:
+        """Begin an attempt; None where none is due, or another makes it."""
+        now, token = self._clock(), secrets.token_urlsafe(16)
+        is_due = (
+            deliveries.c.id == delivery_id,
+            deliveries.c.state == DeliveryState.PENDING,
+            deliveries.c.due_at <= now,
+        )
+        with self._database.transaction() as connection:
+            claimed = connection.execute(
+                update(deliveries)
+                .where(*is_due)
+                .values(claim=token, due_at=now + self._lease_seconds, attempts=deliveries.c.attempts + 1)
+            )
+            if claimed.rowcount != 1:
+                return None
+            row = connection.execute(select(deliveries).where(deliveries.c.id == delivery_id)).one()
+        return DeliveryClaim(Message(row.id, row.url, row.body), row.attempts, token)
+
+    def record(self, claim: DeliveryClaim, attempt: Attempt, seconds: float) -> None:
+        """Write down how an attempt went, and when the next is due."""
+        now = self._clock()
+        with self._database.transaction() as connection:
+            connection.execute(
+                delivery_attempts.insert().values(
+                    delivery_id=claim.message.id,
+                    at=now,
+                    status=attempt.status,
+                    trouble=attempt.trouble,
+                    seconds=seconds,
+                )
+            )
+            connection.execute(
+                update(deliveries)
+                .where(deliveries.c.id == claim.message.id, deliveries.c.claim == claim.token)
+                .values(claim=None, **self._standing(claim, attempt, now))
+            )
+
+    def find(self, delivery_id: str) -> Delivery | None:
+        """The message of that id, with its log."""
+        found = self._select(deliveries.c.id == delivery_id, limit=1)
+        return found[0] if found else None
+
+    def about(self, subject: str) -> list[Delivery]:
+        """The messages about a job, batch or page, the newest first."""
+        return self._select(deliveries.c.subject == subject, limit=MAX_LISTED)
+
+    def latest(self, owner: str | None, limit: int = MAX_LISTED) -> list[Delivery]:
+        """An owner's messages, or with None everybody's, the newest first."""
+        return self._select(*([] if owner is None else [deliveries.c.owner == owner]), limit=limit)
+
+    def redeliver(self, delivery_id: str) -> bool:
+        """Send a message again from the start of its pauses; False where there is no such message."""
+        with self._database.transaction() as connection:
+            updated = connection.execute(
+                update(deliveries)
+                .where(deliveries.c.id == delivery_id)
+                .values(
+                    state=DeliveryState.PENDING,
+                    attempts=0,
+                    due_at=self._clock(),
+                    queued_at=None,
+                    claim=None,
+                    ended_at=None,
+                )
+            )
+        return updated.rowcount == 1
+
+    def _standing(self, claim: DeliveryClaim, attempt: Attempt, now: float) -> dict[str, Any]:
+        """What an attempt makes of the message."""
+        if attempt.verdict is Verdict.DELIVERED:
+            return {"state": DeliveryState.DELIVERED, "ended_at": now}
+        if attempt.verdict is Verdict.GONE:
+            return {"state": DeliveryState.GONE, "ended_at": now}
+        if claim.attempts > len(self._pauses_seconds):
+            return {"state": DeliveryState.FAILED, "ended_at": now}
+        pause = self._pauses_seconds[claim.attempts - 1]
+        return {"due_at": now + pause + self._jitter(0, JITTER * pause)}
+
+    def _select(self, *conditions: Any, limit: int) -> list[Delivery]:
+        newest = select(deliveries).where(*conditions).order_by(deliveries.c.created_at.desc()).limit(limit)
+        with self._database.reading() as connection:
+            rows = connection.execute(newest).mappings().all()
+            ids = [row["id"] for row in rows]
+            logged = connection.execute(
+                select(delivery_attempts)
+                .where(delivery_attempts.c.delivery_id.in_(ids))
+                .order_by(delivery_attempts.c.id)
+            ).mappings()
+            log: dict[str, list[LoggedAttempt]] = {each: [] for each in ids}
+            for entry in logged:
+                log[entry["delivery_id"]].append(_read_attempt(entry))
+        return [_read_delivery(row, log[row["id"]]) for row in rows]
+
+
+def _read_attempt(row: Mapping[Any, Any]) -> LoggedAttempt:
+    return LoggedAttempt(at=row["at"], status=row["status"], trouble=row["trouble"], seconds=row["seconds"])
+
+
+def _read_delivery(row: Mapping[Any, Any], log: Sequence[LoggedAttempt]) -> Delivery:
+    return Delivery(
+        id=row["id"],
+        owner=row["owner"],
+        event=row["event"],
+        subject=row["subject"],
+        url=row["url"],
+        body=row["body"],
+        state=DeliveryState(row["state"]),
+        attempts=row["attempts"],
+        created_at=row["created_at"],
+        due_at=row["due_at"],
+        ended_at=row["ended_at"],
+        log=tuple(log),
+    )

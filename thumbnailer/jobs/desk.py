@@ -1,0 +1,92 @@
+"""Where callers leave jobs and ask after them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from thumbnailer.jobs import Backlog, Batch, BatchOrder, Job, JobOrder
+from thumbnailer.jobs.deliveries import DeliveryLedger
+from thumbnailer.jobs.ledger import JobLedger
+from thumbnailer.jobs.queue import WorkQueue
+from thumbnailer.jobs.roster import Roster
+from thumbnailer.model import Deadline
+
+FIRST_LOOK_SECONDS = 0.05
+LONGEST_LOOK_SECONDS = 0.5
+
+
+class JobDesk:
+    """Takes orders, and looks after them; its methods raise ``DatabaseUnavailable``.
+
+    ``wake`` is called when there is something to do.
+    """
+
+    def __init__(
+        self,
+        ledger: JobLedger,
+        deliveries: DeliveryLedger,
+        roster: Roster,
+        queue: WorkQueue,
+        *,
+        wake: Callable[[], None],
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._ledger = ledger
+        self._roster = roster
+        self.deliveries = deliveries
+        self._queue = queue
+        self._wake = wake
+        self._sleep = sleep
+
+    def accept(self, order: JobOrder, owner: str) -> Job:
+        """Write a job down and hand it on. Raises Overloaded where too many wait."""
+        job = self._ledger.accept(order, owner)
+        self._queue.put_job(job.id)
+        self._wake()
+        return job
+
+    def accept_batch(self, order: BatchOrder, owner: str) -> Batch:
+        """The same for a whole batch, or for nothing of it."""
+        batch, ended = self._ledger.accept_batch(order, owner)
+        for job in batch.jobs:
+            if not job.state.is_final:
+                self._queue.put_job(job.id)
+        for delivery_id in ended.messages:
+            self._queue.put_delivery(delivery_id)
+        self._wake()
+        return batch
+
+    def find(self, job_id: str) -> Job | None:
+        """The job of that id."""
+        return self._ledger.find(job_id)
+
+    def find_batch(self, batch_id: str) -> Batch | None:
+        """The batch of that id."""
+        return self._ledger.find_batch(batch_id)
+
+    def cancel(self, job_id: str) -> Job | None:
+        """End a job that nobody has begun; the job as it stands then, None where there is none."""
+        for delivery_id in self._ledger.cancel(job_id).messages:
+            self._queue.put_delivery(delivery_id)
+            self._wake()
+        return self._ledger.find(job_id)
+
+    def redeliver(self, delivery_id: str) -> None:
+        """Send a message again, if there is one of that id."""
+        if self.deliveries.redeliver(delivery_id):
+            self._queue.put_delivery(delivery_id)
+            self._wake()
+
+    def backlog(self) -> Backlog:
+        """How much is still to be done, and by how many."""
+        return self._ledger.backlog(self._roster.count())
+
+    def wait(self, job: Job, seconds: float) -> Job:
+        """The job once it has ended, or as it stands after ``seconds``."""
+        deadline, pause = Deadline.after(seconds), FIRST_LOOK_SECONDS
+        while not job.state.is_final and not deadline.has_passed():
+            self._sleep(min(pause, deadline.remaining_seconds()))
+            pause = min(LONGEST_LOOK_SECONDS, pause * 1.5)
+            job = self._ledger.find(job.id) or job
+        return job

@@ -1,0 +1,53 @@
+"""What a working process does beside its work: it signs the roster and sweeps."""
+
+from __future__ import annotations
+
+import threading
+
+import structlog
+
+from thumbnailer.errors import DatabaseUnavailable
+from thumbnailer.jobs.roster import Roster
+from thumbnailer.jobs.sweeping import Sweeper
+
+log = structlog.get_logger(__name__)
+
+
+class Housekeeper:
+    """A thread that looks after the work every ``interval_seconds``, at once when it starts."""
+
+    def __init__(self, sweeper: Sweeper, roster: Roster, worker_id: str, interval_seconds: float) -> None:
+        self._sweeper = sweeper
+        self._roster = roster
+        self._worker_id = worker_id
+        self._interval_seconds = interval_seconds
+        self._closed = threading.Event()
+        self._thread = threading.Thread(target=self._keep, name="housekeeping", daemon=True)
+
+    def start(self) -> None:
+        """Start the thread; once."""
+        self._thread.start()
+
+    def close(self) -> None:
+        """End it, and leave the roster."""
+        self._closed.set()
+        if self._thread.is_alive():
+            self._thread.join(self._interval_seconds)
+
+    def _keep(self) -> None:
+        while not self._closed.is_set():
+            self._look_after()
+            self._closed.wait(self._interval_seconds)
+        try:
+            self._roster.sign_off(self._worker_id)
+        except DatabaseUnavailable as error:
+            log.warning("roster_unavailable", detail=str(error))
+
+    def _look_after(self) -> None:
+        try:
+            self._roster.sign(self._worker_id)
+            self._sweeper.sweep()
+        except DatabaseUnavailable as error:
+            log.warning("sweep_failed", detail=str(error))
+        except Exception:  # the thread has to outlive whatever one sweep meets
+            log.exception("sweep_broke")

@@ -1,0 +1,268 @@
+"""The book of jobs: what was accepted, who is doing it, how it ended.
+
+Every change of state is one conditional statement or one transaction, so that of many workers that
+try the same thing one succeeds. A worker holds a job by a lease that it renews; when it dies, the
+lease runs out and another begins the job again. What a job's end sets off (the end of its batch, a
+message to a webhook) is written in the transaction that ends it: neither comes without the other.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from sqlalchemy import Connection, and_, func, select, update
+
+from thumbnailer.database import Database
+from thumbnailer.errors import Overloaded, ThumbnailerError
+from thumbnailer.failures import describe
+from thumbnailer.jobs import Backlog, Batch, BatchOrder, Claim, Job, JobOrder, JobResult, JobState
+from thumbnailer.jobs.events import Announce
+from thumbnailer.jobs.rows import new_id, read_batch, read_job, write_order
+from thumbnailer.jobs.tables import batches, jobs
+
+RETRY_AFTER_SECONDS = 10.0
+
+UNFINISHED = (JobState.PENDING, JobState.PROCESSING)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ended:
+    """Whether a job was ended, and the ids of the messages that this set off."""
+
+    has_ended: bool
+    messages: tuple[str, ...] = ()
+
+
+NOTHING = Ended(has_ended=False)
+
+
+class JobLedger:
+    """Reads and writes jobs; safe to use from many threads and processes.
+
+    ``max_pending`` bounds the jobs that nobody has begun, ``max_attempts`` how often one is begun;
+    ``lease_seconds`` is how long a job is its worker's without a sign of life; ``announce`` writes the
+    messages about an end.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        *,
+        max_pending: int,
+        max_attempts: int,
+        lease_seconds: float,
+        announce: Announce,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._database = database
+        self._max_pending = max_pending
+        self._max_attempts = max_attempts
+        self._lease_seconds = lease_seconds
+        self._announce = announce
+        self._clock = clock
+
+    def accept(self, order: JobOrder, owner: str) -> Job:
+        """Write a job down. Raises Overloaded where too many wait, DatabaseUnavailable."""
+        with self._database.transaction() as connection:
+            self._refuse_overload(connection, 1)
+            return self._write(connection, [order], owner, None)[0]
+
+    def accept_batch(self, order: BatchOrder, owner: str) -> tuple[Batch, Ended]:
+        """Write all jobs of a batch down, or none. Raises as ``accept`` does.
+
+        Jobs that are refused have failed from the start; where all of them are, the batch has ended.
+        """
+        now, batch_id = self._clock(), new_id("bat")
+        with self._database.transaction() as connection:
+            self._refuse_overload(connection, len(order.jobs))
+            row = {
+                "id": batch_id,
+                "owner": owner,
+                "total": len(order.jobs),
+                "ended": sum(each.refusal is not None for each in order.jobs),
+                "webhook_url": order.webhook_url,
+                "created_at": now,
+                "completed_at": None,
+            }
+            connection.execute(batches.insert().values(**row))
+            self._write(connection, order.jobs, owner, batch_id)
+            messages = self._complete_batch(connection, batch_id, now)
+            return self._read_batch(connection, batch_id), Ended(has_ended=bool(messages), messages=messages)
+
+    def find(self, job_id: str) -> Job | None:
+        """The job of that id."""
+        with self._database.reading() as connection:
+            row = connection.execute(select(jobs).where(jobs.c.id == job_id)).mappings().one_or_none()
+        return read_job(row) if row else None
+
+    def find_batch(self, batch_id: str) -> Batch | None:
+        """The batch of that id with all its jobs."""
+        with self._database.reading() as connection:
+            known = connection.execute(select(batches.c.id).where(batches.c.id == batch_id)).first()
+            return self._read_batch(connection, batch_id) if known else None
+
+    def claim(self, job_id: str) -> Claim | None:
+        """Begin a job; None where it has ended, is another's, or is not due yet."""
+        now, token = self._clock(), secrets.token_urlsafe(16)
+        with self._database.transaction() as connection:
+            claimed = connection.execute(
+                update(jobs)
+                .where(
+                    jobs.c.id == job_id,
+                    jobs.c.state.in_(UNFINISHED),
+                    jobs.c.due_at <= now,
+                    jobs.c.attempts < self._max_attempts,
+                )
+                .values(
+                    state=JobState.PROCESSING,
+                    claim=token,
+                    due_at=now + self._lease_seconds,
+                    attempts=jobs.c.attempts + 1,
+                    started_at=func.coalesce(jobs.c.started_at, now),
+                )
+            )
+            if claimed.rowcount != 1:
+                return None
+            row = connection.execute(select(jobs).where(jobs.c.id == job_id)).mappings().one()
+        return Claim(read_job(row), token)
+
+    def renew(self, claims: Sequence[Claim]) -> None:
+        """Give a sign of life for jobs that are being done."""
+        with self._database.transaction() as connection:
+            connection.execute(
+                update(jobs)
+                .where(jobs.c.claim.in_([claim.token for claim in claims]))
+                .values(due_at=self._clock() + self._lease_seconds)
+            )
+
+    def complete(self, claim: Claim, result: JobResult) -> Ended:
+        """End a job with its picture; nothing happens where the claim was lost meanwhile."""
+        return self._end_claimed(claim, JobState.COMPLETED, {"result": asdict(result), "error": None})
+
+    def fail(self, claim: Claim, error: ThumbnailerError) -> Ended:
+        """End a job with an error; nothing happens where the claim was lost meanwhile."""
+        return self._end_claimed(claim, JobState.FAILED, {"error": describe(error)})
+
+    def postpone(self, claim: Claim, error: ThumbnailerError, pause_seconds: float) -> None:
+        """Put a job back: it is tried again after a pause; ``error`` is why."""
+        with self._database.transaction() as connection:
+            connection.execute(
+                update(jobs)
+                .where(jobs.c.claim == claim.token, jobs.c.state == JobState.PROCESSING)
+                .values(
+                    state=JobState.PENDING,
+                    claim=None,
+                    due_at=self._clock() + pause_seconds,
+                    error=describe(error),
+                )
+            )
+
+    def give_up(self, job_id: str, error: ThumbnailerError) -> Ended:
+        """End a job whose worker has died; nothing happens where it lives after all."""
+        is_dead = and_(jobs.c.state == JobState.PROCESSING, jobs.c.due_at <= self._clock())
+        with self._database.transaction() as connection:
+            return self._end(connection, job_id, is_dead, JobState.FAILED, {"error": describe(error)})
+
+    def cancel(self, job_id: str) -> Ended:
+        """End a job that nobody has begun; nothing happens to any other."""
+        is_waiting = jobs.c.state == JobState.PENDING
+        with self._database.transaction() as connection:
+            return self._end(connection, job_id, is_waiting, JobState.CANCELLED, {})
+
+    def backlog(self, workers: int) -> Backlog:
+        """How much is still to be done, by so many ``workers``."""
+        with self._database.reading() as connection:
+            counted = connection.execute(
+                select(jobs.c.state, func.count(), func.min(jobs.c.created_at))
+                .where(jobs.c.state.in_(UNFINISHED))
+                .group_by(jobs.c.state)
+            ).all()
+        counts = {state: count for state, count, _ in counted}
+        oldest = min((first for _, _, first in counted), default=self._clock())
+        return Backlog(
+            counts.get(JobState.PENDING, 0),
+            counts.get(JobState.PROCESSING, 0),
+            max(0.0, self._clock() - oldest),
+            workers,
+        )
+
+    def _refuse_overload(self, connection: Connection, coming: int) -> None:
+        pending = select(func.count()).where(jobs.c.state == JobState.PENDING)
+        if connection.execute(pending).scalar_one() + coming > self._max_pending:
+            raise Overloaded("Too many jobs wait already.", retry_after_seconds=RETRY_AFTER_SECONDS)
+
+    def _write(
+        self, connection: Connection, orders: Sequence[JobOrder], owner: str, batch_id: str | None
+    ) -> list[Job]:
+        now = self._clock()
+        rows = [
+            {
+                "id": new_id("job"),
+                "owner": owner,
+                "batch_id": batch_id,
+                "position": position,
+                "state": JobState.FAILED if order.refusal else JobState.PENDING,
+                "attempts": 0,
+                "due_at": now,
+                "queued_at": now,
+                "created_at": now,
+                "started_at": None,
+                "completed_at": now if order.refusal else None,
+                "error": describe(order.refusal) if order.refusal else None,
+                "result": None,
+                **write_order(order),
+            }
+            for position, order in enumerate(orders)
+        ]
+        connection.execute(jobs.insert(), rows)
+        return [read_job(row) for row in rows]
+
+    def _end_claimed(self, claim: Claim, state: JobState, values: Mapping[str, Any]) -> Ended:
+        held = and_(jobs.c.claim == claim.token, jobs.c.state == JobState.PROCESSING)
+        with self._database.transaction() as connection:
+            return self._end(connection, claim.job.id, held, state, values)
+
+    def _end(
+        self, connection: Connection, job_id: str, condition: Any, state: JobState, values: Mapping[str, Any]
+    ) -> Ended:
+        now = self._clock()
+        ended = connection.execute(
+            update(jobs)
+            .where(jobs.c.id == job_id, condition)
+            .values(state=state, completed_at=now, claim=None, **values)
+        )
+        if ended.rowcount != 1:
+            return NOTHING
+        job = read_job(connection.execute(select(jobs).where(jobs.c.id == job_id)).mappings().one())
+        messages = self._announce.job_ended(connection, job, now)
+        if job.batch_id is not None:
+            messages += self._count_ended(connection, job.batch_id, now)
+        return Ended(has_ended=True, messages=messages)
+
+    def _count_ended(self, connection: Connection, batch_id: str, now: float) -> tuple[str, ...]:
+        """Count first, look then: the count locks the row, so that one of the last two sees both."""
+        one_more = update(batches).where(batches.c.id == batch_id).values(ended=batches.c.ended + 1)
+        connection.execute(one_more)
+        return self._complete_batch(connection, batch_id, now)
+
+    def _complete_batch(self, connection: Connection, batch_id: str, now: float) -> tuple[str, ...]:
+        """End a batch if all its jobs have ended; the ids of the messages that this sets off."""
+        completed = connection.execute(
+            update(batches)
+            .where(batches.c.id == batch_id, batches.c.ended >= batches.c.total)
+            .values(completed_at=now)
+            .returning(batches.c.webhook_url)
+        ).first()
+        if completed is None:
+            return ()
+        batch = self._read_batch(connection, batch_id)
+        return self._announce.batch_ended(connection, batch, completed.webhook_url, now)
+
+    def _read_batch(self, connection: Connection, batch_id: str) -> Batch:
+        row = connection.execute(select(batches).where(batches.c.id == batch_id)).mappings().one()
+        members = select(jobs).where(jobs.c.batch_id == batch_id).order_by(jobs.c.position)
+        return read_batch(row, connection.execute(members).mappings().all())

@@ -1,0 +1,42 @@
+"""Which workers are alive."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from sqlalchemy import delete, func, select, update
+
+from thumbnailer.database import Database
+from thumbnailer.jobs.tables import workers
+
+#: A worker that was not seen for so long, in seconds, is dead.
+ABSENT_SECONDS = 30.0
+
+
+class Roster:
+    """Workers sign it every few seconds. Its methods raise ``DatabaseUnavailable``."""
+
+    def __init__(self, database: Database, clock: Callable[[], float] = time.time) -> None:
+        self._database = database
+        self._clock = clock
+
+    def sign(self, worker_id: str) -> None:
+        """Say that a worker is alive."""
+        now = self._clock()
+        with self._database.transaction() as connection:
+            seen = connection.execute(update(workers).where(workers.c.id == worker_id).values(seen_at=now))
+            if seen.rowcount == 0:
+                connection.execute(workers.insert().values(id=worker_id, seen_at=now))
+            connection.execute(delete(workers).where(workers.c.seen_at < now - 10 * ABSENT_SECONDS))
+
+    def sign_off(self, worker_id: str) -> None:
+        """Say that a worker ends."""
+        with self._database.transaction() as connection:
+            connection.execute(delete(workers).where(workers.c.id == worker_id))
+
+    def count(self) -> int:
+        """How many workers are alive."""
+        alive = select(func.count()).where(workers.c.seen_at > self._clock() - ABSENT_SECONDS)
+        with self._database.reading() as connection:
+            return connection.execute(alive).scalar_one()

@@ -1,0 +1,146 @@
+"""Doing a job: its picture, its place in the storage, its end."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import structlog
+
+from thumbnailer.errors import Overloaded, StorageUnavailable, ThumbnailerError, UpstreamError, UpstreamFailed
+from thumbnailer.jobs import Claim, JobOrder, JobResult
+from thumbnailer.jobs.deliveries import DeliveryLedger
+from thumbnailer.jobs.leases import Leases
+from thumbnailer.jobs.ledger import NOTHING, Ended, JobLedger
+from thumbnailer.jobs.queue import WorkQueue
+from thumbnailer.keeping import keep
+from thumbnailer.model import Deadline
+from thumbnailer.pipeline import StaleUse, Terms
+from thumbnailer.storage import Storage
+from thumbnailer.telemetry import Timings
+from thumbnailer.thumbnails import Thumbnails
+from thumbnailer.webhooks import WebhookSender
+
+log = structlog.get_logger(__name__)
+
+FIRST_PAUSE_SECONDS = 5.0
+LONGEST_PAUSE_SECONDS = 900.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Studio:
+    """Brings what an order asks for: from the cache, or new; and stores it where it is to be kept.
+
+    ``deadline_seconds`` bounds one attempt as it bounds a request.
+    """
+
+    thumbnails: Thumbnails
+    storage: Storage
+    key_template: str
+    deadline_seconds: float
+
+    def bring(self, order: JobOrder) -> JobResult:
+        """Take the picture. Raises any of the tree."""
+        terms = Terms(
+            max_age_seconds=order.ttl_seconds,
+            deadline=Deadline.after(self.deadline_seconds),
+            admit=_is_paid,
+            timings=Timings(),
+            stale_use=StaleUse.WHERE_A_NEW_ONE_FAILS,
+        )
+        request = order.request
+        if request is None:
+            raise order.refusal or UpstreamFailed("The capture failed.")
+        delivery = self.thumbnails.fetch(request, terms)
+        stored = keep(self.storage, self.key_template, request, delivery) if order.persist else None
+        record = delivery.capture.record
+        return JobResult(
+            content_type=record.content_type,
+            size_bytes=record.size_bytes,
+            sha256=record.sha256,
+            width=record.width,
+            height=record.height,
+            captured_at=record.captured_at,
+            cache_status=delivery.cache_status.value,
+            object_key=stored.image.key if stored else None,
+            stored_url=stored.image.url if stored else None,
+        )
+
+
+def _is_paid() -> None:
+    """A job is charged when it is accepted."""
+
+
+class JobRunner:
+    """Does jobs, from any thread.
+
+    A provider's failure is tried again up to ``retries`` times, after growing pauses; what is the
+    target's or the request's fault ends the job at once.
+    """
+
+    def __init__(
+        self, ledger: JobLedger, leases: Leases, studio: Studio, queue: WorkQueue, *, retries: int
+    ) -> None:
+        self._ledger = ledger
+        self._queue = queue
+        self._leases = leases
+        self._studio = studio
+        self._retries = retries
+
+    def run(self, job_id: str) -> None:
+        """Do a job, unless it has ended or another does it. Raises DatabaseUnavailable."""
+        claim = self._ledger.claim(job_id)
+        if claim is None:
+            return
+        with self._leases.held(claim):
+            ended = self._do(claim)
+        for delivery_id in ended.messages:
+            self._queue.put_delivery(delivery_id)
+
+    def _do(self, claim: Claim) -> Ended:
+        try:
+            result = self._studio.bring(claim.job.order)
+        except ThumbnailerError as error:
+            return self._put_back_or_fail(claim, error)
+        except Exception:
+            log.exception("job_broke", job_id=claim.job.id)
+            return self._ledger.fail(claim, UpstreamFailed("The capture failed."))
+        return self._ledger.complete(claim, result)
+
+    def _put_back_or_fail(self, claim: Claim, error: ThumbnailerError) -> Ended:
+        is_passing = isinstance(error, UpstreamError | Overloaded | StorageUnavailable) and error.retryable
+        log.info("job_attempt_failed", job_id=claim.job.id, error=type(error).__name__)
+        if not is_passing or claim.job.attempts > self._retries:
+            return self._ledger.fail(claim, error)
+        growing = FIRST_PAUSE_SECONDS * 2 ** (claim.job.attempts - 1)
+        pause = min(LONGEST_PAUSE_SECONDS, max(growing, error.retry_after_seconds or 0.0))
+        self._ledger.postpone(claim, error, pause)
+        return NOTHING
+
+
+class DeliveryRunner:
+    """Sends messages, from any thread."""
+
+    def __init__(
+        self, ledger: DeliveryLedger, sender: WebhookSender, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._ledger = ledger
+        self._sender = sender
+        self._clock = clock
+
+    def run(self, delivery_id: str) -> None:
+        """Make an attempt, unless none is due or another makes it. Raises DatabaseUnavailable."""
+        claim = self._ledger.claim(delivery_id)
+        if claim is None:
+            return
+        started_at = self._clock()
+        attempt = self._sender.send(claim.message)
+        log.info(
+            "webhook_attempt",
+            delivery_id=delivery_id,
+            verdict=attempt.verdict.value,
+            status=attempt.status,
+            trouble=attempt.trouble,
+        )
+        self._ledger.record(claim, attempt, self._clock() - started_at)

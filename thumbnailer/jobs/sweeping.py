@@ -1,0 +1,106 @@
+"""Finds work that no queue holds any more: put back, lost with its worker, or with the queue itself."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import structlog
+from sqlalchemy import ColumnElement, Table, and_, delete, or_, select, update
+
+from thumbnailer.database import Database
+from thumbnailer.errors import UpstreamFailed
+from thumbnailer.jobs import FINAL_STATES, JobState
+from thumbnailer.jobs.ledger import UNFINISHED, JobLedger
+from thumbnailer.jobs.queue import WorkQueue
+from thumbnailer.jobs.tables import batches, deliveries, jobs
+
+log = structlog.get_logger(__name__)
+
+#: What one sweep puts into the queue at most; the next goes on.
+MAX_QUEUED = 200
+
+#: Work that was put into the queue so long ago, while the queue is empty, is not in it any more.
+LOST_SECONDS = 10.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SweepRules:
+    """``max_attempts`` bounds how often a job is begun; what has ended is kept ``retention_seconds``."""
+
+    max_attempts: int
+    retention_seconds: float
+
+
+class Sweeper:
+    """Brings the queue in line with the database; any number of processes may sweep."""
+
+    def __init__(
+        self,
+        database: Database,
+        ledger: JobLedger,
+        queue: WorkQueue,
+        rules: SweepRules,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._database = database
+        self._ledger = ledger
+        self._queue = queue
+        self._rules = rules
+        self._clock = clock
+
+    def sweep(self) -> None:
+        """Queue what is due, give up what was begun too often, forget what ended long ago."""
+        self._give_up()
+        is_queue_empty = self._queue.is_empty()
+        for job_id in self._due(jobs, UNFINISHED, is_queue_empty=is_queue_empty):
+            self._queue.put_job(job_id)
+        for delivery_id in self._due(deliveries, ("pending",), is_queue_empty=is_queue_empty):
+            self._queue.put_delivery(delivery_id)
+        self._forget()
+
+    def has_work(self) -> bool:
+        """Whether anything waits to be done, now or later."""
+        waiting = select(jobs.c.id).where(jobs.c.state.in_(UNFINISHED)).limit(1)
+        unsent = select(deliveries.c.id).where(deliveries.c.state == "pending").limit(1)
+        with self._database.reading() as connection:
+            return any(connection.execute(each).first() for each in (waiting, unsent))
+
+    def _due(self, table: Table, states: tuple[str, ...], *, is_queue_empty: bool) -> list[str]:
+        """What is due and was not queued since it became so; if the queue is empty, what was lost with it."""
+        now = self._clock()
+        unqueued: ColumnElement[bool] = or_(table.c.queued_at.is_(None), table.c.queued_at < table.c.due_at)
+        if is_queue_empty:
+            unqueued = or_(unqueued, table.c.queued_at < now - LOST_SECONDS)
+        is_due = and_(table.c.state.in_(states), table.c.due_at <= now, unqueued)
+        first = select(table.c.id).where(is_due).order_by(table.c.due_at).limit(MAX_QUEUED)
+        queued = update(table).where(table.c.id.in_(first), is_due).values(queued_at=now)
+        with self._database.transaction() as connection:
+            return list(connection.execute(queued.returning(table.c.id)).scalars())
+
+    def _give_up(self) -> None:
+        """End jobs whose workers died again and again."""
+        hopeless = select(jobs.c.id).where(
+            jobs.c.state == JobState.PROCESSING,
+            jobs.c.due_at <= self._clock(),
+            jobs.c.attempts >= self._rules.max_attempts,
+        )
+        with self._database.reading() as connection:
+            found = list(connection.execute(hopeless.limit(MAX_QUEUED)).scalars())
+        for job_id in found:
+            log.error("job_given_up", job_id=job_id, attempts=self._rules.max_attempts)
+            message = f"The capture was begun {self._rules.max_attempts} times and never came to an end."
+            for delivery_id in self._ledger.give_up(job_id, UpstreamFailed(message)).messages:
+                self._queue.put_delivery(delivery_id)
+
+    def _forget(self) -> None:
+        before = self._clock() - self._rules.retention_seconds
+        alone: Any = and_(jobs.c.batch_id.is_(None), jobs.c.state.in_(FINAL_STATES))
+        with self._database.transaction() as connection:
+            connection.execute(delete(jobs).where(jobs.c.completed_at < before, alone))
+            old_batches = select(batches.c.id).where(batches.c.completed_at < before)
+            connection.execute(delete(jobs).where(jobs.c.batch_id.in_(old_batches)))
+            connection.execute(delete(batches).where(batches.c.completed_at < before))
+            connection.execute(delete(deliveries).where(deliveries.c.ended_at < before))

@@ -1,0 +1,177 @@
+"""Jobs and webhooks, from the settings."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+from functools import partial
+
+import structlog
+from celery import Celery
+
+from blueprints.job_answers import describe_batch, describe_job
+from config import Settings
+from thumbnailer.database import Database
+from thumbnailer.egress import GuardedSession
+from thumbnailer.errors import DatabaseUnavailable
+from thumbnailer.jobs.deliveries import DeliveryLedger
+from thumbnailer.jobs.desk import JobDesk
+from thumbnailer.jobs.events import Announcer
+from thumbnailer.jobs.housekeeping import Housekeeper
+from thumbnailer.jobs.leases import Leases
+from thumbnailer.jobs.ledger import JobLedger
+from thumbnailer.jobs.queue import WorkQueue
+from thumbnailer.jobs.roster import Roster
+from thumbnailer.jobs.running import DeliveryRunner, JobRunner, Studio
+from thumbnailer.jobs.sweeping import Sweeper, SweepRules
+from thumbnailer.storage import Storage
+from thumbnailer.webhooks import SigningSecrets, WebhookSender
+from wiring.queue import CeleryQueue, EmbeddedWorker, make_celery, register_tasks, worker_id
+from wiring.trip import Trip
+
+log = structlog.get_logger(__name__)
+
+#: How often a working process looks for work that no queue holds, in seconds.
+SWEEP_SECONDS = 2.0
+
+#: Signs of life in the length of a lease: one may be missed.
+SIGNS_PER_LEASE = 3
+
+#: Beyond the time that a receiver has, until somebody else may try: for writing down how it went.
+DELIVERY_MARGIN_SECONDS = 15.0
+
+
+@dataclass(frozen=True, slots=True)
+class Office:
+    """What every process has that accepts jobs, does them or tells of them."""
+
+    ledger: JobLedger
+    deliveries: DeliveryLedger
+    roster: Roster
+    celery: Celery
+    queue: WorkQueue
+    sweeper: Sweeper
+
+
+@dataclass(frozen=True, slots=True)
+class Workshop:
+    """What a process has beside it that does jobs."""
+
+    runner: JobRunner
+    messenger: DeliveryRunner | None
+    leases: Leases
+    housekeeper: Housekeeper
+
+    def do_job(self, job_id: str) -> None:
+        self.runner.run(job_id)
+
+    def send(self, delivery_id: str) -> None:
+        """Send a message; without a secret there is none, unless it was taken away meanwhile."""
+        if self.messenger is not None:
+            self.messenger.run(delivery_id)
+
+    def close(self) -> None:
+        self.housekeeper.close()
+        self.leases.close()
+
+
+def build_office(settings: Settings, database: Database) -> Office:
+    """The books, and the queue."""
+    base_url, jobs = settings.doors.public_base_url or "", settings.jobs
+    announcer = Announcer(
+        partial(describe_job, base_url=base_url), partial(describe_batch, base_url=base_url)
+    )
+    ledger = JobLedger(
+        database,
+        max_pending=jobs.queue,
+        max_attempts=jobs.attempts,
+        lease_seconds=jobs.lease_seconds,
+        announce=announcer,
+    )
+    deliveries = DeliveryLedger(
+        database,
+        pauses_seconds=settings.webhooks.pauses_seconds,
+        lease_seconds=settings.webhooks.timeout_seconds + DELIVERY_MARGIN_SECONDS,
+    )
+    celery = make_celery(settings)
+    queue = CeleryQueue(celery)
+    rules = SweepRules(max_attempts=jobs.attempts, retention_seconds=jobs.retention_seconds)
+    sweeper = Sweeper(database, ledger, queue, rules)
+    return Office(ledger, deliveries, Roster(database), celery, queue, sweeper)
+
+
+def build_workshop(settings: Settings, office: Office, trip: Trip, storage: Storage) -> Workshop:
+    """The work itself, known to the office's Celery."""
+    leases = Leases(office.ledger, settings.jobs.lease_seconds / SIGNS_PER_LEASE)
+    studio = Studio(
+        thumbnails=trip.thumbnails,
+        storage=storage,
+        key_template=settings.storage.key_template,
+        deadline_seconds=settings.providers.timeout_seconds,
+    )
+    workshop = Workshop(
+        JobRunner(office.ledger, leases, studio, office.queue, retries=settings.jobs.retries),
+        _messenger(settings, office, trip),
+        leases,
+        Housekeeper(office.sweeper, office.roster, worker_id(), SWEEP_SECONDS),
+    )
+    register_tasks(office.celery, workshop.do_job, workshop.send)
+    return workshop
+
+
+def _messenger(settings: Settings, office: Office, trip: Trip) -> DeliveryRunner | None:
+    if not settings.webhooks.secrets:
+        return None
+    sender = WebhookSender(
+        GuardedSession(trip.guard, pool_size=settings.jobs.concurrency),
+        SigningSecrets(settings.webhooks.secrets),
+        timeout_seconds=settings.webhooks.timeout_seconds,
+    )
+    return DeliveryRunner(office.deliveries, sender)
+
+
+class Counter:
+    """The job desk of a web process, with the workshop behind it where there is no Redis."""
+
+    def __init__(self, office: Office, workshop: Workshop | None) -> None:
+        self._office = office
+        self._workshop = workshop
+        self._worker = EmbeddedWorker(office.celery) if workshop else None
+        self._opening = threading.Lock()
+        self._is_open = False
+        self.desk = JobDesk(office.ledger, office.deliveries, office.roster, office.queue, wake=self._open)
+
+    def resume(self) -> None:
+        """Go on with what an earlier process has left, if it has left anything; does not wait for it."""
+        if self._workshop is not None:
+            threading.Thread(target=self._open_for_leftovers, name="resume", daemon=True).start()
+
+    def close(self) -> None:
+        """Begin nothing new; what is being done falls to another process unless it ends in time."""
+        if self._workshop is not None and self._worker is not None:
+            self._worker.stop()
+            self._workshop.close()
+
+    def _open_for_leftovers(self) -> None:
+        try:
+            if self._office.sweeper.has_work():
+                self._open()
+        except DatabaseUnavailable as error:
+            log.warning("jobs_not_resumed", detail=str(error))
+
+    def _open(self) -> None:
+        """Start the worker with the first job: who has none pays nothing for it."""
+        if self._workshop is None or self._worker is None:
+            return
+        with self._opening:
+            if not self._is_open:
+                self._is_open = True
+                self._worker.start()
+                self._workshop.housekeeper.start()
+
+
+def build_counter(settings: Settings, database: Database, trip: Trip, storage: Storage) -> Counter:
+    """The job desk of a web process."""
+    office = build_office(settings, database)
+    is_embedded = settings.cache.redis_url is None
+    return Counter(office, build_workshop(settings, office, trip, storage) if is_embedded else None)

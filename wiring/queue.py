@@ -1,0 +1,151 @@
+"""The queue by Celery: on Redis for workers of their own, else in this very process."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import socket
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import structlog
+from celery import Celery
+from celery.worker import WorkController
+from kombu.exceptions import OperationalError
+from redis.exceptions import RedisError
+
+from config import Settings
+from thumbnailer.cooldown import CoolDown
+from wiring.trip import redis_options
+
+log = structlog.get_logger(__name__)
+
+QUEUE = "thumbnailer"
+JOB_TASK = "thumbnailer.job"
+DELIVERY_TASK = "thumbnailer.delivery"
+
+#: How often a queue in memory is looked at, in seconds.
+MEMORY_POLL_SECONDS = 0.1
+
+#: Redis hands a message out again that was not acknowledged for so long, in seconds. Jobs are begun
+#: again by their leases, much sooner, and a job that has ended is not done again: this is a last resort.
+VISIBILITY_SECONDS = 3600
+
+
+def make_celery(settings: Settings) -> Celery:
+    """Celery as it is used here; tasks are known by their names.
+
+    Messages are acknowledged late and fetched one at a time, so that a worker that is killed loses
+    none and hoards none.
+    """
+    app = Celery("thumbnailer", broker=settings.cache.redis_url or "memory://", set_as_current=False)
+    app.conf.update(
+        task_default_queue=_queue_name(settings),
+        task_ignore_result=True,
+        task_acks_late=True,
+        task_reject_on_worker_lost=True,
+        worker_prefetch_multiplier=1,
+        worker_pool="threads",
+        worker_concurrency=settings.jobs.concurrency,
+        worker_hijack_root_logger=False,
+        worker_enable_remote_control=False,
+        worker_soft_shutdown_timeout=settings.providers.timeout_seconds,
+        worker_enable_soft_shutdown_on_idle=False,
+        broker_connection_retry_on_startup=True,
+        broker_transport_options=_transport_options(settings),
+    )
+    return app
+
+
+def _queue_name(settings: Settings) -> str:
+    """Queues in memory are the whole process's, whichever application they belong to."""
+    return QUEUE if settings.cache.redis_url else f"{QUEUE}-{secrets.token_hex(8)}"
+
+
+def _transport_options(settings: Settings) -> dict[str, Any]:
+    if not settings.cache.redis_url:
+        return {"polling_interval": MEMORY_POLL_SECONDS}
+    return {
+        **redis_options(settings),
+        "visibility_timeout": VISIBILITY_SECONDS,
+        "unacked_restore_interval": 5,
+        "unacked_restore_throttle": 1,
+        "global_keyprefix": f"{settings.cache.key_prefix}queue:",
+    }
+
+
+class CeleryQueue:
+    """Puts messages into Celery's queue. What cannot be put there waits in the database for a sweep."""
+
+    def __init__(self, app: Celery) -> None:
+        self._app = app
+        self._name = str(app.conf.task_default_queue)
+        self._complaints = CoolDown("The job queue", seconds=60)
+
+    def put_job(self, job_id: str) -> None:
+        self._put(JOB_TASK, job_id)
+
+    def put_delivery(self, delivery_id: str) -> None:
+        self._put(DELIVERY_TASK, delivery_id)
+
+    def is_empty(self) -> bool:
+        try:
+            with self._app.connection_for_read() as connection:
+                declared = connection.default_channel.queue_declare(queue=self._name)
+        except (OperationalError, RedisError, OSError) as error:
+            self._complaints.complain(error)
+            return False
+        return bool(declared.message_count == 0)
+
+    def _put(self, task: str, subject: str) -> None:
+        try:
+            self._app.send_task(task, args=[subject], queue=self._name, retry=False, ignore_result=True)
+        except (OperationalError, RedisError, OSError) as error:
+            self._complaints.complain(error)
+
+
+class EmbeddedWorker:
+    """A Celery worker in a thread of this process, for a queue in its memory."""
+
+    def __init__(self, app: Celery) -> None:
+        self._app = app
+        self._controller: WorkController | None = None
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Start it; once."""
+        self._app.set_default()  # the pool's threads look there for the tasks
+        self._app.finalize()
+        self._controller = WorkController(
+            app=self._app,
+            hostname=worker_id(),
+            without_heartbeat=True,
+            without_mingle=True,
+            without_gossip=True,
+        )
+        self._thread = threading.Thread(target=self._controller.start, name="jobs", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Begin nothing new; does nothing where it was never started."""
+        if self._controller is not None:
+            self._controller.stop()
+
+
+def worker_id() -> str:
+    """This process among all workers on all machines."""
+    return f"{socket.gethostname()}-{os.getpid()}"
+
+
+def register_tasks(app: Celery, do_job: Callable[[str], None], send: Callable[[str], None]) -> None:
+    """Say what the two kinds of work are."""
+
+    def job(job_id: str) -> None:
+        do_job(job_id)
+
+    def delivery(delivery_id: str) -> None:
+        send(delivery_id)
+
+    app.task(job, name=JOB_TASK, shared=False)
+    app.task(delivery, name=DELIVERY_TASK, shared=False)

@@ -1,0 +1,48 @@
+"""A worker process of its own, from the settings."""
+
+from __future__ import annotations
+
+from typing import cast
+
+from celery import Celery
+from celery.signals import worker_ready, worker_shutdown
+from flask import Flask
+from flask_caching import Cache
+
+from blueprints.media import MEDIA_PREFIX
+from config import Settings
+from settings.reading import ConfigurationError, Fault
+from thumbnailer.backend import Backend
+from thumbnailer.telemetry import configure_logging
+from wiring.jobs import build_office, build_workshop
+from wiring.trip import build_database, build_storage, build_trip, cache_config
+
+WITHOUT_REDIS = (
+    "is needed by a worker of its own: without it the web processes do the jobs themselves, "
+    "and nothing has to be started"
+)
+
+
+def build_worker(settings: Settings) -> Celery:
+    """Celery with all that its tasks need. Raises ``ConfigurationError``."""
+    if settings.cache.redis_url is None:
+        raise ConfigurationError([Fault("REDIS_URL", WITHOUT_REDIS)])
+    configure_logging(settings.logs.level, is_json=settings.logs.format == "json")
+    host = Flask("worker")  # Flask-Caching lives in an application only
+    host.config.update(cache_config(settings))
+    trip = build_trip(settings, cast(Backend, Cache(host)))
+    database = build_database(settings)
+    office = build_office(settings, database)
+    workshop = build_workshop(settings, office, trip, build_storage(settings, MEDIA_PREFIX))
+
+    def begin(**_more: object) -> None:
+        workshop.housekeeper.start()
+
+    def end(**_more: object) -> None:
+        workshop.close()
+        trip.close()
+        database.close()
+
+    worker_ready.connect(begin, weak=False)
+    worker_shutdown.connect(end, weak=False)
+    return office.celery
