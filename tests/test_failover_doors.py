@@ -107,12 +107,12 @@ def test_a_stream_fails_over_too_while_no_byte_is_out(
 def test_a_stream_that_has_begun_may_take_longer_than_the_share_of_its_provider(
     first: Upstream, second: Upstream
 ) -> None:
-    """Four seconds of eight: no other provider can take over any more."""
-    settings = environment({"snapsharp": first, "snapapi": second}, UPSTREAM_TIMEOUT="8")
+    """Five seconds of ten: no other provider can take over any more."""
+    settings = environment({"snapsharp": first, "snapapi": second}, UPSTREAM_TIMEOUT="10")
     body = picture(width=64, height=64)
     pieces = [body[at : at + len(body) // 5 + 1] for at in range(0, len(body), len(body) // 5 + 1)]
     first.behave(
-        Answer(headers=(("Content-Type", "image/png"),), chunks=lambda: iter(pieces), body_pause=1.2)
+        Answer(headers=(("Content-Type", "image/png"),), chunks=lambda: iter(pieces), body_pause=1.3)
     )
     with client_of(settings) as client:
         response = ask(client, path="/screenshot/stream")
