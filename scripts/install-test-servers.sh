@@ -1,5 +1,5 @@
 #!/bin/sh
-# Installs the servers that the tests start: Redis, nginx and PostgreSQL.
+# Installs the servers that the tests start, Redis, nginx and PostgreSQL, and the languages of the recipes.
 set -eu
 cd "$(dirname "$0")/.."
 PATH=$PATH:/usr/sbin:/sbin
@@ -7,6 +7,8 @@ PATH=$PATH:/usr/sbin:/sbin
 missing=
 command -v redis-server >/dev/null || missing="$missing redis-server"
 command -v nginx >/dev/null || missing="$missing nginx"
+command -v php >/dev/null || missing="$missing php-cli"
+command -v ruby >/dev/null || missing="$missing ruby"
 # Debian keeps its programs out of the path, one folder for each version.
 PATH=$PATH:$(printf '%s:' /usr/lib/postgresql/*/bin)
 command -v initdb >/dev/null || missing="$missing postgresql"
