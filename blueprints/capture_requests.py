@@ -51,6 +51,12 @@ class Asked:
     download: str | None = None
 
 
+def refuse_ttl(ttl_seconds: int | None, least: int, most: int) -> None:
+    """Raise ``InvalidParameters`` where somebody asks for a ``ttl`` outside of the operator's bounds."""
+    if ttl_seconds is not None and not least <= ttl_seconds <= most:
+        raise InvalidParameters({"ttl": [f"Must be from {least} to {most} seconds here."]})
+
+
 def complete(given: Mapping[str, Any], usual: RouteDefaults, guard: Guard, accept: str | None) -> Asked:
     """Fill in the route's defaults and judge the target by its looks.
 

@@ -11,7 +11,7 @@ import flask
 from flask import Response
 
 from blueprints.answers import picture_answer, stream_answer
-from blueprints.capture_requests import Asked, RouteDefaults, complete
+from blueprints.capture_requests import Asked, RouteDefaults, complete, refuse_ttl
 from blueprints.conditions import answer_conditionally
 from blueprints.disposition import name_file
 from blueprints.freshness import Freshness
@@ -112,7 +112,9 @@ def deliver(given: Mapping[str, Any], door: Door, *, recapture: bool = False) ->
 def prepare(given: Mapping[str, Any], door: Door, *, recapture: bool = False) -> tuple[Asked, Terms]:
     """Count the answer, complete the request and set its terms."""
     deadline = request_deadline(services().bounds.deadline_seconds)
+    bounds = services().bounds
     services().allowance.answer()
+    refuse_ttl(given.get("ttl"), bounds.min_ttl_seconds, bounds.max_ttl_seconds)
     usual = _with_preset(door.usual, given.get("preset"))
     asked = complete(given, usual, services().guard, flask.request.headers.get("Accept"))
     is_fresh = given.get("fresh", False)

@@ -165,7 +165,7 @@ class CaptureOptions(StrictSchema):
     )
     ttl = WholeNumber(
         validate=validate.Range(60, 2_592_000),
-        metadata=described("The oldest picture that will do, in seconds."),
+        metadata=described("The oldest picture that will do, in seconds, within the operator's bounds."),
     )
     fresh = Flag(metadata=described("Take a new picture unless there is one of this minute.", default=False))
     preset = Text(max_length=32, metadata=described("A name for options that the operator has chosen."))

@@ -27,9 +27,14 @@ EXTENSION = "thumbnailer"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RequestBounds:
-    """``deadline_seconds`` bounds a whole request; the rest is what routes do unless told otherwise."""
+    """``deadline_seconds`` bounds a whole request, the other seconds the ``ttl`` that a caller may ask for.
+
+    The rest is what routes do unless told otherwise.
+    """
 
     deadline_seconds: float
+    min_ttl_seconds: int
+    max_ttl_seconds: int
     thumb: RouteDefaults
     screenshot: RouteDefaults
     persist: RouteDefaults

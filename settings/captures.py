@@ -207,7 +207,14 @@ class PictureSettings:
         file_of,
         None,
         "A picture to show where there is none to show.",
-        computed="a browser window in a soft grey, drawn in the size asked for",
+        computed="a broken browser window in a soft grey, drawn in the size asked for",
+    )
+    pending_placeholder: Path | None = setting(
+        "PENDING_IMAGE",
+        file_of,
+        None,
+        "A picture to show while the true one is being made.",
+        computed="a browser window with three dots in the same grey",
     )
 
 

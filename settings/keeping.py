@@ -58,6 +58,15 @@ class CacheSettings:
         "2592000",
         "Seconds that a capture is kept, to be served where a new one cannot be taken.",
     )
+    min_ttl_seconds: int = setting(
+        "TTL_MIN", integer(60, 2_592_000), "60", "The least `ttl` in seconds that a caller may ask for."
+    )
+    max_ttl_seconds: int = setting(
+        "TTL_MAX",
+        integer(60, 2_592_000),
+        "2592000",
+        "The greatest `ttl` in seconds that a caller may ask for.",
+    )
     key_prefix: str = setting(
         "CACHE_KEY_PREFIX",
         matching(r"[A-Za-z0-9_.:-]{1,64}", "1 to 64 letters, digits and . _ : -"),

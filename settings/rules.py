@@ -75,7 +75,7 @@ def cross_faults(values: Mapping[str, Any]) -> list[Fault]:
     cannot be judged and is left out.
     """
     faults: list[Fault] = []
-    for rule in (_provider_faults, _queue_faults, _s3_faults, _access_faults):
+    for rule in (_provider_faults, _queue_faults, _ttl_faults, _s3_faults, _access_faults):
         with contextlib.suppress(KeyError):
             faults += list(rule(values))
     return faults
@@ -95,6 +95,11 @@ def _provider_faults(values: Mapping[str, Any]) -> Iterator[Fault]:
         key = values[provider.key_setting] or values["SCREENSHOT_API_KEY"]
         if provider.needs_key and not key:
             yield Fault(provider.key_setting, f"is needed, because PROVIDERS names {name}")
+
+
+def _ttl_faults(values: Mapping[str, Any]) -> Iterator[Fault]:
+    if values["TTL_MIN"] > values["TTL_MAX"]:
+        yield Fault("TTL_MIN", f"must not be above TTL_MAX ({values['TTL_MAX']})")
 
 
 def _queue_faults(values: Mapping[str, Any]) -> Iterator[Fault]:

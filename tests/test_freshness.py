@@ -8,7 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from app import create_app
 from blueprints.freshness import Freshness
+from settings.reading import ConfigurationError
+from tests.support.service import TARGET, client_of, snapapi_environment
+from tests.support.upstream import Upstream
 
 NOW = 1_800_000_000.0
 DAY = 86_400
@@ -87,3 +91,50 @@ def test_nobody_uses_an_answer_after_its_last_moment(
     assert seconds["max-age"] <= ttl_seconds
     assert seconds["max-age"] + stale_seconds - age_seconds <= max(0, left_seconds)
     assert ("must-revalidate" in value) == (stale_seconds == 0)
+
+
+BOUNDED = {"TTL_MIN": "7200", "TTL_MAX": "43200"}
+
+
+@pytest.mark.parametrize(
+    ("ttl", "max_age"),
+    [
+        pytest.param("7200", 7200, id="the least"),
+        pytest.param("43200", 43_200, id="the greatest"),
+        pytest.param("7199", None, id="less"),
+        pytest.param("43201", None, id="more"),
+    ],
+)
+@pytest.mark.parametrize("path", ["/thumb", "/screenshot", "/screenshot/stream", "/api/screenshot"])
+def test_a_caller_stays_within_the_operators_bounds(path: str, ttl: str, max_age: int | None) -> None:
+    with Upstream() as upstream, client_of(snapapi_environment(upstream.url, **BOUNDED)) as client:
+        answer = client.get(path, query_string={"url": TARGET, "ttl": ttl, "format": "png"}, buffered=True)
+        body = client.post("/persist", json={"url": "http://10.0.0.1/", "ttl": int(ttl)})
+    if max_age is None:
+        assert answer.status_code == body.status_code == 400
+        assert list(body.get_json()["errors"]) == ["ttl"]
+    else:
+        assert f"max-age={max_age}," in answer.headers["Cache-Control"]
+        assert body.status_code == 403, "nothing else is wrong with it"
+
+
+def test_the_routes_own_defaults_move_into_the_bounds() -> None:
+    with Upstream() as upstream, client_of(snapapi_environment(upstream.url, **BOUNDED)) as client:
+        thumb = client.get("/thumb", query_string={"url": TARGET})
+        screenshot = client.get("/screenshot", query_string={"url": TARGET})
+    assert "max-age=43200," in thumb.headers["Cache-Control"]
+    assert "max-age=7200," in screenshot.headers["Cache-Control"]
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [
+        pytest.param("THUMB_DEFAULTS", "ttl=60", id="a default"),
+        pytest.param("PRESETS", "card:ttl=86400", id="a preset"),
+        pytest.param("TTL_MAX", "3600", id="bounds that cross"),
+    ],
+)
+def test_an_operator_who_contradicts_the_bounds_is_told_at_the_start(setting: str, value: str) -> None:
+    settings = snapapi_environment("http://127.0.0.1:9", **(BOUNDED | {setting: value}))
+    with pytest.raises(ConfigurationError, match="TTL_MIN" if setting == "TTL_MAX" else setting):
+        create_app("testing", settings)

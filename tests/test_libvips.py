@@ -26,7 +26,7 @@ from thumbnailer.renditions import Rendition, RenditionFormat
 path = Path(sys.argv[1])
 limits = PictureLimits()
 renderer = Renderer(limits, concurrency=2)
-placeholders = Placeholders(renderer, own_picture=read_own_picture(path, limits))
+placeholders = Placeholders(renderer, own_pictures={PlaceholderKind.FAILED: read_own_picture(path, limits)})
 wanted = Rendition(format=RenditionFormat.WEBP, thumb_width=200)
 
 def render():

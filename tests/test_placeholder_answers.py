@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from flask.testing import FlaskClient
 from PIL import Image
 
 from settings.reading import ConfigurationError
-from tests.support.answers import image, json_error
+from tests.support.answers import Answer, Received, image, json_error
 from tests.support.pictures import picture
 from tests.support.service import TARGET, client_of, snapapi_environment
 from tests.support.upstream import Upstream
@@ -109,23 +110,46 @@ def test_json_is_never_answered_with_a_placeholder(client: FlaskClient) -> None:
     assert response.content_type == "application/problem+json"
 
 
-def test_the_operators_own_picture_takes_its_place(upstream: Upstream, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("setting", "wait", "status", "is_shown"),
+    [
+        pytest.param("PLACEHOLDER_IMAGE", "60", 502, True, id="of a failure"),
+        pytest.param("PLACEHOLDER_IMAGE", "0", 202, False, id="which is no stand-in"),
+        pytest.param("PENDING_IMAGE", "0", 202, True, id="of what is being made"),
+        pytest.param("PENDING_IMAGE", "60", 502, False, id="which is no failure"),
+    ],
+)
+def test_the_operators_own_picture_takes_its_place(
+    upstream: Upstream, tmp_path: Path, setting: str, wait: str, status: int, is_shown: bool
+) -> None:
     own = tmp_path / "own.png"
     own.write_bytes(picture("png", 50, 50))
-    with client_of(snapapi_environment(upstream.url, PLACEHOLDER_IMAGE=str(own))) as client:
+    go_on = threading.Event()
+
+    def hold(_received: Received) -> Answer:
+        assert wait != "0" or go_on.wait(30)
+        return json_error(500, {"error": "broken"})
+
+    upstream.behave(hold)
+    with client_of(snapapi_environment(upstream.url, **{setting: str(own)})) as client:
         query = {"url": TARGET, "on_error": "placeholder", "thumb_width": "100", "thumb_height": "100"}
-        response = client.get("/thumb", query_string=query)
+        response = client.get("/thumb", query_string=query | {"wait": wait})
+        go_on.set()
+    assert response.status_code == status
     shown = Image.open(io.BytesIO(response.data)).convert("RGB")
     red, green, blue = shown.getpixel((10, 5))  # type: ignore[misc]  # RGB has three
-    assert red > 150 > max(green, blue), "the corner of the picture is red"
+    assert (red > 150 > max(green, blue)) == is_shown, "the corner of the picture is red"
 
 
-def test_an_own_picture_that_is_none_stops_the_start(upstream: Upstream, tmp_path: Path) -> None:
+@pytest.mark.parametrize("setting", ["PLACEHOLDER_IMAGE", "PENDING_IMAGE"])
+def test_an_own_picture_that_is_none_stops_the_start(
+    upstream: Upstream, tmp_path: Path, setting: str
+) -> None:
     own = tmp_path / "own.png"
     own.write_text("<svg/>")
     with (
-        pytest.raises(ConfigurationError, match="PLACEHOLDER_IMAGE"),
-        client_of(snapapi_environment(upstream.url, PLACEHOLDER_IMAGE=str(own))),
+        pytest.raises(ConfigurationError, match=setting),
+        client_of(snapapi_environment(upstream.url, **{setting: str(own)})),
     ):
         pass
 

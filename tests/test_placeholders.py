@@ -22,7 +22,10 @@ PAGES = [pytest.param((255, 255, 255), id="light page"), pytest.param((20, 23, 2
 
 
 def _placeholders(own_picture: bytes | None = None) -> Placeholders:
-    return Placeholders(Renderer(LIMITS, concurrency=2), own_picture=own_picture)
+    return Placeholders(
+        Renderer(LIMITS, concurrency=2),
+        own_pictures=dict.fromkeys(PlaceholderKind, own_picture) if own_picture else {},
+    )
 
 
 @pytest.mark.parametrize("size", [*SIZES, (1, 1), (11, 500), (2000, 16), (2560, 1440)])

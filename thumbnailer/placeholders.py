@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Mapping
 from enum import StrEnum
 from functools import lru_cache
 from pathlib import Path
+from types import MappingProxyType
 
 import pyvips
 import structlog
@@ -56,12 +58,17 @@ class PlaceholderKind(StrEnum):
 class Placeholders:
     """Makes placeholders, and remembers them; safe to use from many threads.
 
-    ``own_picture`` is a whole PNG, JPEG or WebP to show instead of the drawings, for either kind.
+    ``own_pictures`` are whole PNGs, JPEGs or WebPs to show instead of the drawings.
     """
 
-    def __init__(self, renderer: Renderer, *, own_picture: bytes | None = None) -> None:
+    def __init__(
+        self,
+        renderer: Renderer,
+        *,
+        own_pictures: Mapping[PlaceholderKind, bytes] = MappingProxyType({}),
+    ) -> None:
         self._renderer = renderer
-        self._own_picture = own_picture
+        self._own_pictures = own_pictures
         self._turn = threading.Lock()
         self._remembered = lru_cache(KEPT)(self._make)
 
@@ -83,11 +90,10 @@ class Placeholders:
             self._turn.release()
 
     def _make(self, size: Dimensions, kind: PlaceholderKind, wanted: RenditionFormat) -> Rendered:
-        if self._own_picture is not None:
+        own_picture = self._own_pictures.get(kind)
+        if own_picture is not None:
             try:
-                return self._renderer.render_onto(
-                    size, self._own_picture, wanted, wait_seconds=PATIENCE_SECONDS
-                )
+                return self._renderer.render_onto(size, own_picture, wanted, wait_seconds=PATIENCE_SECONDS)
             except (NotAnImage, ImageTooLarge) as error:
                 log.warning("own_placeholder_unusable", reason=str(error))
         return draw(size, kind, wanted)

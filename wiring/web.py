@@ -13,7 +13,7 @@ from flask import Flask
 from flask_caching import Cache
 from flask_limiter import Limiter
 
-from blueprints.capture_requests import RouteDefaults
+from blueprints.capture_requests import RouteDefaults, refuse_ttl
 from blueprints.idempotency import Ledger
 from blueprints.limits import Allowance, LimitTexts, caller_address
 from blueprints.media import MEDIA_PREFIX
@@ -21,6 +21,7 @@ from blueprints.parsing import typed_options
 from blueprints.schemas import CaptureOptions, ThumbQuery
 from blueprints.services import RequestBounds, Services
 from config import Settings
+from settings.keeping import CacheSettings
 from settings.reading import ConfigurationError, Fault
 from settings.serving import LimitSettings
 from thumbnailer.backend import Backend, ResilientBackend
@@ -29,7 +30,7 @@ from thumbnailer.database import Database
 from thumbnailer.errors import ImageTooLarge, InvalidParameters, NotAnImage
 from thumbnailer.imaging import PictureLimits
 from thumbnailer.line import Line
-from thumbnailer.placeholders import Placeholders, read_own_picture
+from thumbnailer.placeholders import PlaceholderKind, Placeholders, read_own_picture
 from thumbnailer.signing import UrlSigner
 from thumbnailer.storage import Storage
 from wiring.jobs import Counter, build_counter
@@ -61,13 +62,7 @@ def check_settings(settings: Settings) -> None:
     Raises ``ConfigurationError``. Starts and calls nothing, so it may come before a fork.
     """
     faults: list[Fault] = []
-    for check in (
-        _bounds,
-        lambda each: _presets(each.doors.presets),
-        _own_placeholder,
-        _storage,
-        read_challenge_markers,
-    ):
+    for check in (_bounds, _presets, _own_placeholders, _storage, read_challenge_markers):
         try:
             check(settings)
         except ConfigurationError as error:
@@ -87,7 +82,7 @@ def build_services(app: Flask, settings: Settings) -> Services:
     counter = build_counter(settings, database, trip, storage)
     return Services(
         thumbnails=trip.thumbnails,
-        placeholders=Placeholders(trip.renderer, own_picture=_own_placeholder(settings)),
+        placeholders=Placeholders(trip.renderer, own_pictures=_own_placeholders(settings)),
         storage=storage,
         storage_calls=BoundedCalls(settings.server.threads),
         database=database,
@@ -105,7 +100,7 @@ def build_services(app: Flask, settings: Settings) -> Services:
         signs_webhooks=bool(settings.webhooks.secrets),
         bounds=_bounds(settings),
         signer=_signer(settings),
-        presets=_presets(settings.doors.presets),
+        presets=_presets(settings),
         key_template=settings.storage.key_template,
         public_base_url=settings.doors.public_base_url,
         clock=time.time,
@@ -144,17 +139,22 @@ def _close(counter: Counter, trip: Trip, database: Database) -> None:
     database.close()
 
 
-def _own_placeholder(settings: Settings) -> bytes | None:
-    """The operator's own picture, where there is one. Raises ``ConfigurationError``."""
-    path = settings.pictures.placeholder
-    if path is None:
-        return None
+def _own_placeholders(settings: Settings) -> dict[PlaceholderKind, bytes]:
+    """The operator's own pictures, as far as there are some. Raises ``ConfigurationError``."""
     limits = PictureLimits(settings.pictures.max_bytes, settings.pictures.max_pixels)
-    try:
-        return read_own_picture(path, limits)
-    except (OSError, NotAnImage, ImageTooLarge):
-        fault = Fault("PLACEHOLDER_IMAGE", "must be a whole PNG, JPEG or WebP within the limits for pictures")
-        raise ConfigurationError([fault]) from None
+    found, faults = {}, []
+    for kind, name, path in (
+        (PlaceholderKind.FAILED, "PLACEHOLDER_IMAGE", settings.pictures.placeholder),
+        (PlaceholderKind.PENDING, "PENDING_IMAGE", settings.pictures.pending_placeholder),
+    ):
+        try:
+            if path is not None:
+                found[kind] = read_own_picture(path, limits)
+        except (OSError, NotAnImage, ImageTooLarge):
+            faults.append(Fault(name, "must be a whole PNG, JPEG or WebP within the limits for pictures"))
+    if faults:
+        raise ConfigurationError(faults)
+    return found
 
 
 def _signer(settings: Settings) -> UrlSigner | None:
@@ -180,30 +180,42 @@ def _limiter_config(settings: Settings) -> dict[str, Any]:
 
 
 def _bounds(settings: Settings) -> RequestBounds:
-    thumb = {**UNCOVERED, **_options_of("THUMB_DEFAULTS", settings.doors.thumb_defaults, ThumbQuery())}
+    written = _options_of("THUMB_DEFAULTS", settings.doors.thumb_defaults, ThumbQuery(), settings.cache)
+    thumb = {**UNCOVERED, **written}
+    least, most = settings.cache.min_ttl_seconds, settings.cache.max_ttl_seconds
+    day, hour = (min(most, max(least, seconds)) for seconds in (DAY_SECONDS, HOUR_SECONDS))
     return RequestBounds(
         deadline_seconds=settings.providers.timeout_seconds,
-        thumb=RouteDefaults(thumb.pop("ttl", DAY_SECONDS), thumb),
-        screenshot=RouteDefaults(HOUR_SECONDS),
-        persist=RouteDefaults(HOUR_SECONDS, UNCOVERED),
-        hermesforge=RouteDefaults(HOUR_SECONDS, {"width": 1280, "height": 800, "format": "webp"}),
+        min_ttl_seconds=least,
+        max_ttl_seconds=most,
+        thumb=RouteDefaults(thumb.pop("ttl", day), thumb),
+        screenshot=RouteDefaults(hour),
+        persist=RouteDefaults(hour, UNCOVERED),
+        hermesforge=RouteDefaults(hour, {"width": 1280, "height": 800, "format": "webp"}),
     )
 
 
-def _presets(presets: Mapping[str, Mapping[str, str]]) -> dict[str, dict[str, Any]]:
-    return {name: _options_of("PRESETS", texts, CaptureOptions()) for name, texts in presets.items()}
+def _presets(settings: Settings) -> dict[str, dict[str, Any]]:
+    return {
+        name: _options_of("PRESETS", texts, CaptureOptions(), settings.cache)
+        for name, texts in settings.doors.presets.items()
+    }
 
 
-def _options_of(setting: str, texts: Mapping[str, str], schema: CaptureOptions) -> dict[str, Any]:
+def _options_of(
+    setting: str, texts: Mapping[str, str], schema: CaptureOptions, cache: CacheSettings
+) -> dict[str, Any]:
     """Options that are written in a setting. Raises ``ConfigurationError``."""
     without_default = {"url", "preset", "fresh", "on_error", "download"} & texts.keys()
     if without_default:
         raise ConfigurationError([Fault(setting, f"{', '.join(sorted(without_default))}: Has no default.")])
     try:
-        return typed_options(texts, schema)
+        options: dict[str, Any] = typed_options(texts, schema)
+        refuse_ttl(options.get("ttl"), cache.min_ttl_seconds, cache.max_ttl_seconds)
     except InvalidParameters as error:
         faults = "; ".join(f"{name}: {' '.join(messages)}" for name, messages in error.fields.items())
         raise ConfigurationError([Fault(setting, faults)]) from None
+    return options
 
 
 def _cache_check(backend: ResilientBackend) -> Callable[[], bool]:
