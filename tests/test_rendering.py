@@ -62,6 +62,88 @@ def test_a_thumbnail_looks_like_its_capture(
     assert likeness(thumbnail, expected) > (SAME if wanted is PNG and source != "jpeg" else GOOD)
 
 
+def _laid_out(page: Image.Image, box: tuple[int, int], fit: Fit) -> Image.Image:
+    """What docs/rendering.md says of the fits, done by Pillow."""
+    across, down = box[0] / page.width, box[1] / page.height
+    scale = {Fit.INSIDE: min(1.0, across, down), Fit.COVER: max(across, down), Fit.CONTAIN: min(across, down)}
+    size = (int(page.width * scale[fit] + 0.5), int(page.height * scale[fit] + 0.5))
+    scaled = page.convert("RGBA").resize(size, LANCZOS)
+    if fit is Fit.INSIDE:
+        return scaled
+    canvas = Image.new("RGBA", box, (0, 0, 0, 0))
+    top = 0 if fit is Fit.COVER else (box[1] - size[1]) // 2
+    canvas.paste(scaled, ((box[0] - size[0]) // 2 if fit is Fit.CONTAIN else -((size[0] - box[0]) // 2), top))
+    return canvas
+
+
+@pytest.mark.parametrize("fit", Fit)
+@pytest.mark.parametrize("wanted", RenditionFormat)
+@pytest.mark.parametrize(
+    "box", [(300, 300), (200, 401), (641, 100), (1600, 1200)], ids="{0[0]}x{0[1]}".format
+)
+def test_every_fit_looks_like_its_capture(
+    renderer: Renderer, page: bytes, fit: Fit, wanted: RenditionFormat, box: tuple[int, int]
+) -> None:
+    rendition = Rendition(format=wanted, thumb_width=box[0], thumb_height=box[1], fit=fit)
+    thumbnail, expected = decoded(renderer.render(page, rendition).body), _laid_out(page_picture(), box, fit)
+    assert thumbnail.size == expected.size
+    assert likeness(thumbnail, expected) > (SAME if wanted is PNG else GOOD)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA"])
+def test_an_enlarged_picture_stays_where_it_is(renderer: Renderer, mode: str) -> None:
+    """To align corners instead of middles would move it by up to half a pixel, and cost 15 dB."""
+    small = page_picture(160, 100).convert(mode)
+    rendition = Rendition(format=PNG, thumb_width=800, thumb_height=500, fit=Fit.COVER)
+    enlarged = decoded(renderer.render(encoded(small, "png"), rendition).body)
+    assert likeness(enlarged, small.resize((800, 500), Image.Resampling.BICUBIC)) > SAME
+
+
+@pytest.mark.parametrize("fit", Fit)
+@pytest.mark.parametrize("box", [(100, 100), (16, 2000), (2000, 16)], ids="{0[0]}x{0[1]}".format)
+@pytest.mark.parametrize(
+    "size", [(1, 1), (16, 17), (1, 16_384), (16_384, 1), (9_000, 3)], ids="{0[0]}x{0[1]}".format
+)
+def test_tiny_and_extreme_pictures_keep_their_colour_to_the_edge(
+    renderer: Renderer, size: tuple[int, int], box: tuple[int, int], fit: Fit
+) -> None:
+    body = encoded(Image.new("RGB", size, (200, 40, 40)), "png")
+    rendition = Rendition(format=PNG, thumb_width=box[0], thumb_height=box[1], fit=fit)
+    thumbnail = decoded(renderer.render(body, rendition).body).convert("RGBA")
+    colours = {colour for _, colour in thumbnail.getcolors(4_000_000) or []}
+    if fit is Fit.INSIDE:
+        assert max(thumbnail.size) <= max(size)
+        assert colours == {(200, 40, 40, 255)}
+    else:
+        assert thumbnail.size == box
+        assert colours - {(0, 0, 0, 0)} == {(200, 40, 40, 255)}
+
+
+@pytest.mark.parametrize("wanted", RenditionFormat)
+def test_a_picture_of_16_bits_a_colour_looks_like_one_of_8(
+    renderer: Renderer, wanted: RenditionFormat
+) -> None:
+    eight = page_picture(320, 200)
+    deep = pyvips.Image.new_from_buffer(encoded(eight, "png"), "").cast("ushort") * 257
+    body = deep.copy(interpretation="rgb16").pngsave_buffer(bitdepth=16)
+    thumbnail = decoded(renderer.render(body, Rendition(format=wanted, thumb_width=160)).body)
+    expected = eight.resize((160, 100), LANCZOS)
+    assert likeness(thumbnail, expected) > (SAME if wanted is PNG else GOOD)
+
+
+@pytest.mark.parametrize("wanted", RenditionFormat)
+def test_a_palette_with_a_transparent_colour_keeps_both(renderer: Renderer, wanted: RenditionFormat) -> None:
+    palette = Image.new("P", (64, 64), 1)
+    palette.putpalette([0, 0, 0, 200, 40, 40])
+    palette.paste(0, (0, 0, 32, 64))
+    body = encoded(palette, "png", transparency=0)
+    thumbnail = decoded(renderer.render(body, Rendition(format=wanted, thumb_width=32)).body).convert("RGBA")
+    clear, red = thumbnail.getpixel((4, 16)), thumbnail.getpixel((28, 16))
+    assert isinstance(clear, tuple)
+    assert clear == (255, 255, 255, 255) if wanted is JPEG else clear[3] == 0
+    assert red == pytest.approx((200, 40, 40, 255), abs=6)
+
+
 def test_another_picture_does_not_look_alike(renderer: Renderer, page: bytes) -> None:
     rendered = renderer.render(page, Rendition(format=PNG, thumb_width=400))
     thumbnail = decoded(rendered.body)

@@ -37,6 +37,8 @@ class Source:
         libvips reads a JPEG at an eighth, a quarter or half of its size where that is enough. It would
         shrink a WebP while reading too, but by a method that costs 10 dB of likeness.
         """
+        if size.width > self.size.width or size.height > self.size.height:
+            return _enlarged(self.scaled(self.size), size)
         options = {"height": size.height, "size": "force"}
         if self.has_profile:  # takes 10 ms, with or without a profile in the file
             options["output_profile"] = "srgb"
@@ -48,6 +50,26 @@ class Source:
                 self.body, size.width, option_string=LOADER_OPTIONS, **options
             )
         return picture if picture.interpretation == "srgb" else picture.colourspace("srgb")
+
+
+def _enlarged(picture: pyvips.Image, size: Dimensions) -> pyvips.Image:
+    """An 8-bit picture of ``size``, the middles of its pixels where they belong.
+
+    libvips' own ``thumbnail`` and ``resize`` align the corners, which moves the whole by up to half a pixel.
+    """
+    source = picture.premultiply() if picture.hasalpha() else picture
+    across, down = size.width / picture.width, size.height / picture.height
+    enlarged = source.affine(
+        [across, 0, 0, down],
+        interpolate=pyvips.Interpolate.new("bicubic"),
+        oarea=[0, 0, size.width, size.height],
+        idx=0.5,
+        idy=0.5,
+        odx=-0.5,
+        ody=-0.5,
+        extend="copy",
+    )
+    return (enlarged.unpremultiply() if picture.hasalpha() else enlarged).cast("uchar")
 
 
 def open_picture(body: bytes, limits: PictureLimits) -> Source:
