@@ -255,6 +255,29 @@ def test_too_many_at_once_are_refused(upstream: Upstream, held: Held) -> None:
     assert len(upstream.requests) == 3
 
 
+def test_who_waits_takes_a_place_in_the_line_and_who_does_not_takes_none(
+    upstream: Upstream, held: Held
+) -> None:
+    settings = snapapi_environment(
+        upstream.url, WEB_THREADS="4", CAPTURE_QUEUE="1", UPSTREAM_CONCURRENCY="9", RATELIMIT_ENABLED="false"
+    )
+    with client_of(settings) as client:
+        line = client.application.extensions[EXTENSION].line
+        for number in range(5):
+            query = _query(url=f"{TARGET}?{number}")
+            assert client.get("/thumb", query_string=query).status_code == 202
+        assert line.length == 0, "nobody waits"
+        waiting = client.get("/thumb", query_string=_query(url=f"{TARGET}?w", wait="1"))
+        assert (waiting.status_code, line.length) == (202, 1)
+        waiting.close()
+        assert line.length == 0
+        places = [line.take_place() for _ in range(line._places)]
+        assert client.get("/thumb", query_string=_query(wait="1")).status_code == 503
+        assert client.get("/thumb", query_string=_query()).status_code == 202
+        held.go_on.set()
+    assert places
+
+
 def test_the_operator_can_make_nobody_wait(upstream: Upstream, held: Held) -> None:
     with client_of(snapapi_environment(upstream.url, THUMB_DEFAULTS="wait=0")) as client:
         assert client.get("/thumb", query_string={"url": TARGET}).status_code == 202

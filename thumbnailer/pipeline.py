@@ -65,7 +65,7 @@ class CacheStatus(StrEnum):
     COLLAPSED = "collapsed"
 
 
-def _waits_elsewhere() -> None:
+def waits_elsewhere() -> None:
     """No request's thread waits for this."""
 
 
@@ -84,7 +84,7 @@ class Terms:
     deadline: Deadline
     admit: Callable[[], None]
     timings: Timings
-    line_up: Callable[[], None] = _waits_elsewhere
+    line_up: Callable[[], None] = waits_elsewhere
     recapture: bool = False
     stale_use: StaleUse = StaleUse.AT_ONCE
 
@@ -201,7 +201,7 @@ class Pipeline:
         def refresh() -> None:
             deadline = Deadline.after(self._refresh_seconds)
             behind = replace(
-                terms, deadline=deadline, admit=_is_admitted, line_up=_waits_elsewhere, timings=Timings()
+                terms, deadline=deadline, admit=_is_admitted, line_up=waits_elsewhere, timings=Timings()
             )
             self._fetch_new(request, behind)
 

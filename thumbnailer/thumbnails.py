@@ -20,7 +20,7 @@ from thumbnailer.errands import Errands
 from thumbnailer.errors import Overloaded, ThumbnailerError
 from thumbnailer.flights import Flights
 from thumbnailer.model import Capture, CaptureRequest, capture_key
-from thumbnailer.pipeline import CacheStatus, Delivery, Pipeline, Terms
+from thumbnailer.pipeline import CacheStatus, Delivery, Pipeline, Terms, waits_elsewhere
 from thumbnailer.rendering import Renderer
 from thumbnailer.renditions import Rendition, rendition_key
 from thumbnailer.telemetry import Timings
@@ -109,6 +109,8 @@ class Thumbnails:
         if cached and not terms.recapture and self._is_fresh(cached, terms):
             return Delivery(cached, CacheStatus.HIT)
         try:
+            if seconds:
+                terms.line_up()
             with terms.timings.step("wait"):
                 delivery = self._await(request, terms, seconds)
         except Overloaded as error:
@@ -125,7 +127,8 @@ class Thumbnails:
                 terms.admit()
                 begin()
 
-            return self.fetch(request, replace(terms, admit=admit, timings=Timings()))
+            behind = replace(terms, admit=admit, line_up=waits_elsewhere, timings=Timings())
+            return self.fetch(request, behind)
 
         while True:
             errand, is_own = self._errands.join(request.key, run)
