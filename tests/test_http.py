@@ -93,12 +93,11 @@ def _dead(stage: Stage) -> Exchange:
 
 def _dying(stage: Stage) -> Exchange:
     """The picture is a little too old, and the page has just proved to be dead."""
-    _stale(stage)
-    stage.upstream.behave(json_error(404, {"error": "gone"}))
+    stage.thumb("?dying")
     age_pictures(stage.cache, 2 * DAY)
-    stage.thumb("?stale")
-    wait_until(lambda: bool(stage.thumb("?stale").values("X-Problem")))
-    return stage.thumb("?stale")
+    stage.upstream.behave(json_error(404, {"error": "gone"}))
+    wait_until(lambda: bool(stage.thumb("?dying").values("X-Problem")))
+    return stage.thumb("?dying")
 
 
 def _failed(stage: Stage, headers: dict[str, str] | None) -> Exchange:
