@@ -101,6 +101,9 @@ limit_request_field_size = 8190
 # Whose word is taken that the client came by https (X-Forwarded-Proto).
 forwarded_allow_ips = ",".join(str(network) for network in settings.doors.trusted_proxies)
 
+# A proxy passes on what clients send, so nobody says by a header where the application is mounted.
+forwarder_headers = ""
+
 # Its default path is the same for every instance of one user; nothing here needs it.
 control_socket_disable = True
 

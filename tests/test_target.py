@@ -96,3 +96,26 @@ def test_browsers_read_the_same_host_and_port_from_the_normalised_url() -> None:
         host = f"[{target.host}]" if ":" in target.host else target.host
         expected.append([host, "" if is_default else str(target.port)])
     assert json.loads(reading.stdout) == expected
+
+
+@pytest.mark.parametrize(
+    ("path", "resolved"),
+    [
+        ("/a/../b", "/b"),
+        ("/a/./b", "/a/b"),
+        ("/a/%2e%2E/b", "/b"),
+        ("/a/.%2e/b", "/b"),
+        ("/a/..", "/"),
+        ("/a/.", "/a/"),
+        ("/../../a", "/a"),
+        ("/a//..//b", "/a//b"),
+        ("/.well-known/x", "/.well-known/x"),
+        ("/...", "/..."),
+        ("/a/%252e%252e/b", "/a/%252e%252e/b"),
+        ("/a%2f..%2fb", "/a%2F..%2Fb"),
+        ("/?x=/a/../b", "/?x=/a/../b"),
+        ("/#/a/../b", "/#/a/../b"),
+    ],
+)
+def test_dots_in_a_path_are_resolved_as_browsers_do(path: str, resolved: str) -> None:
+    assert GUARD.parse(f"https://example.com{path}").url == f"https://example.com{resolved}"

@@ -41,7 +41,8 @@ class Target:
     """A web page's URL in the one form that every parser reads alike.
 
     ``url`` is ASCII, its scheme and host in lower case, without the default port, its path never
-    empty; ``host`` has no brackets and no final dot; ``port`` is the one to connect to.
+    empty and without dots to resolve; ``host`` has no brackets and no final dot; ``port`` is the one to
+    connect to.
     """
 
     url: str
@@ -130,11 +131,29 @@ def _parse_ipv6(text: str) -> str:
 
 def _encode_rest(parts: re.Match[str]) -> str:
     """Path, query and fragment, percent-encoded."""
-    encoded = _encode(parts["path"], _PATH_CHARACTERS) or "/"
+    encoded = _without_dots(_encode(parts["path"], _PATH_CHARACTERS)) or "/"
     for part in (parts["query"], parts["fragment"]):
         if part is not None:
             encoded += part[0] + _encode(part[1:], _QUERY_CHARACTERS)
     return encoded
+
+
+def _without_dots(path: str) -> str:
+    """``path`` without its segments ``.`` and ``..``, however they are written, as browsers ask for it.
+
+    https://url.spec.whatwg.org/#path-state
+    """
+    kept: list[str] = []
+    segments = path.split("/")[1:]
+    for number, segment in enumerate(segments, 1):
+        dots = segment.replace("%2E", ".")
+        if dots == "..":
+            kept = kept[:-1]
+        elif dots != ".":
+            kept.append(segment)
+        if dots in (".", "..") and number == len(segments):
+            kept.append("")
+    return "/" + "/".join(kept) if path else ""
 
 
 def _encode(text: str, bare: str) -> str:

@@ -8,12 +8,41 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import structlog
+from structlog.typing import EventDict
+
+#: Whose lines are of this service's own making.
+OWN_LOGGERS = ("app", "blueprints", "celery", "gunicorn", "thumbnailer", "wiring", "worker")
+
+
+def _escaped(_logger: object, _method: str, line: EventDict) -> EventDict:
+    """Leave no control character in what the renderer for terminals writes as it is.
+
+    Tracebacks keep their lines, each behind a margin that no other line has.
+    """
+    line["event"] = _printable(str(line.get("event", "")))
+    if "exception" in line:
+        line["exception"] = "\n".join(
+            "    | " + _printable(one) for one in str(line["exception"]).split("\n")
+        )
+    return line
+
+
+def _printable(text: str) -> str:
+    return "".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in text)
+
+
+def _renderers(*, is_json: bool) -> list[structlog.typing.Processor]:
+    if is_json:
+        return [structlog.processors.JSONRenderer()]
+    return [_escaped, structlog.dev.ConsoleRenderer(colors=False)]
 
 
 def configure_logging(level: str, *, is_json: bool) -> None:
     """Send every log line, the libraries' too, to standard error: one JSON object a line, or text.
 
-    Values are JSON strings, so nothing that a caller sends can forge a line.
+    Nothing that a caller or an upstream sends can forge a line: JSON escapes it, and so is it for the
+    terminal. Libraries are heard from ``warning`` on only, whatever ``level`` says: below that, HTTP
+    clients tell whole URLs and headers, keys among them.
     """
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
@@ -27,20 +56,23 @@ def configure_logging(level: str, *, is_json: bool) -> None:
         logger_factory=structlog.stdlib.LoggerFactory(),
         cache_logger_on_first_use=False,
     )
-    renderer = structlog.processors.JSONRenderer() if is_json else structlog.dev.ConsoleRenderer(colors=False)
     formatter = structlog.stdlib.ProcessorFormatter(
         foreign_pre_chain=shared,
         processors=[
             structlog.stdlib.ProcessorFormatter.remove_processors_meta,
             structlog.processors.format_exc_info,
-            renderer,
+            *_renderers(is_json=is_json),
         ],
     )
     handler = logging.StreamHandler()
     handler.setFormatter(formatter)
     root = logging.getLogger()
     root.handlers = [handler]
-    root.setLevel(level.upper())
+    root.setLevel(max(logging.getLevelNamesMapping()[level.upper()], logging.WARNING))
+    for name in OWN_LOGGERS:
+        logging.getLogger(name).setLevel(level.upper())
+    # It tells the whole URL of an answer with malformed headers, at this very level.
+    logging.getLogger("urllib3").setLevel(logging.ERROR)
 
 
 class Timings:

@@ -21,6 +21,7 @@ anything else but 200           UpstreamFailed (redirects are never followed)
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Callable, Mapping
 from datetime import UTC
@@ -30,6 +31,7 @@ from urllib.parse import quote, urlencode
 import requests
 import structlog
 
+from thumbnailer.addresses import is_public, parse_address
 from thumbnailer.errors import (
     CaptureRefused,
     NotAnImage,
@@ -49,6 +51,16 @@ from thumbnailer.providers.vendor import Fault, Option, Vendor
 
 MAX_ERROR_BYTES = 65536
 MAX_MESSAGE_CHARACTERS = 200
+
+#: How programs begin to tell where they broke.
+TRACEBACK = re.compile(r"Traceback \(most recent|^\s*at \S+.*:\d+|File \"[^\"]+\", line \d+", re.MULTILINE)
+#: What may be an address, or a name of the same machine or network.
+ADDRESS = re.compile(
+    r"(?<![\w.])(?:\d{1,3}(?:\.\d{1,3}){3}|localhost|[\w-]+(?:\.[\w-]+)*\.(?:internal|local|svc))(?![\w-])"
+    r"|(?<![\w:.])[0-9a-f]{0,4}(?::[0-9a-f]{0,4}){2,7}(?:\.\d{1,3}){0,3}(?![\w:])",
+    re.IGNORECASE | re.ASCII,
+)
+
 MAX_PAUSE_SECONDS = 30 * 86400.0
 MAX_UNIX_SECONDS = 1e12
 
@@ -175,10 +187,16 @@ class RemoteProvider:
         )
 
     def _presentable(self, message: str) -> str:
-        """A vendor's message, fit for a caller: one printable, short line without our key."""
+        """A vendor's message, fit for a caller: one printable, short line that tells of nobody's inside.
+
+        Our key and addresses that are not public are left out of it, and all of it where it is a traceback.
+        """
+        if TRACEBACK.search(message):
+            return ""
         line = " ".join("".join(sign if sign.isprintable() else " " for sign in message).split())
         if self._key is not None:
             line = line.replace(self._key, "[key]")
+        line = ADDRESS.sub(_public_or_hidden, line)
         return line if len(line) <= MAX_MESSAGE_CHARACTERS else line[: MAX_MESSAGE_CHARACTERS - 1] + "…"
 
     def _pause(self, exchange: Exchange, fault: Fault) -> float | None:
@@ -190,6 +208,13 @@ class RemoteProvider:
             reset_in = (_number(exchange.headers.get(header)) or 0) - now
             pause = min(reset_in, MAX_PAUSE_SECONDS) if reset_in > 0 else None
         return pause
+
+
+def _public_or_hidden(found: re.Match[str]) -> str:
+    address = parse_address(found[0])
+    is_name = found[0][-1].isalpha() and ":" not in found[0]
+    is_told = is_public(address) if address is not None else not is_name
+    return found[0] if is_told else "[address]"
 
 
 def parse_retry_after(value: object, now: float) -> float | None:
