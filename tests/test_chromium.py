@@ -216,6 +216,7 @@ def test_a_clip_gives_that_rectangle_of_the_page(
         ),
         pytest.param("/moves-on", {}, id="a script moves on"),
         pytest.param("/redirect", {}, id="redirect"),
+        pytest.param("/frames-elsewhere", {}, id="parts of a page are refused"),
         pytest.param("/status/404", {"fail_on_status": (StatusRange(500, 599),)}, id="an accepted status"),
         pytest.param("/status/500", {"fail_on_status": ()}, id="every status accepted"),
     ],

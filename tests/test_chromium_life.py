@@ -17,7 +17,7 @@ import pytest
 
 from tests.support.chromium import chromium, make_provider, take
 from tests.support.pages import GREEN, PageServer, colour_at, running_pages
-from tests.support.processes import free_port, wait_until
+from tests.support.processes import wait_until
 from thumbnailer.errors import UpstreamFailed
 from thumbnailer.model import CaptureRequest
 from thumbnailer.providers.chromium import ChromiumProvider
@@ -267,12 +267,3 @@ def test_pages_cannot_read_the_services_secrets_out_of_the_browsers_environment(
     environment = the_browser().environ()
     assert "SNAPAPI_KEY" not in environment
     assert "PATH" in environment
-
-
-def test_all_traffic_takes_the_proxy_where_there_is_one(pages: PageServer) -> None:
-    with chromium(proxy=pages.url(""), extra_switches=()) as provider:
-        pages.requests.clear()
-        targets = ["http://somewhere.example/", f"http://127.0.0.1:{free_port()}/"]
-        for url in targets:
-            assert colour_at(take(provider, url), 10, 10) == GREEN
-    assert set(targets) <= set(pages.requests)

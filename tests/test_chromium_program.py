@@ -7,7 +7,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.support.chromium import chromium, take
+from tests.support.chromium import chromium, guard_with, take
 from thumbnailer.errors import UpstreamFailed
 from thumbnailer.model import CaptureRequest, Deadline
 from thumbnailer.providers.chromium import ChromiumProvider, ChromiumSettings, find_chromium
@@ -17,7 +17,7 @@ def test_without_a_program_nothing_is_ready(tmp_path: Path) -> None:
     plain_file = tmp_path / "chromium"
     plain_file.touch(mode=0o644)
     for program in (None, tmp_path / "missing", plain_file, tmp_path):
-        provider = ChromiumProvider(ChromiumSettings(executable=program), admits_url=lambda _: True)
+        provider = ChromiumProvider(ChromiumSettings(executable=program), guard_with())
         assert not provider.is_ready()
         with pytest.raises(UpstreamFailed, match="no browser"):
             provider.capture(CaptureRequest(url="http://a.example/"), Deadline.after(5))

@@ -19,6 +19,7 @@ from tests.support.service import PROJECT, TARGET, running_app, snapapi_environm
 from tests.support.settings import load
 from tests.support.upstream import Upstream
 from thumbnailer.devices import DEVICES
+from thumbnailer.guard import Guard
 from thumbnailer.model import NEUTRAL_OPTIONS, CaptureRequest, Clip, Format, Geolocation, StatusRange
 from thumbnailer.model import WaitUntil as Moment
 from thumbnailer.providers import Provider
@@ -206,7 +207,7 @@ def providers() -> dict[str, Provider]:
     chromium = ChromiumSettings(
         executable=None, concurrency=1, recycle_after=1, ad_filter_list=None, max_image_pixels=1
     )
-    found: dict[str, Provider] = {"chromium": ChromiumProvider(chromium, admits_url=lambda _: True)}
+    found: dict[str, Provider] = {"chromium": ChromiumProvider(chromium, Guard())}
     for vendor in (HERMESFORGE, SNAPSHARP, SNAPAPI):
         found[vendor.name] = RemoteProvider(vendor, UpstreamSession(), key="k", base_url="http://127.0.0.1:9")
     return found

@@ -18,6 +18,7 @@ from PIL import Image
 
 from tests.support import answers
 from tests.support.answers import Answer, Behaviour
+from tests.support.chromium import make_provider
 from tests.support.upstream import Upstream
 from tests.support.vendors import play_vendors
 from thumbnailer.errors import (
@@ -31,7 +32,6 @@ from thumbnailer.errors import (
 )
 from thumbnailer.model import NEUTRAL_OPTIONS, CaptureRequest, Clip, Deadline, Format, Geolocation, WaitUntil
 from thumbnailer.providers import Provider
-from thumbnailer.providers.chromium import ChromiumProvider, ChromiumSettings, find_chromium
 from thumbnailer.providers.exchange import UpstreamSession
 from thumbnailer.providers.hermesforge import HERMESFORGE
 from thumbnailer.providers.remote import RemoteProvider
@@ -101,9 +101,7 @@ def remote(vendor: Vendor) -> Harness:
 
 CHROMIUM = Harness(
     name="chromium",
-    build=lambda url: ChromiumProvider(
-        ChromiumSettings(executable=find_chromium(), concurrency=2), admits_url=lambda url: True
-    ),
+    build=lambda url: make_provider(),
     soundness=PAGE,
     target=lambda url: f"{url}/page",
     troubles={

@@ -15,6 +15,7 @@ the host is not found or not reached   502     TargetUnreachable
 the request is malformed               400     none
 the password is missing or wrong       407     none
 too many connections                   503     none
+the browser greets                     204     none
 =====================================  ======  =======================
 """
 
@@ -43,6 +44,9 @@ from thumbnailer.target import DEFAULT_PORTS
 #: The field that this proxy's own answers carry, and no other answer; its value is ``EgressProxy.token``.
 OWN_ANSWER = "X-Thumbnailer-Egress"
 
+#: What a browser asks for to try its password; no name ends like this (RFC 6761), so it is nobody's.
+GREETING_HOST = "greeting.invalid"
+
 USERNAME = "browser"
 CHUNK_BYTES = 65536
 LOOKUP_THREADS = 16
@@ -54,6 +58,7 @@ LINGER_SECONDS = 2.0
 
 _ESTABLISHED = b"HTTP/1.1 200 Connection established\r\n\r\n"
 _REASONS = {
+    204: "No Content",
     400: "Bad Request",
     403: "Forbidden",
     407: "Proxy Authentication Required",
@@ -70,10 +75,13 @@ _BROKEN = (OSError, EOFError, TimeoutError)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProxyBounds:
-    """The most that the browser gets: connections at a time, and seconds without a byte either way."""
+    """The most that the browser gets: connections at a time, and seconds of each without a byte either
+    way, or at all.
+    """
 
     connections: int = 512
     idle_seconds: float = 60.0
+    total_seconds: float = 600.0
 
 
 DEFAULT_BOUNDS = ProxyBounds()
@@ -110,7 +118,8 @@ class EgressProxy:
         assert task is not None
         self._serving.add(task)
         try:
-            await self._serve((reader, writer))
+            async with asyncio.timeout(self.bounds.total_seconds):
+                await self._serve((reader, writer))
         except _BROKEN:
             _reset(writer)
         except asyncio.CancelledError:
@@ -128,6 +137,9 @@ class EgressProxy:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _serve(self, browser: Stream) -> None:
+        # Before anything is read: who does not know the password may not hold more of them either.
+        if len(self._serving) > self.bounds.connections:
+            return await self._answer(browser, 503)
         try:
             async with asyncio.timeout(self.bounds.idle_seconds):
                 request = await read_request(browser[0])
@@ -135,10 +147,10 @@ class EgressProxy:
             return await self._answer(browser, 400)
         if request is None:
             return None
-        if len(self._serving) > self.bounds.connections:
-            return await self._answer(browser, 503)
         if not self._is_authentic(request):
             return await self._answer(browser, 407, b'Proxy-Authenticate: Basic realm="egress"\r\n')
+        if request.authority == GREETING_HOST:
+            return await self._answer(browser, 204)
         scheme = "https" if request.is_tunnel else "http"
         try:
             origin = await self.dialler.dial(scheme, request.authority)

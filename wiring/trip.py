@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from tempfile import gettempdir
 from typing import Any, Literal, cast
@@ -24,7 +23,6 @@ from thumbnailer.circuits import Circuits, LocalCircuits, RedisCircuits
 from thumbnailer.database import Database
 from thumbnailer.engines import DatabaseBounds
 from thumbnailer.errands import Errands
-from thumbnailer.errors import InvalidTarget, TargetForbidden, TargetUnreachable
 from thumbnailer.failures import FailureBoard
 from thumbnailer.flights import Flights
 from thumbnailer.guard import Guard
@@ -131,7 +129,7 @@ def _build_provider(name: str, settings: Settings, guard: Guard, session: Upstre
                 max_image_pixels=settings.pictures.max_pixels,
                 sandbox=settings.chromium.sandbox,
             ),
-            admits_url=partial(_admits, guard),
+            guard,
         )
     upstream = settings.providers.upstream(name)
     return RemoteProvider(VENDORS[name], session, key=upstream.key, base_url=upstream.base)
@@ -146,17 +144,6 @@ def read_challenge_markers(settings: Settings) -> tuple[Marker, ...]:
     except (OSError, ValueError) as error:
         fault = Fault("CHALLENGE_MARKERS", f"must be a file of markers: {error}")
         raise ConfigurationError([fault]) from None
-
-
-def _admits(guard: Guard, url: str) -> bool:
-    """Whether the guard lets a page load ``url``; a name that does not exist fails by itself."""
-    try:
-        guard.check(guard.parse(url))
-    except (InvalidTarget, TargetForbidden):
-        return False
-    except TargetUnreachable:
-        pass
-    return True
 
 
 def build_storage(settings: Settings, media_url: str) -> Storage:

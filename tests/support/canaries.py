@@ -65,10 +65,12 @@ class Canaries:
 
 
 @contextmanager
-def running_canaries(*addresses: str) -> Iterator[Canaries]:
-    """Canaries on the same free port of all ``addresses``; IPv4 and IPv6 loopback where none are named."""
+def running_canaries(*addresses: str, port: int | None = None) -> Iterator[Canaries]:
+    """Canaries on the same port of all ``addresses``, a free one unless it is given; IPv4 and IPv6
+    loopback where none are named.
+    """
     with ExitStack() as stack:
-        port, sockets = _bind_all(addresses or ("127.0.0.1", "::1"), stack)
+        port, sockets = _bind_all(addresses or ("127.0.0.1", "::1"), port, stack)
         canaries = Canaries(port)
         threads = []
         for one in sockets:
@@ -84,10 +86,12 @@ def running_canaries(*addresses: str) -> Iterator[Canaries]:
                 thread.join(5)
 
 
-def _bind_all(addresses: tuple[str, ...], stack: ExitStack) -> tuple[int, list[socket.socket]]:
+def _bind_all(
+    addresses: tuple[str, ...], wish: int | None, stack: ExitStack
+) -> tuple[int, list[socket.socket]]:
     wanted = [(address, kind) for address in addresses for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM)]
     for _ in range(20):
-        port = free_port()
+        port = wish or free_port()
         # Somebody else may have this port on one of the addresses.
         with contextlib.suppress(OSError), ExitStack() as attempt:
             sockets = [attempt.enter_context(_bound(address, port, kind)) for address, kind in wanted]

@@ -29,8 +29,7 @@ class PageServer(ThreadingHTTPServer):
     """Serves ``PAGES``, and remembers what it was asked for.
 
     Besides: ``/status/N`` answers with that status; ``/check?js=`` is green where the expression is
-    true; ``/hang`` answers when the server ends; ``/pairs`` answers when two ask for it at once. A
-    request for a whole URL, as a proxy gets it, is answered with ``/plain``.
+    true; ``/hang`` answers when the server ends; ``/pairs`` answers when two ask for it at once.
     """
 
     daemon_threads = True
@@ -53,8 +52,6 @@ class PageServer(ThreadingHTTPServer):
 
     def answer(self, target: str) -> Answer:
         parts = urlsplit(target)
-        if parts.scheme:
-            return PAGES["/plain"]
         if parts.path.startswith("/status/"):
             return Answer(document(box("lime", height="100vh")), status=int(parts.path.rpartition("/")[2]))
         if parts.path == "/check":

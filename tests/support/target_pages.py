@@ -146,11 +146,26 @@ PAGES: dict[str, Answer] = {
     "/moves-on": Answer("<script>location.replace('/plain')</script>"),
     "/moves-late-to-404": Answer(document("<script>onload = () => { location = '/status/404' }</script>")),
     "/moves-late-to-nowhere": Answer(
-        document("<script>onload = () => { location = 'http://nowhere.invalid/' }</script>")
+        document("<script>onload = () => { location = 'http://nowhere.example.com/' }</script>")
     ),
-    "/frames-elsewhere": Answer(document("<iframe src='/forbidden'></iframe>")),
-    "/forbidden": Answer(document(box("red"))),
-    "/redirect-to-forbidden": Answer(status=302, headers=(("Location", "/forbidden"),)),
+    "/frames-elsewhere": Answer(
+        document(
+            "<iframe src='http://10.0.0.1/' hidden></iframe><iframe src='https://10.0.0.1/' hidden></iframe>"
+            f"<img src='http://10.0.0.1/x.png' hidden><script>{TURN_GREEN}</script>",
+            style=FILL,
+        )
+    ),
+    "/redirect-to-forbidden": Answer(status=302, headers=(("Location", "http://10.0.0.1/"),)),
+    "/redirect-to-forbidden-over-tls": Answer(status=302, headers=(("Location", "https://10.0.0.1/"),)),
+    "/refreshes-to-forbidden": Answer(
+        "<meta http-equiv='refresh' content='0;url=http://169.254.169.254/latest/'>"
+    ),
+    "/moves-late-to-forbidden": Answer(
+        document("<script>onload = () => { location = 'https://[::1]/' }</script>")
+    ),
+    "/posts-to-forbidden": Answer(
+        "<form method='post' action='http://0xa.1/'></form><script>document.forms[0].submit()</script>"
+    ),
     "/redirect": Answer(status=302, headers=(("Location", "/plain"),)),
     "/empty-404": Answer(status=404),
     "/no-content": Answer(status=204),

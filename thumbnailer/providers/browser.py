@@ -19,10 +19,12 @@ import structlog
 from playwright.async_api import Browser, BrowserContext, Page, Playwright, async_playwright
 from playwright.async_api import Error as PlaywrightError
 
+from thumbnailer.egress_proxy import EgressProxy
 from thumbnailer.errors import CaptureRefused, UpstreamFailed
 from thumbnailer.model import Deadline
 from thumbnailer.providers.browser_loop import BrowserLoop
-from thumbnailer.providers.launch import ChromiumSettings, environment_for_pages, switches_for
+from thumbnailer.providers.launch import SWITCHES, ChromiumSettings, environment_for_pages
+from thumbnailer.providers.road_out import introduce, switches_to
 
 LAUNCH_SECONDS = 20.0
 OPEN_PAGE_SECONDS = 10.0
@@ -74,10 +76,12 @@ class RunningBrowser:
 class Browsers:
     """Lends pages of the one browser that is alive; used on one event loop only.
 
-    At most ``settings.concurrency`` pages at a time; the others wait in line.
+    At most ``settings.concurrency`` pages at a time; the others wait in line. All that the browser
+    sends goes to ``proxy``, which lives on the same loop and has a longer life.
     """
 
-    def __init__(self, settings: ChromiumSettings) -> None:
+    def __init__(self, settings: ChromiumSettings, proxy: EgressProxy) -> None:
+        self.proxy = proxy
         self._settings = settings
         self._slots = asyncio.Semaphore(settings.concurrency)
         self._launching = asyncio.Lock()
@@ -120,7 +124,9 @@ class Browsers:
             async with _gone_after(min(OPEN_PAGE_SECONDS, deadline.remaining_seconds() / 2)):
                 context = await running.browser.new_context(**options)
                 leaving.push_async_callback(self._close_context, context, running)
-                return await context.new_page()
+                page = await context.new_page()
+                await introduce(page, self.proxy)
+                return page
         except PlaywrightError as error:
             await _require_life(running, error)
             # A live browser turns down nothing else: sizes and colours were checked before.
@@ -149,7 +155,7 @@ class Browsers:
                 self._retire(self._current)
             if self._current is None:
                 async with _gone_after(min(LAUNCH_SECONDS, deadline.remaining_seconds() / 2)):
-                    self._current = await launch_browser(self._settings)
+                    self._current = await launch_browser(self._settings, self.proxy)
                 if self._closed:
                     self._discard(self._current)
                     self._require_open()
@@ -207,7 +213,7 @@ async def _gone_after(seconds: float) -> AsyncIterator[None]:
         raise BrowserGone from error
 
 
-async def launch_browser(settings: ChromiumSettings) -> RunningBrowser:
+async def launch_browser(settings: ChromiumSettings, proxy: EgressProxy) -> RunningBrowser:
     """Start driver and browser; whatever was started is ended again when that fails.
 
     Raises:
@@ -220,10 +226,9 @@ async def launch_browser(settings: ChromiumSettings) -> RunningBrowser:
             playwright = await _start_driver(loop, ending)
             browser = await playwright.chromium.launch(
                 executable_path=settings.executable,
-                args=switches_for(settings),
+                args=[*SWITCHES, *settings.extra_switches, *switches_to(proxy)],
                 env=environment_for_pages({**os.environ, "TMPDIR": loop.folder}),
                 chromium_sandbox=settings.is_sandboxed,
-                proxy={"server": settings.proxy} if settings.proxy is not None else None,
                 # The service decides when its browser ends, not a signal that reaches the driver.
                 handle_sigint=False,
                 handle_sigterm=False,

@@ -14,7 +14,9 @@ from typing import Any, TypeVar
 
 import structlog
 
+from thumbnailer.egress_proxy import running_proxy
 from thumbnailer.errors import UpstreamFailed, UpstreamTimeout
+from thumbnailer.guard import Guard
 from thumbnailer.model import Deadline
 from thumbnailer.providers.browser import Browsers
 from thumbnailer.providers.browser_loop import BrowserLoop
@@ -39,12 +41,14 @@ class _Life:
 class BrowserThread:
     """Runs coroutines with the process's ``Browsers``; safe to call from many threads.
 
-    Nothing starts before the first call, and what was started ends with the interpreter at the latest.
+    The browser's road out, a proxy that asks ``guard``, lives on the same event loop. Nothing starts
+    before the first call, and what was started ends with the interpreter at the latest.
     After ``close`` another call starts anew. An instance belongs to the process that made it.
     """
 
-    def __init__(self, settings: ChromiumSettings) -> None:
+    def __init__(self, settings: ChromiumSettings, guard: Guard) -> None:
         self._settings = settings
+        self._guard = guard
         self._process = os.getpid()
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
@@ -115,10 +119,11 @@ class BrowserThread:
         loop.set_exception_handler(_log_stray_error)
         if not self._settings.is_sandboxed:
             log.warning("chromium.sandbox_off", configured=self._settings.sandbox is not None)
-        life = _Life(loop, Browsers(self._settings), asyncio.Event())
-        started.set_result(life)
-        await life.stop.wait()
-        await life.browsers.close()
+        async with running_proxy(self._guard) as proxy:
+            life = _Life(loop, Browsers(self._settings, proxy), asyncio.Event())
+            started.set_result(life)
+            await life.stop.wait()
+            await life.browsers.close()
 
 
 def _log_stray_error(_loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:

@@ -13,7 +13,8 @@ the page never loads                     TargetTooSlow at the deadline
 ``networkidle`` never comes              the picture all the same, after at most ten seconds
 ``wait_for`` never appears               CaptureRefused, shortly before the deadline
 no such host, refused, bad certificate   TargetUnreachable
-a document from a forbidden address      TargetForbidden
+the page leads to a forbidden address    TargetForbidden
+a picture, frame or script of it does    the page's own affair, as if nobody were there
 a check for robots instead of the page   PageChallenged
 a status that counts as failure          TargetStatus
 =======================================  ====================================================
@@ -23,7 +24,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
@@ -33,6 +33,7 @@ from playwright.async_api import Error as PlaywrightError
 
 from thumbnailer.devices import CHROME_MAJOR, DEVICES
 from thumbnailer.errors import CaptureRefused, TargetForbidden, TargetTooSlow, UpstreamFailed
+from thumbnailer.guard import Guard
 from thumbnailer.model import CaptureRequest, Deadline
 from thumbnailer.providers import WholeBody
 from thumbnailer.providers.ads import AdFilter
@@ -60,22 +61,21 @@ log = structlog.get_logger(__name__)
 class ChromiumProvider:
     """Takes captures with the Chromium of this machine; safe to call from many threads.
 
-    ``admits_url`` says whether a document (the target's redirects, its frames) may come from a URL;
-    it may block for a look-up. Sub-resources are the business of ``settings.proxy``.
+    The browser reaches what ``guard`` allows, and nothing else.
 
     Raises:
         OSError: the filter list cannot be read.
     """
 
-    def __init__(self, settings: ChromiumSettings, admits_url: Callable[[str], bool]) -> None:
+    def __init__(self, settings: ChromiumSettings, guard: Guard) -> None:
         self._settings = settings
+        self._guard = guard
         self._equipment = Equipment(
             ads=AdFilter.from_file(settings.ad_filter_list),
             consent_script=read_consent_script(),
             banner_selectors=read_banner_selectors(),
             challenges=Challenges(settings.challenge_markers),
             bounds=PictureBounds(settings.max_image_pixels, settings.max_full_page_height),
-            admits_url=admits_url,
         )
         # By process: a forked child finds nothing under its own id, and leaves its parent's alone.
         self._threads: dict[int, BrowserThread] = {}
@@ -116,7 +116,7 @@ class ChromiumProvider:
 
     def _thread(self) -> BrowserThread:
         # setdefault is atomic, so this needs no lock that a fork could leave locked for ever.
-        return self._threads.setdefault(os.getpid(), BrowserThread(self._settings))
+        return self._threads.setdefault(os.getpid(), BrowserThread(self._settings, self._guard))
 
     async def _capture(self, request: CaptureRequest, deadline: Deadline, browsers: Browsers) -> bytes:
         try:
@@ -124,7 +124,9 @@ class ChromiumProvider:
                 for attempt in range(ATTEMPTS):
                     try:
                         async with browsers.page(context_options(request), deadline) as page:
-                            return await Visit(page, request, self._equipment, deadline).picture()
+                            return await Visit(
+                                page, request, self._equipment, browsers.proxy, deadline
+                            ).picture()
                     except BrowserGone:
                         log.warning("chromium.browser_gone", attempt=attempt + 1)
         except TimeoutError as error:

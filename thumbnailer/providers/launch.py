@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from thumbnailer.providers.challenges import Marker
 
@@ -51,10 +50,8 @@ PAGE_HEAP_MEGABYTES = 256
 
 SWITCHES = (
     f"--js-flags=--max-old-space-size={PAGE_HEAP_MEGABYTES}",
-    "--disable-quic",
-    # Whole Chromium heeds the first of these two only, the headless shell the second only.
-    "--webrtc-ip-handling-policy=disable_non_proxied_udp",
-    "--force-webrtc-ip-handling-policy=disable_non_proxied_udp",
+    # A pop-up that is closed while it opens may leave the page's own frames waiting for ever.
+    "--block-new-web-contents",
     "--disable-background-networking",
     "--disable-component-update",
     "--disable-default-apps",
@@ -75,9 +72,8 @@ class ChromiumSettings:
     process takes at a time; ``recycle_after`` the captures after which the browser is replaced;
     ``ad_filter_list`` a file in EasyList syntax instead of the one that comes along;
     ``challenge_markers`` give checks for robots away, which are refused;
-    ``max_image_pixels`` and ``max_full_page_height`` (CSS pixels) bound a picture; ``proxy`` is the
-    URL of the forward proxy that all of the browser's traffic takes; ``sandbox`` None means on,
-    except for root, whom Chromium refuses it; ``extra_switches`` go to Chromium as they are.
+    ``max_image_pixels`` and ``max_full_page_height`` (CSS pixels) bound a picture; ``sandbox`` None
+    means on, except for root, whom Chromium refuses it; ``extra_switches`` go to Chromium as they are.
     """
 
     executable: Path | None
@@ -87,7 +83,6 @@ class ChromiumSettings:
     challenge_markers: tuple[Marker, ...] = ()
     max_image_pixels: int = 50_000_000
     max_full_page_height: int = 16_384
-    proxy: str | None = None
     sandbox: bool | None = None
     extra_switches: tuple[str, ...] = ()
 
@@ -125,18 +120,6 @@ def _revision(inside: Path) -> int:
 
 def is_executable(path: Path) -> bool:
     return path.is_file() and os.access(path, os.X_OK)
-
-
-def switches_for(settings: ChromiumSettings) -> Sequence[str]:
-    """Chromium's command line, besides what Playwright adds by itself."""
-    switches = [*SWITCHES, *settings.extra_switches]
-    if settings.proxy is not None:
-        # Loopback would go around the proxy without the first, names around it without the second.
-        switches += [
-            "--proxy-bypass-list=<-loopback>",
-            f"--host-resolver-rules=MAP * ~NOTFOUND , EXCLUDE {urlsplit(settings.proxy).hostname}",
-        ]
-    return switches
 
 
 def environment_for_pages(environment: Mapping[str, str] = os.environ) -> dict[str, str | float | bool]:

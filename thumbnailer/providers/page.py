@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import json
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,9 +14,9 @@ from playwright.async_api import Dialog, Page, Request, Response, Route
 from playwright.async_api import Error as PlaywrightError
 from playwright.async_api import TimeoutError as PlaywrightTimeout
 
+from thumbnailer.egress_proxy import EgressProxy
 from thumbnailer.errors import (
     CaptureRefused,
-    TargetForbidden,
     TargetStatus,
     TargetUnreachable,
     ThumbnailerError,
@@ -37,6 +37,7 @@ CONSENT_SECONDS = 5.0
 SCROLL_SECONDS = 10.0
 SETTLE_SECONDS = 4.0
 SCRIPT_SECONDS = 2.0
+NOT_LOADED = "The browser could not load the page."
 #: Kept back from ``wait_for``, so that there is time left to refuse in good order.
 RESERVED_SECONDS = 2.0
 
@@ -46,17 +47,13 @@ MAX_NAMES = 5_000
 
 @dataclass(frozen=True, slots=True)
 class Equipment:
-    """What all captures of a provider share.
-
-    ``admits_url`` judges where documents may come from; it may block for a look-up.
-    """
+    """What all captures of a provider share."""
 
     ads: AdFilter
     consent_script: str
     banner_selectors: tuple[str, ...]
     challenges: Challenges
     bounds: PictureBounds
-    admits_url: Callable[[str], bool]
 
 
 def read_consent_script() -> str:
@@ -70,29 +67,39 @@ def read_banner_selectors() -> tuple[str, ...]:
 
 
 class Visit:
-    """A visit of ``page``, which is fresh, to ``request.url``.
+    """A visit of ``page``, which is fresh and knows ``proxy``, to ``request.url``.
 
     Opening, the answer's status, each wait and the picture come in this order; the waits give up
     quietly when their time is over, because a picture of a page that never rests is still one.
     """
 
-    def __init__(self, page: Page, request: CaptureRequest, equipment: Equipment, deadline: Deadline) -> None:
+    def __init__(
+        self,
+        page: Page,
+        request: CaptureRequest,
+        equipment: Equipment,
+        proxy: EgressProxy,
+        deadline: Deadline,
+    ) -> None:
         self._page = page
         self._request = request
         self._equipment = equipment
+        self._proxy = proxy
         self._deadline = deadline
         self._crashed = asyncio.Event()
-        self._documents: set[str] = set()
         self._blocked: set[str] = set()
+        # Of the main frame: the document asked for last, and how the last answer turned out.
+        self._document = request.url
         self._status: int | None = None
         self._headers: dict[str, str] = {}
+        self._failure: ThumbnailerError | None = None
 
     async def picture(self) -> bytes:
         """Make the visit and bring the picture.
 
         Raises:
             CaptureRefused: a selector is invalid or nothing (visible) matches it.
-            TargetForbidden: one of the page's documents came from where nobody may go.
+            TargetForbidden: the page led to where nobody may go.
             TargetStatus, TargetUnreachable: the page is at fault.
             PageChallenged: the page is a check for robots.
             ImageTooLarge: the picture would have more pixels than allowed.
@@ -120,12 +127,12 @@ class Visit:
         await self._wait()
         await self._tidy_up()
         await self._come_to_rest()
-        await self._refuse_forbidden_documents()
+        await self._refuse_failed_document()
         await self._refuse_challenge()
-        self._refuse_failed_status()
-        if self._page.url.startswith("chrome-error:"):
-            raise TargetUnreachable("The target could not be loaded.")
-        return await photograph(self._page, self._request, self._equipment.bounds)
+        picture = await photograph(self._page, self._request, self._equipment.bounds)
+        # A script may have left the page at the last moment.
+        await self._refuse_failed_document()
+        return picture
 
     async def _refuse_invalid_selectors(self) -> None:
         asked = {
@@ -159,22 +166,18 @@ class Visit:
         moment: Literal["load", "domcontentloaded"] = (
             "domcontentloaded" if self._request.wait_until is WaitUntil.DOMCONTENTLOADED else "load"
         )
-        failure: ThumbnailerError | None = None
         try:
             await self._page.goto(self._request.url, wait_until=moment, timeout=0)
         except PlaywrightError as error:
             failure = translate_navigation(error)
-            if failure is None:
-                if "interrupted by another navigation" not in error.message:
-                    raise
-                await self._page.wait_for_load_state(moment, timeout=0)
-        # Where a page may not go comes first: what is wrong there is nobody's business.
-        await self._refuse_forbidden_documents()
-        if self._has_failed_status:
-            await self._refuse_challenge()
-        self._refuse_failed_status()
-        if failure is not None:
-            raise failure
+            if failure is not None:
+                await self._refuse_failed_answer()
+                # The proxy knows why; the browser only that it did not get through.
+                raise self._refusal() or failure from error
+            if "interrupted by another navigation" not in error.message:
+                raise
+            await self._page.wait_for_load_state(moment, timeout=0)
+        await self._refuse_failed_document()
 
     async def _wait(self) -> None:
         if self._request.wait_until is WaitUntil.NETWORKIDLE:
@@ -227,30 +230,39 @@ class Visit:
 
     def _note_request(self, request: Request) -> None:
         # Redirects come here too, one request for each hop.
-        if request.is_navigation_request() and request.url.startswith(("http:", "https:")):
-            self._documents.add(request.url)
+        if _is_of_main_frame(request):
+            self._document = request.url
 
     def _note_response(self, response: Response) -> None:
-        if _is_of_main_frame(response.request):
-            self._status, self._headers = response.status, response.headers
+        if not _is_of_main_frame(response.request):
+            return
+        # Only plain http can be answered by the proxy, which takes its mark out of all other answers.
+        if response.url.startswith("http:") and self._proxy.is_own(response.headers):
+            self._failure = self._refusal() or UpstreamFailed(NOT_LOADED, provider=PROVIDER)
+        else:
+            self._failure, self._status, self._headers = None, response.status, response.headers
 
-    async def _refuse_forbidden_documents(self) -> None:
-        for url in self._documents - {self._request.url}:
-            if not await asyncio.to_thread(self._equipment.admits_url, url):
-                raise TargetForbidden("The target leads to an address that this service does not visit.")
+    def _refusal(self) -> ThumbnailerError | None:
+        """Why the proxy did not reach the host of the latest document, if it did not."""
+        # A copy, because an error that is raised twice collects the traces of both.
+        return copy.copy(self._proxy.refusals.of_url(self._document))
 
     async def _refuse_challenge(self) -> None:
         self._equipment.challenges.refuse_answer(self._headers)
         await self._equipment.challenges.refuse_page(self._page)
 
-    @property
-    def _has_failed_status(self) -> bool:
+    async def _refuse_failed_answer(self) -> None:
+        if self._failure is not None:
+            raise self._failure
         status = self._status
-        return status is not None and any(status in failing for failing in self._request.fail_on_status)
+        if status is not None and any(status in failing for failing in self._request.fail_on_status):
+            await self._refuse_challenge()
+            raise TargetStatus(status)
 
-    def _refuse_failed_status(self) -> None:
-        if self._status is not None and self._has_failed_status:
-            raise TargetStatus(self._status)
+    async def _refuse_failed_document(self) -> None:
+        await self._refuse_failed_answer()
+        if self._page.url.startswith("chrome-error:"):
+            raise self._refusal() or TargetUnreachable("The target could not be loaded.")
 
     async def _let_pass_or_block(self, route: Route, request: Request) -> None:
         with suppress(PlaywrightError):

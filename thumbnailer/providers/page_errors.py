@@ -33,8 +33,18 @@ _UNREACHABLE = {
     "TOO_MANY_REDIRECTS": "The target redirects without end.",
     "ABORTED": "The target sent no page.",
 }
+#: Of the browser's and its proxy's; why the proxy did not reach a host, it says itself.
 _OURS = frozenset(
-    {"PROXY_CONNECTION_FAILED", "INSUFFICIENT_RESOURCES", "OUT_OF_MEMORY", "INTERNET_DISCONNECTED", "FAILED"}
+    {
+        "FAILED",
+        "INSUFFICIENT_RESOURCES",
+        "INTERNET_DISCONNECTED",
+        "OUT_OF_MEMORY",
+        "PROXY_AUTH_UNSUPPORTED",
+        "PROXY_CONNECTION_FAILED",
+        "TUNNEL_CONNECTION_FAILED",
+        "UNEXPECTED_PROXY_AUTH",
+    }
 )
 
 
