@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import structlog
 from flask import Flask
 
-from blueprints import batches, database_commands, deliveries, dialects, jobs, ops, screenshot
+from blueprints import batches, database_commands, deliveries, dialects, jobs, ops, purge, screenshot
 from blueprints.entrance import register_entrance
 from blueprints.errors import Api, register_errors
 from blueprints.freshness import register_default_freshness
@@ -54,7 +54,7 @@ def register_routes(app: Flask, services: Services) -> None:
     """Open the doors."""
     api = Api(app)
     api.register_blueprint(screenshot.blueprint)
-    for each in (jobs, batches, deliveries, dialects):
+    for each in (jobs, batches, deliveries, dialects, purge):
         api.register_blueprint(each.blueprint)
     api.register_blueprint(ops.blueprint)
     if isinstance(services.storage, LocalStorage):

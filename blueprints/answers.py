@@ -38,6 +38,8 @@ def _cache_answer(delivery: Delivery, ttl_seconds: int, age_seconds: int) -> Cac
     if delivery.cache_status is CacheStatus.STALE:
         detail = f"; detail={problem_of_error(delivery.trouble).slug}" if delivery.trouble else ""
         return CacheAnswer("STALE", f"thumbnailer; hit; ttl={ttl_seconds - age_seconds}{detail}")
+    if delivery.was_purged:
+        return CacheAnswer("MISS", "thumbnailer; fwd=miss; detail=purged")
     stored = "; stored" if delivery.is_kept else ""
     collapsed = "; collapsed" if delivery.cache_status is CacheStatus.COLLAPSED else ""
     return CacheAnswer("MISS", f"thumbnailer; fwd=miss{stored}{collapsed}")
@@ -50,7 +52,9 @@ def picture_answer(delivery: Delivery, freshness: Freshness, now: float) -> Resp
     response = Response(delivery.capture.chunks(), content_type=record.content_type)
     response.content_length = record.size_bytes
     _dress(response, _cache_answer(delivery, freshness.ttl_seconds, age_seconds))
-    response.headers["Cache-Control"] = freshness.cache_control(now=now, age_seconds=age_seconds)
+    response.headers["Cache-Control"] = (
+        "no-store" if delivery.was_purged else freshness.cache_control(now=now, age_seconds=age_seconds)
+    )
     response.headers["Age"] = str(age_seconds)
     if delivery.trouble is not None:
         response.headers[PROBLEM_HEADER] = problem_of_error(delivery.trouble).slug

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
+from datetime import datetime
 from typing import Any
 from zoneinfo import available_timezones
 
@@ -141,6 +143,22 @@ class SelectorsField(fields.Field[tuple[str, ...]]):
             PRINTABLE(selector)
             encodable(selector)
         return tuple(selectors)
+
+
+class MomentField(fields.Field[float]):
+    """A moment: RFC 3339 with an offset, or Unix time in seconds; loaded as the latter."""
+
+    PATTERN = r"^\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)$"
+    MAX_SECONDS = 253_402_300_799  # the end of the year 9999
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> float:
+        if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= self.MAX_SECONDS:
+            return float(value)
+        if isinstance(value, str) and re.fullmatch(self.PATTERN, value, re.ASCII):
+            with contextlib.suppress(ValueError):
+                whole = re.sub(r":60(?=[.Zz+-])", ":59", value.upper())  # a leap second
+                return datetime.fromisoformat(whole).timestamp()
+        raise ValidationError("Must be a time, e.g. 2026-11-21T07:44:47Z, or Unix time in seconds.")
 
 
 #: Reading the database takes some 20 ms, so it is done once.

@@ -27,6 +27,7 @@ class LimitTexts:
     persist: str
     jobs: str
     cached: str
+    purge: str
 
 
 #: Every IPv6 site has at least so many addresses to itself (RFC 6177): counted one by one, they would
@@ -66,8 +67,8 @@ class Allowance:
     """Charges callers for what they get; all routes of a kind share one allowance.
 
     ``thumb``, ``screenshot`` and ``persist`` are called when a capture is taken on a caller's
-    account, ``jobs`` for every job that is accepted, ``answer`` for every answer. Each raises
-    ``CallerLimited``.
+    account, ``jobs`` for every job that is accepted, ``answer`` for every answer, ``purge`` for every
+    purge. Each raises ``CallerLimited``.
     """
 
     def __init__(self, limiter: Limiter, texts: LimitTexts) -> None:
@@ -76,6 +77,7 @@ class Allowance:
         self.persist = _charge(limiter, texts.persist, "persist")
         self.jobs = _charge(limiter, texts.jobs, "jobs")
         self.answer = _charge(limiter, texts.cached, "answers")
+        self.purge = _charge(limiter, texts.purge, "purge")
 
 
 def _charge(limiter: Limiter, text: str, scope: str) -> Callable[[], None]:

@@ -76,6 +76,7 @@ JOB_PROBLEMS = (
 )
 READ_PROBLEMS = ("not-found", "rate-limited", "internal", "database-unavailable")
 MEDIA_PROBLEMS = ("not-found", *CONDITION_PROBLEMS, "internal", "storage-unavailable")
+PURGE_PROBLEMS = ("invalid-parameters", "rate-limited", "internal", "cache-unavailable")
 PAGE_PROBLEMS = ("not-found", "internal")
 
 IDEMPOTENCY_KEY = {
@@ -101,6 +102,8 @@ CAPTURE_HEADERS = {
     "X-Cache": _text_header("HIT, STALE or MISS."),
     "Cache-Status": _text_header("The same in the words of RFC 9211."),
     "X-Problem": _text_header("The slug of why an old picture could not be replaced."),
+    "Cache-Tag": _text_header("Tags for purging, with commas between; where the operator wants it."),
+    "Surrogate-Key": _text_header("The same with spaces between; where the operator wants it."),
     "Server-Timing": _text_header("How long each step took, in milliseconds."),
     "X-Request-ID": _text_header("Names this request in logs and problem documents."),
 }

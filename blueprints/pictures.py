@@ -21,10 +21,14 @@ from blueprints.services import services
 from blueprints.waiting import line_up
 from thumbnailer.errors import InvalidParameters
 from thumbnailer.pipeline import Delivery, StaleUse, Terms
+from thumbnailer.sites import Site
 
 #: ``fresh=true`` wants a capture that is not older than this: so a target is photographed again at
 #: most once a minute, however often it is asked for.
 FRESH_SECONDS = 60
+
+#: What stands between two tags: Cloudflare's header, and Fastly's.
+TAG_SEPARATORS = {"Cache-Tag": ",", "Surrogate-Key": " "}
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +91,7 @@ def answer_stream(given: Mapping[str, Any], door: Door) -> Response:
         return _whole_answer(asked, found)
     response = stream_answer(found, _freshness(asked), services().clock())
     name_file(response, asked.request.capture.url, asked.download)
-    return response
+    return _tagged(response, asked)
 
 
 def _whole_answer(asked: Asked, delivery: Delivery) -> Response:
@@ -95,7 +99,17 @@ def _whole_answer(asked: Asked, delivery: Delivery) -> Response:
     if asked.varies_by_accept:
         response.vary.add("Accept")
     name_file(response, asked.request.capture.url, asked.download)
-    return answer_conditionally(response, delivery.capture.record.size_bytes)
+    return answer_conditionally(_tagged(response, asked), delivery.capture.record.size_bytes)
+
+
+def _tagged(response: Response, asked: Asked) -> Response:
+    """Tell caches downstream by which words they can purge it, where the operator has any."""
+    headers = services().tag_headers
+    if headers:
+        tags = list(Site.of(asked.request.capture.url).tags())
+        for name in headers:
+            response.headers[name] = TAG_SEPARATORS[name].join(tags)
+    return response
 
 
 def _freshness(asked: Asked) -> Freshness:

@@ -202,6 +202,15 @@ PROBLEMS = _table(
         "The service's database does not answer. What needs none still works.",
     ),
     (
+        "cache-unavailable",
+        503,
+        "Cache unavailable",
+        (
+            "The cache does not answer, so nothing can be purged now, or not all of it. "
+            "Try again: a purge that was answered with success is the only one that holds."
+        ),
+    ),
+    (
         "storage-unavailable",
         503,
         "Storage unavailable",
@@ -246,6 +255,7 @@ SLUG_OF_ERROR: tuple[tuple[type[errors.ThumbnailerError], str], ...] = (
     (errors.ImageNotReady, "image-not-ready"),
     (errors.CaptureLost, "overloaded"),
     (errors.DatabaseUnavailable, "database-unavailable"),
+    (errors.CacheUnavailable, "cache-unavailable"),
     (errors.StorageUnavailable, "storage-unavailable"),
     (errors.ObjectNotFound, "not-found"),
 )

@@ -18,6 +18,7 @@ from thumbnailer.jobs.desk import JobDesk
 from thumbnailer.line import Line
 from thumbnailer.placeholders import Placeholders
 from thumbnailer.providers.fallback import ProviderHealth
+from thumbnailer.purging import Purger
 from thumbnailer.signing import UrlSigner
 from thumbnailer.storage import Storage
 from thumbnailer.thumbnails import Thumbnails
@@ -45,9 +46,10 @@ class RequestBounds:
 class Services:
     """What a door may use.
 
-    ``storage_calls`` runs what ``storage`` does, which knows no deadline. ``signer`` is there where
-    ``SIGNING_KEYS`` is set. ``checks`` tells of each part, by name, whether it works now, ``providers``
-    of each provider; ``resume`` goes on with jobs that an earlier process has left; ``close`` ends what
+    ``tag_headers`` are those that name an answer's tags to caches downstream. ``storage_calls`` runs what
+    ``storage`` does, which knows no deadline. ``signer`` is there where ``SIGNING_KEYS`` is set. ``checks``
+    tells of each part, by name, whether it works now, ``providers`` of each provider; ``resume`` goes on
+    with jobs that an earlier process has left; ``close`` ends what
     is running.
     """
 
@@ -57,6 +59,7 @@ class Services:
     storage_calls: BoundedCalls
     database: Database
     guard: Guard
+    purger: Purger
     allowance: Allowance
     line: Line
     idempotency: Ledger
@@ -67,6 +70,7 @@ class Services:
     presets: Mapping[str, Mapping[str, Any]]
     key_template: str
     public_base_url: str | None
+    tag_headers: Sequence[str]
     clock: Callable[[], float]
     checks: Mapping[str, Callable[[], bool]]
     providers: Callable[[], Sequence[ProviderHealth]]

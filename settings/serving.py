@@ -53,6 +53,7 @@ class LimitSettings:
     cached: str = setting(
         "LIMIT_CACHED", limit_of, "600 per minute", "Answers from the cache, for each caller."
     )
+    purge: str = setting("LIMIT_PURGE", limit_of, "30 per minute", "Purges, for each caller.")
     redis_url: str | None = setting(
         "LIMITER_REDIS_URL",
         redis_url_of,
@@ -102,6 +103,12 @@ class DoorSettings:
         presets_of,
         "",
         "Options under a name, for `preset=…`, such as `card:thumb_width=400,format=auto;hero:width=1920`.",
+    )
+    cache_tags: tuple[str, ...] = setting(
+        "CACHE_TAGS",
+        listed(choice("Cache-Tag", "Surrogate-Key")),
+        "",
+        "Headers that tell a CDN by which tags it can purge a picture: `Cache-Tag`, `Surrogate-Key`.",
     )
     max_body_bytes: int = setting(
         "MAX_BODY_BYTES", size_of, "1 MiB", "Bytes that a request's body may have at most."

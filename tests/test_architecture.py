@@ -13,7 +13,7 @@ PROJECT = Path(__file__).parent.parent
 #: From the ground up. Rooms of one layer do not know each other; the modules of one room do.
 LAYERS: list[dict[str, tuple[str, ...]]] = [
     {"errors": ("thumbnailer.errors",)},
-    {"model": ("thumbnailer.model", "thumbnailer.devices")},
+    {"model": ("thumbnailer.model", "thumbnailer.devices", "thumbnailer.sites")},
     {"calls": ("thumbnailer.bounded_calls",)},
     {
         "guard": (
@@ -63,10 +63,15 @@ LAYERS: list[dict[str, tuple[str, ...]]] = [
         "cache": (
             "thumbnailer.backend",
             "thumbnailer.cache",
+            "thumbnailer.catalogue",
             "thumbnailer.failures",
             "thumbnailer.file_cache",
             "thumbnailer.flights",
             "thumbnailer.locks",
+            "thumbnailer.memory_cache",
+            "thumbnailer.picture_cache",
+            "thumbnailer.purges",
+            "thumbnailer.purging",
             "thumbnailer.setbacks",
         ),
         "storage": ("thumbnailer.s3_storage", "thumbnailer.storage"),
@@ -81,6 +86,7 @@ LAYERS: list[dict[str, tuple[str, ...]]] = [
             "thumbnailer.pipeline",
             "thumbnailer.refreshing",
             "thumbnailer.streaming",
+            "thumbnailer.terms",
             "thumbnailer.thumbnails",
             "thumbnailer.written_requests",
         )

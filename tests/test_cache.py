@@ -34,7 +34,7 @@ HOUR = 3600
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Cache:
     """Each backend that the service can be configured with."""
     if request.param == "simple":
-        return flask_cache(CACHE_TYPE="SimpleCache")
+        return flask_cache(CACHE_TYPE="thumbnailer.memory_cache.MemoryCache")
     if request.param == "file":
         return flask_cache(CACHE_TYPE="thumbnailer.file_cache.FileCache", CACHE_DIR=str(tmp_path))
     return redis_cache(request.getfixturevalue("redis_url"), prefix=f"{secrets.token_hex(4)}:")
@@ -314,7 +314,7 @@ def test_the_serializer_refuses_to_write_anything_but_bytes(value: object) -> No
     ],
 )
 def test_an_entry_that_somebody_else_wrote_is_a_miss(changes: dict[str, Any]) -> None:
-    backend = ResilientBackend(flask_cache(CACHE_TYPE="SimpleCache"))
+    backend = ResilientBackend(flask_cache(CACHE_TYPE="thumbnailer.memory_cache.MemoryCache"))
     cache = CaptureCache(backend)
     cache.store("key", capture_of(b"body"), retention_seconds=60)
     written = backend.get("key")
@@ -329,7 +329,7 @@ def test_an_entry_that_somebody_else_wrote_is_a_miss(changes: dict[str, Any]) ->
 
 
 def test_a_header_nested_without_end_is_a_miss() -> None:
-    backend = ResilientBackend(flask_cache(CACHE_TYPE="SimpleCache"))
+    backend = ResilientBackend(flask_cache(CACHE_TYPE="thumbnailer.memory_cache.MemoryCache"))
     nested = b"[" * 200_000
     backend.set("key", b"tnc1" + len(nested).to_bytes(4, "big") + nested, timeout_seconds=60)
     assert CaptureCache(backend).load("key") is None

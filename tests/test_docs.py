@@ -13,6 +13,7 @@ from flask import Flask
 from blueprints.capture_requests import DEFAULT_QUALITY
 from blueprints.dialects import VIEWPORTS, HermesforgeError
 from blueprints.problems import PROBLEMS
+from blueprints.purge import PurgeAnswer, PurgeBody
 from blueprints.schemas import Problem, StoredImageAnswer
 from tests.support.pictures import picture
 from tests.support.service import PROJECT, TARGET, running_app, snapapi_environment
@@ -248,6 +249,9 @@ def test_the_headers_of_a_picture_are_those_it_has(app: Flask) -> None:
 def test_the_members_of_answers_are_those_they_have() -> None:
     persist = [name for row in table("Persist") for name in names(row["member"])]
     assert persist == list(StoredImageAnswer().fields)
+    purge = [name for row in table("Purge", 1) for name in names(row["member"])]
+    assert purge == list(PurgeAnswer().fields)
+    assert [names(row["field"])[0] for row in table("Purge")] == list(PurgeBody().fields)
     problems = [name for row in table("Problems") for name in names(row["member"])]
     assert problems == list(Problem().fields)
     (errors,) = [row["here"] for row in table("The hermesforge dialect") if row[""] == "errors"]
@@ -281,6 +285,7 @@ def test_the_limits_are_those_of_the_settings() -> None:
         "LIMIT_SCREENSHOT": limits.screenshot,
         "LIMIT_PERSIST": limits.persist,
         "LIMIT_JOBS": limits.jobs,
+        "LIMIT_PURGE": limits.purge,
         "LIMIT_CACHED": limits.cached,
     }
 

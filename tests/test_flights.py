@@ -42,7 +42,7 @@ def miss() -> None:
 
 @pytest.fixture
 def board() -> FailureBoard:
-    return FailureBoard(ResilientBackend(flask_cache(CACHE_TYPE="SimpleCache")))
+    return FailureBoard(ResilientBackend(flask_cache(CACHE_TYPE="thumbnailer.memory_cache.MemoryCache")))
 
 
 @pytest.fixture
@@ -267,6 +267,6 @@ def test_an_error_crosses_processes_whole(board: FailureBoard, error: Thumbnaile
     ids=["empty", "list", "fields", "foreign-class", "not-utf8"],
 )
 def test_a_note_that_is_none_of_ours_is_ignored(content: bytes) -> None:
-    store = flask_cache(CACHE_TYPE="SimpleCache")
+    store = flask_cache(CACHE_TYPE="thumbnailer.memory_cache.MemoryCache")
     store.set("failure:key", content)
     assert FailureBoard(ResilientBackend(store)).read("key") is None

@@ -15,6 +15,7 @@ from tests.support.processes import wait_until
 from tests.support.service import TARGET, client_of, snapapi_environment
 from tests.support.upstream import Upstream
 from thumbnailer.model import CaptureRequest, capture_key
+from thumbnailer.sites import Kind, Site
 
 CHROME = "image/avif,image/webp,image/apng,image/svg+xml,image/*,*/*;q=0.8"
 
@@ -81,8 +82,9 @@ def test_a_dead_page_keeps_its_thumbnail_although_its_capture_has_gone(
     old = client.get("/thumb", query_string=query)
     thumbnails = client.application.extensions["thumbnailer"].thumbnails
     capture = CaptureRequest(url=TARGET, block_ads=True, block_cookie_banners=True)
-    assert thumbnails._cache.holds(capture_key(capture))
-    thumbnails._cache.forget(capture_key(capture))
+    address = Site.of(TARGET).address(Kind.CAPTURE, capture_key(capture))
+    assert thumbnails._pictures._cache.holds(address)
+    thumbnails._pictures._cache.forget(address)
     thumbnails._clock = thumbnails.pipeline._clock = lambda: time.time() + 3600
     upstream.behave(json_error(404, {"error": "gone"}))
     stale = client.get("/thumb", query_string=query)

@@ -10,6 +10,7 @@ import redis.exceptions
 from cachelib.serializers import BaseSerializer
 
 from thumbnailer.cooldown import CoolDown
+from thumbnailer.errors import CacheUnavailable
 
 MAGIC = b"tnb1"
 
@@ -69,8 +70,17 @@ def _bytes_only(value: object) -> bytes:
     return value
 
 
+class _Failed:
+    """What a call returned that failed, or was not tried."""
+
+
+FAILED = _Failed()
+
+
 class ResilientBackend:
     """A backend that never raises: out of reach, it holds nothing and takes nothing.
+
+    Only ``require`` does, for those few to whom an empty store and a lost one are not the same.
 
     Redis clients need ``socket_timeout`` and ``socket_connect_timeout`` (0.3 s), else a silent
     Redis hangs every call; and no retries, which redis-py does three times with growing pauses
@@ -85,28 +95,39 @@ class ResilientBackend:
         value = self._call(lambda: self._backend.get(key))
         return value if isinstance(value, bytes) else None
 
+    def require(self, key: str) -> bytes | None:
+        """As ``get``; raises CacheUnavailable where the store cannot be asked."""
+        value = self._call(lambda: self._backend.get(key))
+        if value is FAILED:
+            raise CacheUnavailable
+        return value if isinstance(value, bytes) else None
+
     def has(self, key: str) -> bool:
-        return bool(self._call(lambda: self._backend.has(key)))
+        return self._succeeds(lambda: self._backend.has(key))
 
     def set(self, key: str, value: bytes, *, timeout_seconds: int) -> bool:
         """Whether the value is stored now."""
-        return bool(self._call(lambda: self._backend.set(key, value, timeout=timeout_seconds)))
+        return self._succeeds(lambda: self._backend.set(key, value, timeout=timeout_seconds))
 
     def delete(self, key: str) -> None:
         self._call(lambda: self._backend.delete(key))
 
+    def _succeeds(self, operation: Callable[[], object]) -> bool:
+        answer = self._call(operation)
+        return answer is not FAILED and bool(answer)
+
     def _call(self, operation: Callable[[], object]) -> object:
-        """What ``operation`` returns, None when it failed or was not tried."""
+        """What ``operation`` returns, FAILED when it failed or was not tried."""
         if not self._cool_down.allows():
-            return None
+            return FAILED
         try:
             result = operation()
         except UNAVAILABLE as error:
             self._cool_down.failed(error)
-            return None
+            return FAILED
         except Exception as error:  # noqa: BLE001  # operators choose the backend; its errors share no base class
             self._cool_down.answered()
             self._cool_down.complain(error)
-            return None
+            return FAILED
         self._cool_down.answered()
         return result

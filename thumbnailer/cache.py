@@ -4,7 +4,8 @@ An entry under a capture's key is a small binary value::
 
     magic · length of the JSON · JSON · the body, where that is small
 
-A larger body lies in chunks under keys of its own, ``<nonce>:<number>``, stored as they arrive.
+A larger body lies in chunks under keys of its own, ``<nonce>:<number>``, stored as they arrive; where
+the entry's key has a group (``group/…``), theirs have the same.
 The entry is written last: a stream that dies halfway has no entry, so nobody ever sees its chunks,
 and no body, however large, is held in memory.
 """
@@ -23,6 +24,7 @@ from typing import Any
 from thumbnailer.backend import UNREADABLE, ResilientBackend
 from thumbnailer.errors import CaptureLost
 from thumbnailer.model import Capture, CaptureRecord
+from thumbnailer.sites import Kind
 
 MAGIC = b"tnc1"
 #: What may ever come out: nobody who can write to the store shall make a web page of an entry.
@@ -127,7 +129,8 @@ class Filling:
         self._clock = clock
         self._key = key
         self._retention_seconds = retention_seconds
-        self._nonce = secrets.token_hex(16)
+        group, slash, _ = key.rpartition("/")
+        self._nonce = f"{group}{slash}{Kind.CHUNK}:{secrets.token_hex(16)}"
         self._count = 0
         self._size_bytes = 0
         self._buffer = bytearray()
@@ -213,6 +216,11 @@ class CaptureCache:
             return None
         chunks = entry.chunks
         return Capture(entry.record, lambda: self._read(key, entry.record, chunks))
+
+    def record_of(self, key: str) -> CaptureRecord | None:
+        """What is known of the capture under ``key``, without a look at its body."""
+        entry = _find(self._backend, key)
+        return entry.record if entry else None
 
     def store(self, key: str, capture: Capture, *, retention_seconds: int) -> bool:
         """Keep ``capture``, whole; raises what ``capture.chunks()`` raises."""

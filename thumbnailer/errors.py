@@ -34,6 +34,7 @@
     ├── ImageNotReady                 a job has not ended; its picture may come
     ├── CaptureLost                   a cached capture vanished while it was being read
     ├── DatabaseUnavailable           the database does not answer, is locked or full
+    ├── CacheUnavailable              the cache does not answer, and must: a purge
     └── StorageError
         ├── StorageUnavailable        object storage does not answer or refuses
         └── ObjectNotFound            no stored image has that key
@@ -249,6 +250,16 @@ class DatabaseUnavailable(ThumbnailerError):
 
     retryable = True
     shared = False
+
+
+class CacheUnavailable(ThumbnailerError):
+    """The cache does not answer or takes nothing, where that is no mere loss of time."""
+
+    retryable = True
+    shared = False
+
+    def __init__(self, message: str = "The cache does not answer. Please try again.") -> None:
+        super().__init__(message)
 
 
 class StorageError(ThumbnailerError):

@@ -3,9 +3,11 @@
 cachelib's own counts entries instead of bytes, rewrites a counter file at each ``set`` without a
 lock, and unpickles what it finds. Here a file is::
 
-    magic · expiry as Unix time, eight bytes, zero for never · the serialised value
+    magic · expiry as Unix time, eight bytes, zero for never · length of the key, two bytes · the key
+    · the serialised value
 
-under the SHA-256 of its key, and its modification time is when it was last used.
+and its modification time is when it was last used. Its name is the SHA-256 of its key; its folder that of
+what stands before the key's last ``/``, so that all keys of such a group lie in one folder of 256.
 """
 
 from __future__ import annotations
@@ -31,7 +33,7 @@ from filelock import FileLock, Timeout
 from thumbnailer.backend import RawBytesSerializer
 from thumbnailer.cooldown import CoolDown
 
-MAGIC = b"tnf1"
+MAGIC = b"tnf2"
 DEFAULT_MAX_BYTES = 1024 * 1024 * 1024
 #: A sweep is due once a process has written this share of the bound, and leaves the folder this
 #: full. Four processes may then write between two sweeps and stay within the bound.
@@ -43,7 +45,7 @@ TOUCH_SECONDS = 60
 #: By age and not by process id: processes in other containers share the folder, not the ids.
 LEFTOVER_SECONDS = 3600
 
-_HEADER = struct.Struct(">4sd")
+_HEADER = struct.Struct(">4sdH")
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,13 +86,13 @@ class FolderCache(BaseCache):
 
     def get(self, key: str) -> bytes | None:
         with contextlib.suppress(OSError), self._open(key) as file:
-            if self._is_alive(file):
+            if self._is_alive(file, key):
                 return self.serializer.load(file)
         return None
 
     def has(self, key: str) -> bool:
         with contextlib.suppress(OSError), self._open(key) as file:
-            return self._is_alive(file)
+            return self._is_alive(file, key)
         return False
 
     def set(self, key: str, value: object, timeout: int | timedelta | None = None) -> bool:
@@ -101,7 +103,8 @@ class FolderCache(BaseCache):
         if isinstance(value, bytes) and len(value) > self._max_bytes:
             return False
         seconds = self._normalize_timeout(timeout)
-        header = _HEADER.pack(MAGIC, self._clock() + seconds if seconds else 0.0)
+        name = key.encode()
+        header = _HEADER.pack(MAGIC, self._clock() + seconds if seconds else 0.0, len(name)) + name
         is_written = self._attempt(lambda: self._write(self._path(key), header, value))
         if self._is_sweep_due():  # after a failure too: the disk may be full of what has expired
             self._attempt(self.sweep)
@@ -120,6 +123,26 @@ class FolderCache(BaseCache):
             self._path(key).unlink()
             return True
         return False
+
+    def find(self, prefixes: Sequence[str]) -> Iterator[Sequence[str]]:
+        """The keys that begin with one of ``prefixes``; raises OSError where the folder cannot be read.
+
+        Reads the beginning of every file, unless each prefix names a whole group (``group/``).
+        """
+        wanted = tuple(prefix.encode() for prefix in prefixes)
+        is_grouped = all("/" in prefix for prefix in prefixes)
+        for shard in {self._shard(one) for one in prefixes} if is_grouped else _listing(self._entries):
+            keys = (_key_in(path) for path in _listing(shard))
+            yield [key.decode(errors="replace") for key in keys if key.startswith(wanted)]
+
+    def remove(self, keys: Sequence[str]) -> int:
+        """Delete ``keys``; how many of them there were. Raises OSError where one cannot be deleted."""
+        removed = 0
+        for key in keys:
+            with contextlib.suppress(FileNotFoundError):
+                self._path(key).unlink()
+                removed += 1
+        return removed
 
     def clear(self) -> bool:
         shutil.rmtree(self._entries, ignore_errors=True)
@@ -153,16 +176,20 @@ class FolderCache(BaseCache):
         return True
 
     def _path(self, key: str) -> Path:
-        name = hashlib.sha256(key.encode()).hexdigest()
-        return self._entries / name[:2] / name[2:]
+        return self._shard(key) / hashlib.sha256(key.encode()).hexdigest()
+
+    def _shard(self, key: str) -> Path:
+        group = key.rpartition("/")[0] or key
+        return self._entries / hashlib.sha256(group.encode()).hexdigest()[:2]
 
     def _open(self, key: str) -> FileIO:
         return self._path(key).open("rb", buffering=0)
 
-    def _is_alive(self, file: FileIO) -> bool:
+    def _is_alive(self, file: FileIO, key: str) -> bool:
         """Read the header of an entry in use; afterwards ``file`` stands at its value."""
-        now = self._clock()
-        if _has_expired(file.read(_HEADER.size), now):
+        now, name = self._clock(), key.encode()
+        header = file.read(_HEADER.size + len(name))
+        if _has_expired(header, now) or header[_HEADER.size :] != name:
             return False
         if now - os.fstat(file.fileno()).st_mtime > TOUCH_SECONDS:
             with contextlib.suppress(OSError):  # a folder that cannot be written can still be read
@@ -266,8 +293,17 @@ def _has_expired(header: bytes, now: float) -> bool:
     """Also true for anything that is no entry, so that a sweep removes it."""
     if len(header) < _HEADER.size:
         return True
-    magic, expires_at = _HEADER.unpack(header)
+    magic, expires_at, _ = _HEADER.unpack_from(header)
     return magic != MAGIC or bool(expires_at and expires_at <= now)
+
+
+def _key_in(path: Path) -> bytes:
+    """The key of one file; empty where it is no entry, or gone."""
+    with contextlib.suppress(OSError), path.open("rb", buffering=0) as file:
+        header = file.read(_HEADER.size)
+        if len(header) == _HEADER.size and header.startswith(MAGIC):
+            return file.read(_HEADER.unpack(header)[2])
+    return b""
 
 
 def _remove(entry: _Found) -> None:

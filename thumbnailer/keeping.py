@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from thumbnailer.errors import CallerLimited, NotARealPicture, Overloaded
+from thumbnailer.errors import CallerLimited, CaptureLost, NotARealPicture, Overloaded
 from thumbnailer.pipeline import CacheStatus, Delivery
 from thumbnailer.storage import Storage, StoredImage, object_key
 from thumbnailer.thumbnails import ThumbnailRequest
@@ -22,7 +22,7 @@ def keep(storage: Storage, key_template: str, request: ThumbnailRequest, deliver
     """Write a picture unless it is there; ``key_template`` has passed ``check_key_template``.
 
     Raises:
-        NotARealPicture, CallerLimited, Overloaded: as ``refuse_old`` does.
+        NotARealPicture, CallerLimited, Overloaded, CaptureLost: as ``refuse_old`` does.
         StorageUnavailable: it could not be stored.
     """
     refuse_old(delivery)
@@ -40,8 +40,11 @@ def refuse_old(delivery: Delivery) -> None:
     Raises:
         NotARealPicture: it is an old one, because a new one could not be taken.
         CallerLimited, Overloaded: likewise, and this is why.
+        CaptureLost: the page was purged while the picture was taken.
     """
     if isinstance(delivery.trouble, CallerLimited | Overloaded):
         raise delivery.trouble
+    if delivery.was_purged:
+        raise CaptureLost("The page was purged while its picture was taken; please ask again.")
     if delivery.cache_status is CacheStatus.STALE:
         raise NotARealPicture from delivery.trouble

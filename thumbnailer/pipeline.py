@@ -19,26 +19,37 @@ import math
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
-from enum import Enum, StrEnum, auto
+from dataclasses import replace
 from functools import partial
 from typing import TypeVar
 
 from thumbnailer.arrival import Arrival, begin_capture, complete_capture
 from thumbnailer.blanks import Blanks
 from thumbnailer.bulkhead import Bulkhead
-from thumbnailer.cache import CaptureCache
 from thumbnailer.errors import CallerLimited, RequestRefused, ThumbnailerError
 from thumbnailer.flights import Flight, Flights
 from thumbnailer.guard import Guard
 from thumbnailer.imaging import PictureLimits
 from thumbnailer.model import Capture, CaptureRequest, Deadline, capture_key
+from thumbnailer.picture_cache import Boarding, PictureCache
 from thumbnailer.providers import Provider
 from thumbnailer.providers.fallback import Failover
 from thumbnailer.refreshing import Refresher
 from thumbnailer.setbacks import Setbacks
+from thumbnailer.sites import Kind, PictureKey, Site
 from thumbnailer.streaming import CaptureStream
 from thumbnailer.telemetry import Timings
+from thumbnailer.terms import CacheStatus, Delivery, StaleUse, Terms, waits_elsewhere
+
+__all__ = [
+    "STALE_WHILE_REVALIDATE_SECONDS",
+    "CacheStatus",
+    "Delivery",
+    "Pipeline",
+    "StaleUse",
+    "Terms",
+    "waits_elsewhere",
+]
 
 T = TypeVar("T")
 
@@ -49,59 +60,6 @@ ExitCallback = Callable[[type[BaseException] | None, BaseException | None, objec
 STALE_WHILE_REVALIDATE_SECONDS = 604_800
 
 
-class StaleUse(Enum):
-    """When a caller takes a capture that is older than they wished."""
-
-    AT_ONCE = auto()
-    WHERE_A_NEW_ONE_FAILS = auto()
-
-
-class CacheStatus(StrEnum):
-    """How an answer came about."""
-
-    HIT = "hit"
-    STALE = "stale"
-    MISS = "miss"
-    COLLAPSED = "collapsed"
-
-
-def waits_elsewhere() -> None:
-    """No request's thread waits for this."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Terms:
-    """What one caller gets.
-
-    ``max_age_seconds`` is the oldest capture they accept; ``admit`` is called once before a capture
-    is taken on their account, and raises ``CallerLimited`` where they may not; ``line_up`` before
-    anything that they may have to wait for, perhaps several times, and raises ``Overloaded`` where too
-    many wait already. ``recapture`` asks for a capture newer than this request. ``stale_use`` says
-    when one that is too old will do.
-    """
-
-    max_age_seconds: int
-    deadline: Deadline
-    admit: Callable[[], None]
-    timings: Timings
-    line_up: Callable[[], None] = waits_elsewhere
-    recapture: bool = False
-    stale_use: StaleUse = StaleUse.AT_ONCE
-
-
-@dataclass(frozen=True, slots=True)
-class Delivery:
-    """A whole capture and how it came about.
-
-    ``trouble`` is why a stale one could not be replaced; ``is_kept`` says whether the cache has it.
-    """
-
-    capture: Capture
-    cache_status: CacheStatus
-    trouble: ThumbnailerError | None = None
-    is_kept: bool = True
-
-
 class Pipeline:
     """Makes the trip for every door; safe to use from many threads."""
 
@@ -110,7 +68,7 @@ class Pipeline:
         *,
         guard: Guard,
         failover: Failover,
-        cache: CaptureCache,
+        pictures: PictureCache,
         flights: Flights,
         setbacks: Setbacks,
         refresher: Refresher,
@@ -123,7 +81,7 @@ class Pipeline:
     ) -> None:
         self._guard = guard
         self._failover = failover
-        self._cache = cache
+        self._pictures = pictures
         self._flights = flights
         self._setbacks = setbacks
         self._refresher = refresher
@@ -149,7 +107,7 @@ class Pipeline:
         try:
             return self._fetch_new(request, terms)
         except ThumbnailerError as error:
-            return _stale_instead(cached, error)
+            return self._stale_instead(request, cached, error)
 
     def stream(self, request: CaptureRequest, terms: Terms) -> Delivery | CaptureStream:
         """Bring the capture while it is still arriving, unless the cache has it.
@@ -163,7 +121,7 @@ class Pipeline:
         try:
             return self._stream_new(request, terms)
         except ThumbnailerError as error:
-            return _stale_instead(cached, error)
+            return self._stale_instead(request, cached, error)
 
     def judge(self, request: CaptureRequest) -> None:
         """Refuse a request that no provider can honour, or whose target shows that it is forbidden.
@@ -178,7 +136,7 @@ class Pipeline:
         """What the cache has, however old, for a request that is in order."""
         self.judge(request)
         with terms.timings.step("cache"):
-            return self._cache.load(capture_key(request))
+            return self._pictures.load(_picture_key(request))
 
     def _serve(self, request: CaptureRequest, terms: Terms, cached: Capture | None) -> Delivery | None:
         """The cached capture, where that is good enough for the caller."""
@@ -212,9 +170,9 @@ class Pipeline:
                 self._refresher.submit(key, refresh)
 
     def _fetch_new(self, request: CaptureRequest, terms: Terms) -> Delivery:
-        joined = self._join(request, terms)
+        boarding, joined = self._join(request, terms)
         if isinstance(joined, Capture):
-            return Delivery(joined, CacheStatus.COLLAPSED, is_kept=self._cache.holds(capture_key(request)))
+            return self._collapsed(boarding, joined)
         with ExitStack() as held:
             held.push(self._crash_on_error(request, joined))
             terms.admit()
@@ -224,15 +182,25 @@ class Pipeline:
             terms.timings.describe("capture", capture.record.provider)
             with terms.timings.step("store"):
                 seconds = self._retention_for(terms)
-                is_kept = self._cache.store(capture_key(request), capture, retention_seconds=seconds)
+                is_kept = self._pictures.store(boarding, capture, retention_seconds=seconds)
         self._setbacks.forget(request)
         joined.land(capture)
-        return Delivery(capture, CacheStatus.MISS, is_kept=is_kept)
+        was_purged = not is_kept and not self._pictures.is_wanted(boarding, capture.record)
+        return Delivery(capture, CacheStatus.MISS, is_kept=is_kept, was_purged=was_purged)
+
+    def _collapsed(self, boarding: Boarding, capture: Capture) -> Delivery:
+        """Somebody else's capture; they have asked the backend for purges when they stored it."""
+        return Delivery(
+            capture,
+            CacheStatus.COLLAPSED,
+            is_kept=self._pictures.holds(boarding.key),
+            was_purged=self._pictures.is_purged(boarding.key.site, capture.record),
+        )
 
     def _stream_new(self, request: CaptureRequest, terms: Terms) -> Delivery | CaptureStream:
-        joined = self._join(request, terms)
+        boarding, joined = self._join(request, terms)
         if isinstance(joined, Capture):
-            return Delivery(joined, CacheStatus.COLLAPSED, is_kept=self._cache.holds(capture_key(request)))
+            return self._collapsed(boarding, joined)
         with ExitStack() as held:
             held.push(self._crash_on_error(request, joined))
             terms.admit()
@@ -242,7 +210,7 @@ class Pipeline:
             held.callback(arrival.close)
             terms.timings.describe("capture", arrival.provider)
             arrival.extend(terms.deadline)  # no other provider is tried any more
-            filling = self._cache.filling(capture_key(request), retention_seconds=self._retention_for(terms))
+            filling = self._pictures.filling(boarding, retention_seconds=self._retention_for(terms))
             stream = CaptureStream(
                 arrival,
                 filling,
@@ -252,20 +220,21 @@ class Pipeline:
             stream.start(held)
             return stream
 
-    def _join(self, request: CaptureRequest, terms: Terms) -> Capture | Flight:
+    def _join(self, request: CaptureRequest, terms: Terms) -> tuple[Boarding, Capture | Flight]:
         """The capture that another takes, or the flight to take it; not while its target's pause lasts."""
         self._setbacks.refuse(request)
         terms.line_up()
-        key = capture_key(request)
+        key = _picture_key(request)
         oldest = self._clock() - (0 if terms.recapture else terms.max_age_seconds)
 
         def look_up() -> Capture | None:
-            capture = self._cache.load(key)
+            capture = self._pictures.load(key)
             return capture if capture and capture.record.captured_at >= oldest else None
 
         self._check_addresses(request, terms)
         with terms.timings.step("wait"):
-            return self._flights.join(key, look_up, terms.deadline)
+            boarding = self._pictures.board(key)
+            return boarding, self._flights.join(boarding.flight_key, look_up, terms.deadline)
 
     def _check_addresses(self, request: CaptureRequest, terms: Terms) -> None:
         self._guard.check(self._guard.parse(request.url), terms.deadline)
@@ -284,7 +253,7 @@ class Pipeline:
 
     def _land_stream(self, request: CaptureRequest, flight: Flight) -> None:
         self._setbacks.forget(request)
-        capture = self._cache.load(capture_key(request))
+        capture = self._pictures.load(_picture_key(request))
         if capture is None:
             flight.abandon()  # the cache could not keep it: those who wait have to see for themselves
         else:
@@ -303,17 +272,24 @@ class Pipeline:
     def _keep_last_good(self, request: CaptureRequest, error: ThumbnailerError) -> None:
         """Let the picture that could not be replaced live on, at least until that is tried again."""
         seconds = max(self._retention_seconds, math.ceil(2 * (error.retry_after_seconds or 0)))
-        self._cache.prolong(capture_key(request), retention_seconds=seconds)
+        self._pictures.prolong(_picture_key(request), retention_seconds=seconds)
 
     def _retention_for(self, terms: Terms) -> int:
         return max(self._retention_seconds, terms.max_age_seconds)
 
+    def _stale_instead(
+        self, request: CaptureRequest, cached: Capture | None, error: ThumbnailerError
+    ) -> Delivery:
+        """The old capture, however old, unless the request itself is at fault."""
+        if cached is None or isinstance(error, RequestRefused):
+            raise error
+        if self._pictures.is_purged(Site.of(request.url), cached.record):
+            raise error
+        return Delivery(cached, CacheStatus.STALE, error)
 
-def _stale_instead(cached: Capture | None, error: ThumbnailerError) -> Delivery:
-    """The old capture, however old, unless the request itself is at fault."""
-    if cached is None or isinstance(error, RequestRefused):
-        raise error
-    return Delivery(cached, CacheStatus.STALE, error)
+
+def _picture_key(request: CaptureRequest) -> PictureKey:
+    return PictureKey(Site.of(request.url), Kind.CAPTURE, capture_key(request))
 
 
 def _is_admitted() -> None:

@@ -32,6 +32,12 @@ class Refresher:
         with self._guard:
             return key not in self._pending and len(self._pending) < self._limit
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing runs or waits."""
+        with self._guard:
+            return not self._pending
+
     def submit(self, key: str, refresh: Callable[[], object]) -> bool:
         """Run ``refresh`` soon; False where it is under way already or there is no room."""
         with self._guard:

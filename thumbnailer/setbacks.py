@@ -20,6 +20,8 @@ from thumbnailer.errors import (
 )
 from thumbnailer.failures import describe, restore
 from thumbnailer.model import CaptureRequest, capture_key
+from thumbnailer.purges import Purges
+from thumbnailer.sites import Kind, Site
 
 FIRST_PAUSE_SECONDS = 60.0
 LONGEST_PAUSE_SECONDS = 3600.0
@@ -37,22 +39,26 @@ BLAMED_ON_CAPTURE = (UpstreamTimeout, NotAnImage, ImageTooLarge)
 
 @dataclass(frozen=True, slots=True)
 class Setback:
-    """The last failure of a target: how many there were in a row, and when to try again (Unix time)."""
+    """The last failure of a target: how many there were in a row, when, and when to try again (Unix time)."""
 
     error: ThumbnailerError
     count: int
     retry_at: float
+    noted_at: float
 
 
 class Setbacks:
     """The failures of targets, shared by all who share the cache.
 
     The pause after a failure is a minute, and doubles with each further one up to an hour. A
-    success ends it, and so does twice its length without a further try.
+    success ends it, and so does twice its length without a further try, or a purge of the page.
     """
 
-    def __init__(self, backend: ResilientBackend, *, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self, backend: ResilientBackend, purges: Purges, *, clock: Callable[[], float] = time.time
+    ) -> None:
         self._backend = backend
+        self._purges = purges
         self._clock = clock
 
     def refuse(self, request: CaptureRequest) -> None:
@@ -68,41 +74,48 @@ class Setbacks:
     def note(self, request: CaptureRequest, error: ThumbnailerError) -> None:
         """Remember a failure and tell the error when the next try is; others are not remembered."""
         if isinstance(error, BLAMED_ON_TARGET):
-            key = _target_key(request)
+            name = _target_name(request)
         elif isinstance(error, BLAMED_ON_CAPTURE):
-            key = _capture_key(request)
+            name = capture_key(request)
         else:
             return
-        before = self._load(key)
+        site, now = Site.of(request.url), self._clock()
+        before = self._load(site, name)
         count = before.count + 1 if before else 1
         pause_seconds = min(FIRST_PAUSE_SECONDS * 2 ** (count - 1), LONGEST_PAUSE_SECONDS)
         error.retry_after_seconds = pause_seconds
-        content = {"count": count, "retry_at": self._clock() + pause_seconds, **describe(error)}
+        content = {"count": count, "noted_at": now, "retry_at": now + pause_seconds, **describe(error)}
         written = json.dumps(content, default=str).encode()
-        self._backend.set(key, written, timeout_seconds=round(3 * pause_seconds))
+        address = site.address(Kind.SETBACK, name)
+        self._backend.set(address, written, timeout_seconds=round(3 * pause_seconds))
 
     def forget(self, request: CaptureRequest) -> None:
         """The target works again."""
-        for key in (_target_key(request), _capture_key(request)):
-            if self._backend.has(key):
-                self._backend.delete(key)
+        site = Site.of(request.url)
+        for name in (_target_name(request), capture_key(request)):
+            address = site.address(Kind.SETBACK, name)
+            if self._backend.has(address):
+                self._backend.delete(address)
 
     def read(self, request: CaptureRequest) -> Setback | None:
         """The last failure of the target, None if there is none or ``request`` would not call it one."""
-        of_target = self._load(_target_key(request))
+        site = Site.of(request.url)
+        of_target = self._load(site, _target_name(request))
         if of_target is not None and _concerns(of_target.error, request):
             return of_target
-        return self._load(_capture_key(request))
+        return self._load(site, capture_key(request))
 
-    def _load(self, key: str) -> Setback | None:
-        content = self._backend.get(key)
+    def _load(self, site: Site, name: str) -> Setback | None:
+        content = self._backend.get(site.address(Kind.SETBACK, name))
         if content is None:
             return None
         try:
             described = json.loads(content)
-            return Setback(restore(described), int(described["count"]), float(described["retry_at"]))
+            error, count = restore(described), int(described["count"])
+            found = Setback(error, count, float(described["retry_at"]), float(described["noted_at"]))
         except UNREADABLE:
             return None
+        return None if found.noted_at < self._purges.newest(site) else found
 
 
 def _concerns(error: ThumbnailerError, request: CaptureRequest) -> bool:
@@ -112,10 +125,6 @@ def _concerns(error: ThumbnailerError, request: CaptureRequest) -> bool:
     return any(error.status in statuses for statuses in request.fail_on_status)
 
 
-def _target_key(request: CaptureRequest) -> str:
+def _target_name(request: CaptureRequest) -> str:
     identity = "\n".join([request.url, *(repr(getattr(request, name)) for name in FACE)])
-    return f"setback:{hashlib.sha256(identity.encode()).hexdigest()}"
-
-
-def _capture_key(request: CaptureRequest) -> str:
-    return f"setback:{capture_key(request)}"
+    return hashlib.sha256(identity.encode()).hexdigest()

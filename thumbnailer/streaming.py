@@ -18,9 +18,9 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from thumbnailer.arrival import Arrival
-from thumbnailer.cache import Filling
 from thumbnailer.errors import Overloaded
 from thumbnailer.model import CaptureRecord
+from thumbnailer.picture_cache import PictureFilling
 
 PIECE_BYTES = 64 * 1024
 #: The end of a picture is judged when all of it is there. Until then its last byte stays here, so that
@@ -46,7 +46,7 @@ class CaptureStream:
     """
 
     def __init__(
-        self, arrival: Arrival, filling: Filling, *, judge: Judge, on_landed: Callable[[], None]
+        self, arrival: Arrival, filling: PictureFilling, *, judge: Judge, on_landed: Callable[[], None]
     ) -> None:
         self._arrival = arrival
         self._filling = filling

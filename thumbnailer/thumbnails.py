@@ -15,14 +15,15 @@ from dataclasses import dataclass, replace
 from hashlib import sha256
 
 from thumbnailer.bounded_calls import BoundedCalls
-from thumbnailer.cache import CaptureCache
 from thumbnailer.errands import Errands
 from thumbnailer.errors import Overloaded, ThumbnailerError
 from thumbnailer.flights import Flights
 from thumbnailer.model import Capture, CaptureRequest, capture_key
+from thumbnailer.picture_cache import Boarding, PictureCache
 from thumbnailer.pipeline import CacheStatus, Delivery, Pipeline, Terms, waits_elsewhere
 from thumbnailer.rendering import Renderer
 from thumbnailer.renditions import Rendition, rendition_key
+from thumbnailer.sites import Kind, PictureKey, Site
 from thumbnailer.telemetry import Timings
 
 
@@ -39,6 +40,12 @@ class ThumbnailRequest:
         key = capture_key(self.capture)
         return rendition_key(key, self.rendition) if self.rendition else key
 
+    @property
+    def picture(self) -> PictureKey:
+        """Where the cache keeps it."""
+        kind = Kind.RENDITION if self.rendition else Kind.CAPTURE
+        return PictureKey(Site.of(self.capture.url), kind, self.key)
+
 
 class Thumbnails:
     """Brings pictures in the size asked for; safe to use from many threads.
@@ -51,7 +58,7 @@ class Thumbnails:
         *,
         pipeline: Pipeline,
         renderer: Renderer,
-        cache: CaptureCache,
+        pictures: PictureCache,
         flights: Flights,
         calls: BoundedCalls,
         errands: Errands,
@@ -60,7 +67,7 @@ class Thumbnails:
     ) -> None:
         self.pipeline = pipeline
         self._renderer = renderer
-        self._cache = cache
+        self._pictures = pictures
         self._flights = flights
         self._calls = calls
         self._errands = errands
@@ -76,23 +83,22 @@ class Thumbnails:
         if request.rendition is None:
             return self.pipeline.fetch(request.capture, terms)
         self.pipeline.judge(request.capture)
+        key = request.picture
         with terms.timings.step("cache"):
-            cached = self._cache.load(request.key)
+            cached = self._pictures.load(key)
         if cached and not terms.recapture and self._is_fresh(cached, terms):
             return Delivery(cached, CacheStatus.HIT)
         delivery = self.pipeline.fetch(request.capture, terms, stand_in=cached)
         if cached and delivery.trouble:
-            self._cache.prolong(request.key, retention_seconds=self._retention_seconds)
+            self._pictures.prolong(key, retention_seconds=self._retention_seconds)
         if cached and cached.record.captured_at == delivery.capture.record.captured_at:
             return replace(delivery, capture=cached)
         try:
-            thumbnail = self._render(request, request.rendition, delivery.capture, terms)
+            return self._render(key, request.rendition, delivery, terms)
         except Overloaded as error:
-            if cached is None:
+            if cached is None or self._pictures.is_purged(key.site, cached.record):
                 raise
             return Delivery(cached, CacheStatus.STALE, error)
-        is_kept = delivery.cache_status is CacheStatus.HIT or self._cache.holds(request.key)
-        return replace(delivery, capture=thumbnail, is_kept=is_kept)
 
     def fetch_within(self, request: ThumbnailRequest, terms: Terms, seconds: float) -> Delivery | None:
         """As ``fetch``, but for hardly longer than ``seconds``; the picture is made all the same.
@@ -104,8 +110,9 @@ class Thumbnails:
             ThumbnailerError: any of the tree but ``StorageError``.
         """
         self.pipeline.judge(request.capture)
+        key = request.picture
         with terms.timings.step("cache"):
-            cached = self._cache.load(request.key)
+            cached = self._pictures.load(key)
         if cached and not terms.recapture and self._is_fresh(cached, terms):
             return Delivery(cached, CacheStatus.HIT)
         try:
@@ -114,10 +121,12 @@ class Thumbnails:
             with terms.timings.step("wait"):
                 delivery = self._await(request, terms, seconds)
         except Overloaded as error:
-            if cached is None:
+            if cached is None or self._pictures.is_purged(key.site, cached.record):
                 raise
             return Delivery(cached, CacheStatus.STALE, error)
-        return Delivery(cached, CacheStatus.STALE) if cached and not delivery else delivery
+        if delivery or cached is None or self._pictures.is_purged(key.site, cached.record):
+            return delivery
+        return Delivery(cached, CacheStatus.STALE)
 
     def _await(self, request: ThumbnailRequest, terms: Terms, seconds: float) -> Delivery | None:
         """What comes of the errand for this picture in time, be it somebody else's."""
@@ -130,8 +139,9 @@ class Thumbnails:
             behind = replace(terms, admit=admit, line_up=waits_elsewhere, timings=Timings())
             return self.fetch(request, behind)
 
+        flight_key = self._pictures.board(request.picture).flight_key
         while True:
-            errand, is_own = self._errands.join(request.key, run)
+            errand, is_own = self._errands.join(flight_key, run)
             try:
                 delivery = errand.wait(seconds)
             except ThumbnailerError as error:
@@ -144,28 +154,29 @@ class Thumbnails:
 
     def look_up(self, request: ThumbnailRequest) -> Capture | None:
         """The picture as the cache has it, however old; None where there is none."""
-        return self._cache.load(request.key)
+        return self._pictures.load(request.picture)
 
     def _is_fresh(self, cached: Capture, terms: Terms) -> bool:
         return self._clock() - cached.record.captured_at <= terms.max_age_seconds
 
-    def _render(
-        self, request: ThumbnailRequest, rendition: Rendition, capture: Capture, terms: Terms
-    ) -> Capture:
-        """The rendition of ``capture``, made once however many ask."""
+    def _render(self, key: PictureKey, rendition: Rendition, delivery: Delivery, terms: Terms) -> Delivery:
+        """The rendition of what came, made once however many ask."""
+        source = delivery.capture
 
         def look_up() -> Capture | None:
-            found = self._cache.load(request.key)
-            return found if found and found.record.captured_at >= capture.record.captured_at else None
+            found = self._pictures.load(key)
+            return found if found and found.record.captured_at >= source.record.captured_at else None
 
         terms.line_up()
-        joined = self._flights.join(request.key, look_up, terms.deadline)
+        boarding = self._pictures.board(key)
+        joined = self._flights.join(boarding.flight_key, look_up, terms.deadline)
         if isinstance(joined, Capture):
-            return joined
+            was_purged = delivery.was_purged or self._pictures.is_purged(key.site, joined.record)
+            return replace(delivery, capture=joined, is_kept=self._pictures.holds(key), was_purged=was_purged)
         try:
             with terms.timings.step("render"):
-                thumbnail = self._calls.run(
-                    lambda: self._make(request.key, rendition, capture, terms.max_age_seconds),
+                thumbnail, is_kept = self._calls.run(
+                    lambda: self._make(boarding, rendition, delivery, terms.max_age_seconds),
                     terms.deadline.remaining_seconds(),
                 )
         except TimeoutError:
@@ -176,10 +187,19 @@ class Thumbnails:
             joined.crash(error)
             raise
         joined.land(thumbnail)
-        return thumbnail
+        was_purged = not is_kept and not self._pictures.is_wanted(boarding, thumbnail.record)
+        return replace(
+            delivery, capture=thumbnail, is_kept=is_kept, was_purged=delivery.was_purged or was_purged
+        )
 
-    def _make(self, key: str, rendition: Rendition, capture: Capture, max_age_seconds: int) -> Capture:
-        """Render, and cache what came; even where nobody waits for it any more, for the next who asks."""
+    def _make(
+        self, boarding: Boarding, rendition: Rendition, delivery: Delivery, max_age_seconds: int
+    ) -> tuple[Capture, bool]:
+        """Render, and cache what came; even where nobody waits for it any more, for the next who asks.
+
+        The flag says whether the cache has it.
+        """
+        capture = delivery.capture
         rendered = self._renderer.render(capture.body(), rendition)
         record = replace(
             capture.record,
@@ -190,6 +210,7 @@ class Thumbnails:
             height=rendered.height,
         )
         thumbnail = Capture.of_bytes(record, rendered.body)
+        if delivery.was_purged:
+            return thumbnail, False
         retention_seconds = max(self._retention_seconds, max_age_seconds)
-        self._cache.store(key, thumbnail, retention_seconds=retention_seconds)
-        return thumbnail
+        return thumbnail, self._pictures.store(boarding, thumbnail, retention_seconds=retention_seconds)

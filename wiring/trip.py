@@ -9,16 +9,18 @@ from tempfile import gettempdir
 from typing import Any, Literal, cast
 
 import redis
+from flask_caching import Cache
 
 from config import Settings
 from settings.reading import ConfigurationError, Fault
 from settings.rules import usable_cores
-from thumbnailer.backend import Backend, RawBytesSerializer, ResilientBackend
+from thumbnailer.backend import RawBytesSerializer, ResilientBackend
 from thumbnailer.blanks import Blanks
 from thumbnailer.bounded_calls import BoundedCalls
 from thumbnailer.breakers import Breakers
 from thumbnailer.bulkhead import Bulkhead
-from thumbnailer.cache import CaptureCache
+from thumbnailer.cache import CHUNK_GRACE_SECONDS, CaptureCache
+from thumbnailer.catalogue import Catalogue, RedisCatalogue
 from thumbnailer.circuits import Circuits, LocalCircuits, RedisCircuits
 from thumbnailer.database import Database
 from thumbnailer.engines import DatabaseBounds
@@ -28,6 +30,7 @@ from thumbnailer.flights import Flights
 from thumbnailer.guard import Guard
 from thumbnailer.imaging import PictureLimits
 from thumbnailer.locks import FileLocks, Locks, RedisLocks
+from thumbnailer.picture_cache import PictureCache
 from thumbnailer.pipeline import Pipeline
 from thumbnailer.providers import Provider
 from thumbnailer.providers.challenges import Marker, read_markers
@@ -38,6 +41,8 @@ from thumbnailer.providers.hermesforge import HERMESFORGE
 from thumbnailer.providers.remote import RemoteProvider
 from thumbnailer.providers.snapapi import SNAPAPI
 from thumbnailer.providers.snapsharp import SNAPSHARP
+from thumbnailer.purges import Purges
+from thumbnailer.purging import Purger
 from thumbnailer.refreshing import Refresher
 from thumbnailer.rendering import Renderer
 from thumbnailer.s3_storage import S3Settings, S3Storage
@@ -52,6 +57,9 @@ VENDORS = {vendor.name: vendor for vendor in (HERMESFORGE, SNAPSHARP, SNAPAPI)}
 #: asked for again by the next request.
 REFRESHES_AT_ONCE = 4
 REFRESHES_WAITING = 200
+
+#: The greatest ``ttl`` that a caller may ask for: a picture may stay in the cache for so long.
+MAX_TTL_SECONDS = 2_592_000
 
 
 def redis_options(settings: Settings) -> dict[str, Any]:
@@ -84,7 +92,7 @@ def cache_config(settings: Settings) -> dict[str, Any]:
             "CACHE_DIR": str(cache.folder),
             "CACHE_OPTIONS": {"max_bytes": cache.max_bytes},
         }
-    return config | {"CACHE_TYPE": "SimpleCache"}
+    return config | {"CACHE_TYPE": "thumbnailer.memory_cache.MemoryCache"}
 
 
 def build_guard(settings: Settings) -> Guard:
@@ -211,6 +219,7 @@ class Trip:
     backend: ResilientBackend
     refresher: Refresher
     errands: Errands
+    purger: Purger
 
     def close(self) -> None:
         """End what runs behind the answers, and the providers' connections and processes."""
@@ -220,20 +229,31 @@ class Trip:
             provider.close()
 
 
-def build_trip(settings: Settings, store: Backend) -> Trip:
+def build_catalogue(settings: Settings, store: Cache) -> Catalogue:
+    """What can tell what is in the cache: Redis itself, and our own backends."""
+    if not settings.cache.redis_url:
+        return cast(Catalogue, store.cache)
+    client = redis.Redis.from_url(settings.cache.redis_url, **redis_options(settings))
+    return RedisCatalogue(client, key_prefix=settings.cache.key_prefix)
+
+
+def build_trip(settings: Settings, store: Cache) -> Trip:
     """Everything between a request for a capture and its bytes."""
-    guard, backend = build_guard(settings), ResilientBackend(store)
+    guard, backend, locks = build_guard(settings), ResilientBackend(store), build_locks(settings)
     failover = build_failover(settings, guard)
-    cache, flights = CaptureCache(backend), Flights(build_locks(settings), FailureBoard(backend))
+    cache, flights = CaptureCache(backend), Flights(locks, FailureBoard(backend))
+    horizon_seconds = max(settings.cache.retention_seconds, MAX_TTL_SECONDS) + CHUNK_GRACE_SECONDS
+    purges = Purges(backend, locks, horizon_seconds=horizon_seconds)
+    pictures = PictureCache(cache, purges)
     limits = PictureLimits(settings.pictures.max_bytes, settings.pictures.max_pixels)
     refresher = Refresher(workers=REFRESHES_AT_ONCE, backlog=REFRESHES_WAITING)
     errands = Errands(places=settings.providers.concurrency + settings.providers.queue)
     pipeline = Pipeline(
         guard=guard,
         failover=failover,
-        cache=cache,
+        pictures=pictures,
         flights=flights,
-        setbacks=Setbacks(backend),
+        setbacks=Setbacks(backend, purges),
         refresher=refresher,
         bulkhead=Bulkhead(in_flight=settings.providers.concurrency, waiting=settings.providers.queue),
         limits=limits,
@@ -247,10 +267,11 @@ def build_trip(settings: Settings, store: Backend) -> Trip:
     thumbnails = Thumbnails(
         pipeline=pipeline,
         renderer=renderer,
-        cache=cache,
+        pictures=pictures,
         flights=flights,
         calls=BoundedCalls(settings.server.threads),
         errands=errands,
         retention_seconds=settings.cache.retention_seconds,
     )
-    return Trip(thumbnails, renderer, guard, failover, backend, refresher, errands)
+    purger = Purger(purges, build_catalogue(settings, store), cache)
+    return Trip(thumbnails, renderer, guard, failover, backend, refresher, errands, purger)

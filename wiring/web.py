@@ -6,7 +6,7 @@ import secrets
 import time
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any, cast
+from typing import Any
 
 import flask
 from flask import Flask
@@ -24,7 +24,7 @@ from config import Settings
 from settings.keeping import CacheSettings
 from settings.reading import ConfigurationError, Fault
 from settings.serving import LimitSettings
-from thumbnailer.backend import Backend, ResilientBackend
+from thumbnailer.backend import ResilientBackend
 from thumbnailer.bounded_calls import BoundedCalls
 from thumbnailer.database import Database
 from thumbnailer.errors import ImageTooLarge, InvalidParameters, NotAnImage
@@ -74,7 +74,7 @@ def check_settings(settings: Settings) -> None:
 def build_services(app: Flask, settings: Settings) -> Services:
     """Everything the doors call. Raises ``ConfigurationError``."""
     app.config.update(cache_config(settings), **_limiter_config(settings))
-    trip = build_trip(settings, cast(Backend, Cache(app)))
+    trip = build_trip(settings, Cache(app))
     limits, caller = settings.limits, partial(caller_address, settings.doors.trusted_proxies)
     limiter = _limiter(app, caller)
     allowance = Allowance(limiter, _limit_texts(limits))
@@ -87,15 +87,10 @@ def build_services(app: Flask, settings: Settings) -> Services:
         storage_calls=BoundedCalls(settings.server.threads),
         database=database,
         guard=trip.guard,
+        purger=trip.purger,
         allowance=allowance,
         line=Line(settings.server.waiting),
-        idempotency=Ledger(
-            trip.backend,
-            build_locks(settings),
-            caller=caller,
-            charge_replay=allowance.answer,
-            deadline_seconds=settings.providers.timeout_seconds,
-        ),
+        idempotency=_ledger(settings, trip, caller, allowance),
         jobs=counter.desk,
         signs_webhooks=bool(settings.webhooks.secrets),
         bounds=_bounds(settings),
@@ -103,6 +98,7 @@ def build_services(app: Flask, settings: Settings) -> Services:
         presets=_presets(settings),
         key_template=settings.storage.key_template,
         public_base_url=settings.doors.public_base_url,
+        tag_headers=settings.doors.cache_tags,
         clock=time.time,
         checks=_checks(settings, trip, limiter, storage, database),
         providers=trip.failover.health,
@@ -112,13 +108,25 @@ def build_services(app: Flask, settings: Settings) -> Services:
 
 
 def _limit_texts(limits: LimitSettings) -> LimitTexts:
-    return LimitTexts(limits.thumb, limits.screenshot, limits.persist, limits.jobs, limits.cached)
+    return LimitTexts(
+        limits.thumb, limits.screenshot, limits.persist, limits.jobs, limits.cached, limits.purge
+    )
 
 
 def _limiter(app: Flask, caller: Callable[[], str]) -> Limiter:
     limiter = Limiter(caller, app=app)
     limiter.request_filter(lambda: flask.request.blueprint in UNLIMITED)
     return limiter
+
+
+def _ledger(settings: Settings, trip: Trip, caller: Callable[[], str], allowance: Allowance) -> Ledger:
+    return Ledger(
+        trip.backend,
+        build_locks(settings),
+        caller=caller,
+        charge_replay=allowance.answer,
+        deadline_seconds=settings.providers.timeout_seconds,
+    )
 
 
 def _checks(

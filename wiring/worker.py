@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import cast
-
 from celery import Celery
 from celery.signals import worker_ready, worker_shutdown
 from flask import Flask
@@ -12,7 +10,6 @@ from flask_caching import Cache
 from blueprints.media import MEDIA_PREFIX
 from config import Settings
 from settings.reading import ConfigurationError, Fault
-from thumbnailer.backend import Backend
 from thumbnailer.telemetry import configure_logging
 from wiring.jobs import build_office, build_workshop
 from wiring.trip import build_database, build_storage, build_trip, cache_config
@@ -30,7 +27,7 @@ def build_worker(settings: Settings) -> Celery:
     configure_logging(settings.logs.level, is_json=settings.logs.format == "json")
     host = Flask("worker")  # Flask-Caching lives in an application only
     host.config.update(cache_config(settings))
-    trip = build_trip(settings, cast(Backend, Cache(host)))
+    trip = build_trip(settings, Cache(host))
     database = build_database(settings)
     office = build_office(settings, database)
     workshop = build_workshop(settings, office, trip, build_storage(settings, MEDIA_PREFIX))

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import cast
 
 from tests.support.pictures import picture
 from tests.support.stores import flask_cache
@@ -13,6 +14,7 @@ from thumbnailer.backend import ResilientBackend
 from thumbnailer.blanks import Blanks
 from thumbnailer.bulkhead import Bulkhead
 from thumbnailer.cache import CaptureCache
+from thumbnailer.catalogue import Catalogue
 from thumbnailer.errors import ThumbnailerError
 from thumbnailer.failures import FailureBoard
 from thumbnailer.file_cache import FolderCache
@@ -21,9 +23,12 @@ from thumbnailer.guard import Guard
 from thumbnailer.imaging import PictureLimits
 from thumbnailer.locks import FileLocks
 from thumbnailer.model import CaptureRequest, Deadline
+from thumbnailer.picture_cache import PictureCache
 from thumbnailer.pipeline import Pipeline, Terms
 from thumbnailer.providers import WholeBody
 from thumbnailer.providers.fallback import Failover
+from thumbnailer.purges import Purges
+from thumbnailer.purging import Purger
 from thumbnailer.refreshing import Refresher
 from thumbnailer.setbacks import Setbacks
 from thumbnailer.telemetry import Timings
@@ -83,6 +88,8 @@ class Journey:
     provider: ScriptedProvider
     clock: Clock
     refresher: Refresher
+    purges: Purges
+    purger: Purger
     charged: list[str] = field(default_factory=list)
 
     def terms(
@@ -100,15 +107,18 @@ class Journey:
 def journey(folder: Path, *, forgets: bool = False) -> Journey:
     """A pipeline over a cache in memory; or, where it ``forgets`` by the journey's clock, in files."""
     provider, clock = ScriptedProvider(), Clock()
-    store = FolderCache(folder / "cache", clock=clock) if forgets else flask_cache(CACHE_TYPE="SimpleCache")
-    backend = ResilientBackend(store)
-    refresher = Refresher(workers=2, backlog=10)
+    memory = flask_cache(CACHE_TYPE="thumbnailer.memory_cache.MemoryCache")
+    files = FolderCache(folder / "cache", clock=clock)
+    backend = ResilientBackend(files if forgets else memory)
+    cache = CaptureCache(backend, clock=clock)
+    refresher, locks = Refresher(workers=2, backlog=10), FileLocks(folder / "locks")
+    purges = Purges(backend, locks, horizon_seconds=31 * 86_400, clock=clock)
     pipeline = Pipeline(
         guard=Guard(),
         failover=Failover([provider], attempts=1),
-        cache=CaptureCache(backend, clock=clock),
-        flights=Flights(FileLocks(folder / "locks"), FailureBoard(backend)),
-        setbacks=Setbacks(backend, clock=clock),
+        pictures=PictureCache(cache, purges),
+        flights=Flights(locks, FailureBoard(backend)),
+        setbacks=Setbacks(backend, purges, clock=clock),
         refresher=refresher,
         bulkhead=Bulkhead(in_flight=4, waiting=4),
         limits=PictureLimits(),
@@ -117,4 +127,6 @@ def journey(folder: Path, *, forgets: bool = False) -> Journey:
         refresh_seconds=30,
         clock=clock,
     )
-    return Journey(pipeline, provider, clock, refresher)
+    catalogue = files if forgets else cast(Catalogue, memory.cache)
+    purger = Purger(purges, catalogue, cache, clock=clock)
+    return Journey(pipeline, provider, clock, refresher, purges, purger)

@@ -1,0 +1,128 @@
+"""Purges by page, host, or everything: afterwards nobody is served what was captured before."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import structlog
+from flask import Response, jsonify
+from marshmallow import Schema, fields, validate
+
+from blueprints.fields import Flag, MomentField, Text
+from blueprints.openapi import PURGE_PROBLEMS, StrictBlueprint, answers_problems
+from blueprints.schemas import StrictSchema, described
+from blueprints.services import services
+from thumbnailer.errors import InvalidParameters
+from thumbnailer.model import Deadline
+from thumbnailer.purging import scopes_of
+from thumbnailer.sites import Scope
+
+log = structlog.get_logger(__name__)
+
+MAX_NAMED = 100
+
+blueprint = StrictBlueprint("purge", __name__, description="What is no longer to be shown.")
+
+
+class PurgeQuery(StrictSchema):
+    """``DELETE /cache``."""
+
+    url = Text(
+        required=True,
+        max_length=2048,
+        metadata=described(
+            "The page whose pictures go: with any options, and with any fragment.",
+            format="uri",
+            example="https://example.com/",
+        ),
+    )
+
+
+class PurgeBody(StrictSchema):
+    """``POST /cache/purge``."""
+
+    targets = fields.List(
+        Text(max_length=2048, metadata={"format": "uri"}),
+        validate=validate.Length(1, MAX_NAMED),
+        metadata=described("Pages, by their URLs."),
+    )
+    hosts = fields.List(
+        Text(max_length=260),
+        validate=validate.Length(1, MAX_NAMED),
+        metadata=described("Hosts: example.com means that host, *.example.com all below it as well."),
+    )
+    everything = Flag(metadata=described("All pages there are.", default=False))
+    before = MomentField(
+        metadata=described(
+            "Only what was captured before this time; now, where it is later than that.",
+            oneOf=[
+                {"type": "string", "format": "date-time"},
+                {"type": "number", "minimum": 0, "maximum": MomentField.MAX_SECONDS},
+            ],
+        )
+    )
+
+
+class PurgeAnswer(Schema):
+    """What a purge answers."""
+
+    captures = fields.Integer(required=True, metadata=described("Captures that were deleted."))
+    renditions = fields.Integer(required=True, metadata=described("Thumbnails that were deleted."))
+    failures = fields.Integer(required=True, metadata=described("Remembered failures that were forgotten."))
+    complete = fields.Boolean(
+        required=True,
+        metadata=described("Whether all bytes are deleted; what is left is not served either."),
+    )
+    before = fields.String(
+        required=True,
+        metadata=described("What was captured before this time is not served.", format="date-time"),
+    )
+    tags = fields.List(
+        fields.String(), required=True, metadata=described("What to purge in caches downstream.")
+    )
+
+
+@blueprint.delete("/cache")
+@blueprint.arguments(PurgeQuery(), location="query", error_status_code=400)
+@blueprint.response(200, PurgeAnswer, description="It is purged.")
+@answers_problems(blueprint, PURGE_PROBLEMS)
+def purge_page(given: dict[str, Any]) -> Response:
+    """Purge the pictures of one page."""
+    services().allowance.purge()
+    try:
+        scopes = scopes_of([given["url"]], [], is_everything=False)
+    except InvalidParameters:
+        raise InvalidParameters({"url": ["Must be a whole URL: http:// or https://, then a host."]}) from None
+    return _purged(scopes, None)
+
+
+@blueprint.post("/cache/purge")
+@blueprint.arguments(PurgeBody(), location="json", error_status_code=400)
+@blueprint.response(200, PurgeAnswer, description="It is purged.")
+@answers_problems(blueprint, (*PURGE_PROBLEMS, "body-too-large"))
+def purge(given: dict[str, Any]) -> Response:
+    """Purge the pictures of pages, of hosts, or all of them."""
+    services().allowance.purge()
+    scopes = scopes_of(
+        given.get("targets", []), given.get("hosts", []), is_everything=given.get("everything", False)
+    )
+    return _purged(scopes, given.get("before"))
+
+
+def _purged(scopes: Sequence[Scope], before: float | None) -> Response:
+    deadline = Deadline.after(services().bounds.deadline_seconds)
+    report = services().purger.purge(scopes, before=before, deadline=deadline)
+    answer = {
+        "captures": report.captures,
+        "renditions": report.renditions,
+        "failures": report.failures,
+        "complete": report.is_complete,
+        "before": datetime.fromtimestamp(report.before, UTC).isoformat(),
+        "tags": [scope.tag for scope in scopes],
+    }
+    log.info("purged", scopes=[scope.text for scope in scopes], **answer)
+    response = jsonify(answer)
+    response.headers["Cache-Control"] = "no-store"
+    return response

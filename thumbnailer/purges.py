@@ -1,0 +1,146 @@
+"""Marks of what has been purged: a capture that was begun before its newest mark is not there any more.
+
+All marks are one small value in the cache backend, which every process reads again every two seconds.
+So nobody serves what was purged, whatever was under way when the purge came or could not be deleted,
+and a hit costs no further question to the backend.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from thumbnailer.backend import UNREADABLE, ResilientBackend
+from thumbnailer.errors import CacheUnavailable
+from thumbnailer.locks import Locks
+from thumbnailer.model import CaptureRecord, Deadline
+from thumbnailer.sites import EVERYTHING, Scope, Site
+
+ADDRESS = "purges"
+#: How old this process's knowledge of the marks may be.
+REREAD_SECONDS = 2.0
+LOCK_SECONDS = 5.0
+#: More marks than these, and the oldest become one on everything: a value of at most half a megabyte.
+MAX_MARKS = 5000
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """That what was captured within ``scope`` before ``at``, Unix time in seconds, was purged."""
+
+    scope: Scope
+    at: float
+
+
+class Purges:
+    """Marks, shared by all who share the cache; safe to use from many threads.
+
+    ``horizon_seconds`` is how long anything may stay in the cache: older marks concern nothing.
+    """
+
+    def __init__(
+        self,
+        backend: ResilientBackend,
+        locks: Locks,
+        *,
+        horizon_seconds: int,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._backend = backend
+        self._locks = locks
+        self._horizon_seconds = horizon_seconds
+        self._clock = clock
+        self._guard = threading.Lock()
+        self._reread_at = float("-inf")
+        self._content: bytes | None = None
+        self._marks: Mapping[str, float] = {}
+
+    def newest(self, site: Site, *, is_fresh: bool = False) -> float:
+        """When the page was purged last, by any mark; zero for never.
+
+        ``is_fresh`` asks the backend, instead of what is known in this process.
+        """
+        return max((mark.at for mark in self.marks_of(site, is_fresh=is_fresh)), default=0.0)
+
+    def marks_of(self, site: Site, *, is_fresh: bool = False) -> list[Mark]:
+        """The marks that concern a page."""
+        marks = self._known(is_fresh=is_fresh)
+        if not marks:
+            return []
+        return [Mark(scope, marks[scope.text]) for scope in site.scopes() if scope.text in marks]
+
+    def covers(self, site: Site, record: CaptureRecord) -> bool:
+        """Whether a picture of the page is one that has been purged."""
+        return record.captured_at - record.upstream_seconds < self.newest(site)
+
+    def mark(self, scopes: Sequence[Scope], at: float) -> None:
+        """Purge ``scopes`` of what was begun before ``at``.
+
+        Raises:
+            CacheUnavailable: the mark could not be left where all see it.
+        """
+        with self._locked():
+            marks = dict(self._merged(self._backend.require(ADDRESS)))
+            for scope in scopes:
+                marks[scope.text] = max(at, marks.get(scope.text, 0.0))
+            content = json.dumps(self._bounded(marks), separators=(",", ":")).encode()
+            if not self._backend.set(ADDRESS, content, timeout_seconds=self._horizon_seconds):
+                raise CacheUnavailable
+        self._take_in(content)
+
+    @contextlib.contextmanager
+    def _locked(self) -> Iterator[None]:
+        try:
+            with self._locks.hold(ADDRESS, Deadline.after(LOCK_SECONDS)):
+                yield
+        except OSError as error:
+            raise CacheUnavailable from error
+
+    def _known(self, *, is_fresh: bool) -> Mapping[str, float]:
+        now = time.monotonic()
+        if is_fresh or now >= self._reread_at:
+            is_first = self._reread_at == float("-inf")
+            if not is_first:
+                self._reread_at = now + REREAD_SECONDS
+            content = self._backend.get(ADDRESS)
+            if content is not None and content != self._content:
+                self._take_in(content)
+            self._reread_at = now + REREAD_SECONDS
+        return self._marks
+
+    def _take_in(self, content: bytes) -> None:
+        with self._guard:
+            self._marks = self._merged(content)
+            self._content = content
+
+    def _merged(self, content: bytes | None) -> Mapping[str, float]:
+        """What is known here and what stands in ``content``: a store that lost its marks loses none here."""
+        marks = dict(self._marks)
+        for text, at in _parsed(content).items():
+            marks[text] = max(at, marks.get(text, 0.0))
+        oldest = self._clock() - self._horizon_seconds
+        return {text: at for text, at in marks.items() if at > oldest}
+
+    def _bounded(self, marks: Mapping[str, float]) -> Mapping[str, float]:
+        if len(marks) <= MAX_MARKS:
+            return marks
+        by_age = sorted(marks.items(), key=lambda mark: mark[1], reverse=True)
+        kept, merged = dict(by_age[: MAX_MARKS // 2]), by_age[MAX_MARKS // 2 :]
+        kept[EVERYTHING.text] = max(kept.get(EVERYTHING.text, 0.0), merged[0][1])
+        return kept
+
+
+def _parsed(content: bytes | None) -> dict[str, float]:
+    """The marks in a value of the backend; none where it is no value of ours."""
+    if content is None:
+        return {}
+    try:
+        marks = {str(text): float(at) for text, at in json.loads(content).items()}
+    except UNREADABLE:
+        return {}
+    return {text: at for text, at in marks.items() if math.isfinite(at)}
