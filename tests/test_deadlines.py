@@ -109,7 +109,11 @@ def test_an_upstream_that_takes_its_time_is_cut_off(upstream: Upstream, path: st
 
 
 def test_a_stream_that_stops_is_cut_off(upstream: Upstream) -> None:
-    upstream.behave(answers.streamed(3_000_000, bytes_per_second=65_536))
+    body = picture("png", 320, 200)
+    half = len(body) // 2
+    slowly = [body[:half], *(body[at : at + 1] for at in range(half, len(body)))]
+    png = (("Content-Type", "image/png"),)
+    upstream.behave(Answer(headers=png, chunks=lambda: iter(slowly), length=len(body), body_pause=0.2))
     with running_app(settings_of(upstream.url)) as app, ThreadPoolExecutor(1) as reading:
         response = app.test_client().get("/screenshot/stream", query_string={"url": TARGET})
         assert response.status_code == 200
