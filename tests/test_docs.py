@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -310,3 +311,26 @@ def test_every_link_within_the_documentation_leads_somewhere(page: Path) -> None
         assert aim.exists(), link
         if anchor:
             assert anchor in _anchors(aim), link
+
+
+NAMED_TESTS = re.findall(
+    r"`(tests/\w+\.py)::([\w:]+)`", (PROJECT / "docs/security.md").read_text(encoding="utf-8")
+)
+
+
+def test_every_promise_of_security_names_its_tests() -> None:
+    text = (PROJECT / "docs/security.md").read_text(encoding="utf-8")
+    promises = [row for rows in tables(text) for row in rows if "promise" in row]
+    assert len(promises) > 20
+    for row in promises:
+        assert set(re.sub(r"`tests/\w+\.py::[\w:]+`", "", row["held by"])) <= {" "}, row["held by"]
+        assert row["held by"].strip(), row["promise"]
+
+
+@pytest.mark.parametrize(("file", "name"), NAMED_TESTS, ids=[name for _, name in NAMED_TESTS])
+def test_a_test_that_holds_a_promise_exists(file: str, name: str) -> None:
+    body: list[ast.stmt] = ast.parse((PROJECT / file).read_text(encoding="utf-8")).body
+    for part in name.split("::"):
+        named = [one for one in body if isinstance(one, ast.FunctionDef | ast.ClassDef) and one.name == part]
+        assert len(named) == 1, f"{file} has no {name}"
+        body = named[0].body
