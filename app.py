@@ -3,12 +3,24 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 from collections.abc import Mapping
 
 import structlog
 from flask import Flask
 
-from blueprints import batches, database_commands, deliveries, dialects, jobs, ops, purge, screenshot
+from blueprints import (
+    batches,
+    database_commands,
+    deliveries,
+    dialects,
+    jobs,
+    key_commands,
+    ops,
+    purge,
+    screenshot,
+)
+from blueprints.access import SECURITY_SCHEMES, register_gate
 from blueprints.entrance import register_entrance
 from blueprints.errors import Api, register_errors
 from blueprints.freshness import register_default_freshness
@@ -18,9 +30,13 @@ from blueprints.request_log import register_request_log
 from blueprints.services import EXTENSION, Services
 from blueprints.waiting import register_waiting
 from config import load_settings
+from thumbnailer.errors import DatabaseUnavailable
 from thumbnailer.storage import LocalStorage
 from thumbnailer.telemetry import configure_logging
+from wiring.access import is_to_serve, refuse_unmeant_openness
 from wiring.web import build_services
+
+OPENNESS = "Everyone may use this service, within the rate limits (docs/configuration.md#allow_anonymous)."
 
 log = structlog.get_logger(__name__)
 
@@ -33,6 +49,8 @@ def create_app(profile: str | None = None, environ: Mapping[str, str] | None = N
     """
     settings = load_settings(profile, environ)
     configure_logging(settings.logs.level, is_json=settings.logs.format == "json")
+    if is_to_serve():
+        refuse_unmeant_openness(settings)
     app = Flask(__name__, static_folder="blueprints/static", template_folder="blueprints/templates")
     app.config.update(API_OPTIONS, MAX_CONTENT_LENGTH=settings.doors.max_body_bytes)
     services = build_services(app, settings)
@@ -44,15 +62,22 @@ def create_app(profile: str | None = None, environ: Mapping[str, str] | None = N
     register_errors(app)
     register_default_freshness(app)
     register_routes(app, services)
-    app.cli.add_command(database_commands.db)
+    register_gate(app, services.gate)
+    for commands in (database_commands.db, key_commands.keys):
+        app.cli.add_command(commands)
     for warning in settings.warnings:
         log.warning("configuration_doubt", detail=warning)
+    with contextlib.suppress(DatabaseUnavailable):
+        if services.gate.is_open():
+            log.warning("configuration_doubt", detail=OPENNESS)
     return app
 
 
 def register_routes(app: Flask, services: Services) -> None:
     """Open the doors."""
     api = Api(app)
+    for name, scheme in SECURITY_SCHEMES.items():
+        api.spec.components.security_scheme(name, dict(scheme))
     api.register_blueprint(screenshot.blueprint)
     for each in (jobs, batches, deliveries, dialects, purge):
         api.register_blueprint(each.blueprint)

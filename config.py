@@ -16,6 +16,7 @@ from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args, get_type_hints
 
+from settings.access import AccessSettings
 from settings.captures import ChromiumSettings, PictureSettings, ProviderSettings, TargetSettings
 from settings.jobs import JobSettings, WebhookSettings
 from settings.keeping import CacheSettings, DatabaseSettings, S3Settings, StorageSettings
@@ -52,6 +53,7 @@ class Settings:
     webhooks: WebhookSettings
     s3: S3Settings
     doors: DoorSettings
+    access: AccessSettings
     signing: SigningSettings
     logs: LogSettings
     server: ServerSettings

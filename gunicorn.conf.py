@@ -14,6 +14,7 @@ from gunicorn.glogging import Logger
 
 from config import ConfigurationError, load_settings
 from thumbnailer.telemetry import configure_logging
+from wiring.access import refuse_unmeant_openness
 from wiring.client_watch import ClientBounds
 from wiring.web import check_settings
 from wiring.web_worker import ServiceWorker
@@ -21,6 +22,7 @@ from wiring.web_worker import ServiceWorker
 try:
     settings = load_settings()
     check_settings(settings)
+    refuse_unmeant_openness(settings)
 except ConfigurationError as error:
     raise SystemExit(str(error)) from None  # one clear message instead of one from each worker
 

@@ -15,6 +15,7 @@ from flask import Response, jsonify
 from werkzeug.exceptions import NotFound
 from zipstream import ZIP_STORED, ZipStream
 
+from blueprints.access import RENDER, needs
 from blueprints.errors import log_bug
 from blueprints.idempotency import sent_key
 from blueprints.job_answers import batch_path, describe_batch
@@ -47,6 +48,7 @@ blueprint = StrictBlueprint("batches", __name__, description="Many pages at once
 
 
 @blueprint.post("/screenshots/batch", parameters=[IDEMPOTENCY_KEY])
+@needs(RENDER)
 @blueprint.arguments(BatchBody(), location="json")
 @blueprint.response(200, BatchResults, description="The pictures, in the order asked.")
 @blueprint.alt_response(202, schema=BatchAnswer, description="The batch is accepted.", success=True)
@@ -159,6 +161,7 @@ def _pieces(chunks: Iterator[bytes]) -> Iterator[bytes]:
 
 
 @blueprint.get("/batches/<batch_id>")
+@needs(RENDER)
 @blueprint.response(200, BatchAnswer, description="The batch as it stands.")
 @answers_problems(blueprint, READ_PROBLEMS)
 def batch(batch_id: str) -> Response:
@@ -168,6 +171,7 @@ def batch(batch_id: str) -> Response:
 
 
 @blueprint.get("/batches/<batch_id>/download")
+@needs(RENDER)
 @blueprint.response(200, {}, content_type="application/zip", description="The pictures there are so far.")
 @answers_problems(blueprint, (*READ_PROBLEMS, "overloaded"))
 def batch_download(batch_id: str) -> Response:

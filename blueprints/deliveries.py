@@ -5,6 +5,7 @@ from __future__ import annotations
 from flask import Response, jsonify
 from werkzeug.exceptions import NotFound
 
+from blueprints.access import RENDER, needs
 from blueprints.job_answers import describe_delivery
 from blueprints.job_schemas import Deliveries, DeliveryAnswer
 from blueprints.jobs import owner
@@ -16,6 +17,7 @@ blueprint = StrictBlueprint("deliveries", __name__, description="Webhook message
 
 
 @blueprint.get("/webhooks/deliveries")
+@needs(RENDER)
 @blueprint.response(200, Deliveries, description="The latest messages, the newest first.")
 @answers_problems(blueprint, READ_PROBLEMS)
 def deliveries() -> Response:
@@ -26,6 +28,7 @@ def deliveries() -> Response:
 
 
 @blueprint.get("/webhooks/deliveries/<delivery_id>")
+@needs(RENDER)
 @blueprint.response(200, DeliveryAnswer, description="The message and its attempts.")
 @answers_problems(blueprint, READ_PROBLEMS)
 def delivery(delivery_id: str) -> Response:
@@ -35,6 +38,7 @@ def delivery(delivery_id: str) -> Response:
 
 
 @blueprint.post("/webhooks/deliveries/<delivery_id>/redeliver")
+@needs(RENDER)
 @blueprint.response(202, DeliveryAnswer, description="It is sent again.")
 @answers_problems(blueprint, READ_PROBLEMS)
 def redeliver(delivery_id: str) -> Response:

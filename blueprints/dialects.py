@@ -17,6 +17,7 @@ from flask import Response, jsonify
 from marshmallow import Schema, ValidationError, fields, validate, validates_schema
 from werkzeug.exceptions import HTTPException
 
+from blueprints.access import RENDER, needs
 from blueprints.errors import (
     answer_refusal,
     detail_of_status,
@@ -131,6 +132,7 @@ def _answers_pictures(view: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @blueprint.get("/api/screenshot")
+@needs(RENDER)
 @blueprint.arguments(HermesforgeOptions(), location="query")
 @_answers_pictures
 def hermesforge_screenshot(given: dict[str, Any]) -> Response:
@@ -139,6 +141,7 @@ def hermesforge_screenshot(given: dict[str, Any]) -> Response:
 
 
 @blueprint.get("/api/screenshot/cached")
+@needs(RENDER)
 @blueprint.arguments(HermesforgeOptions(), location="query")
 @_answers_pictures
 def hermesforge_screenshot_cached(given: dict[str, Any]) -> Response:
@@ -147,6 +150,7 @@ def hermesforge_screenshot_cached(given: dict[str, Any]) -> Response:
 
 
 @blueprint.get("/api/screenshot/stream")
+@needs(RENDER)
 @blueprint.arguments(HermesforgeOptions(), location="query")
 @_answers_pictures
 def hermesforge_screenshot_stream(given: dict[str, Any]) -> Response:
@@ -155,6 +159,7 @@ def hermesforge_screenshot_stream(given: dict[str, Any]) -> Response:
 
 
 @blueprint.post("/api/screenshots")
+@needs(RENDER)
 @blueprint.arguments(HermesforgeOptions(), location="json")
 @blueprint.response(200, HermesforgeAnswer)
 @_answers_errors(BODY_PROBLEMS)

@@ -26,6 +26,7 @@ from thumbnailer.errors import (
     InvalidParameters,
     OptionUnsupported,
     ThumbnailerError,
+    Unauthorized,
     UpstreamAuth,
 )
 
@@ -112,8 +113,10 @@ def refusal_headers(error: HTTPException) -> dict[str, str]:
 
 
 def retry_headers(error: ThumbnailerError, kind: ProblemType) -> dict[str, str]:
-    """``Retry-After`` where a later try makes sense: RFC 9110, section 10.2.3."""
+    """What helps with the next try: ``Retry-After`` (RFC 9110, section 10.2.3) and their like."""
     headers = dict(error.headers) if isinstance(error, CallerLimited) else {}
+    if isinstance(error, Unauthorized):
+        headers["WWW-Authenticate"] = error.challenge  # RFC 9110, section 11.6.1
     seconds = error.retry_after_seconds
     if seconds is None and kind.status == 503:
         seconds = DEFAULT_RETRY_AFTER_SECONDS

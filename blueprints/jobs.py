@@ -10,7 +10,9 @@ import flask
 from flask import Response, jsonify
 from werkzeug.exceptions import NotFound
 
+from blueprints.access import RENDER, needs
 from blueprints.answers import SAFETY_HEADERS
+from blueprints.callers import caller
 from blueprints.capture_requests import complete
 from blueprints.job_answers import describe_job, job_path
 from blueprints.job_schemas import MAX_WAIT_SECONDS, JobAnswer, JobBody
@@ -23,12 +25,14 @@ from blueprints.openapi import (
     answers_pictures,
     answers_problems,
 )
+from blueprints.pictures import demand_rights
 from blueprints.preferences import preferred_wait
 from blueprints.request_log import note
 from blueprints.services import public_url, services
 from blueprints.waiting import line_up
 from thumbnailer.errors import ImageNotReady, InvalidParameters, InvalidTarget, Overloaded
 from thumbnailer.jobs import Job, JobOrder, JobState
+from thumbnailer.keys import Scope
 
 POLL_AFTER_SECONDS = 2
 
@@ -39,6 +43,7 @@ blueprint = StrictBlueprint("jobs", __name__, description="Pictures that are tak
 
 
 @blueprint.post("/screenshots", parameters=[IDEMPOTENCY_KEY])
+@needs(RENDER)
 @blueprint.arguments(JobBody(), location="json")
 @blueprint.response(202, JobAnswer, description="The job is accepted.")
 @blueprint.alt_response(
@@ -78,10 +83,13 @@ def order_of(given: Mapping[str, Any]) -> JobOrder:
     """What a caller wants, judged as far as its looks go.
 
     Raises:
-        InvalidParameters, OptionUnsupported, TargetForbidden: it will never be done.
+        InvalidParameters, OptionUnsupported, TargetForbidden, ScopeMissing: it will never be done.
     """
+    if given.get("persist", False):
+        caller().demand(Scope.PERSIST, "persist")
     options = {name: value for name, value in given.items() if name not in ("persist", "webhook_url")}
     asked = complete(options, services().bounds.screenshot, services().guard, None)
+    demand_rights(asked, is_fresh=given.get("fresh", False))
     services().thumbnails.pipeline.judge(asked.request.capture)
     return JobOrder(
         request=asked.request,
@@ -107,6 +115,7 @@ def receiver_of(given: Mapping[str, Any]) -> str | None:
 
 
 @blueprint.get("/jobs/<job_id>")
+@needs(RENDER)
 @blueprint.response(200, JobAnswer, description="The job as it stands.")
 @answers_problems(blueprint, READ_PROBLEMS)
 def job(job_id: str) -> Response:
@@ -116,6 +125,7 @@ def job(job_id: str) -> Response:
 
 
 @blueprint.delete("/jobs/<job_id>")
+@needs(RENDER)
 @blueprint.response(200, JobAnswer, description="The job as it stands: cancelled, unless it had begun.")
 @answers_problems(blueprint, READ_PROBLEMS)
 def cancel_job(job_id: str) -> Response:
@@ -129,6 +139,7 @@ def cancel_job(job_id: str) -> Response:
 
 
 @blueprint.get("/jobs/<job_id>/image")
+@needs(RENDER)
 @answers_pictures(blueprint, PICTURE_TYPES, {})
 @blueprint.alt_response(302, description="The stored image, where that is all there is.", success=True)
 @answers_problems(blueprint, (*READ_PROBLEMS, "image-not-ready"))
@@ -167,8 +178,9 @@ def _stored_image(found: Job) -> Response:
 
 
 def owner() -> str:
-    """Who the current request's jobs belong to."""
-    return ""
+    """Who the current request's jobs belong to: a key, or in an open service whoever knows their ids."""
+    key = caller().key
+    return f"key:{key.id}" if key else ""
 
 
 def own_job(job_id: str) -> Job:

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import ipaddress
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
-import flask
 from flask_limiter import Limiter, RateLimitExceeded
 from limits.errors import StorageError
 
 from thumbnailer.errors import CallerLimited
-
-Network = ipaddress.IPv4Network | ipaddress.IPv6Network
-Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,39 +23,6 @@ class LimitTexts:
     jobs: str
     cached: str
     purge: str
-
-
-#: Every IPv6 site has at least so many addresses to itself (RFC 6177): counted one by one, they would
-#: give each caller as many allowances as they like.
-IPV6_SITE_BITS = 64
-
-
-def caller_address(trusted_proxies: Sequence[Network]) -> str:
-    """The address a request really comes from, in one spelling; of IPv6 the network.
-
-    ``X-Forwarded-For`` is read from its end, and only as far as every hop is one of
-    ``trusted_proxies``: what stands before that is anybody's claim.
-    """
-    address = _parsed(flask.request.remote_addr or "")
-    hops = flask.request.headers.get("X-Forwarded-For", "").split(",")
-    while address and hops and any(address in network for network in trusted_proxies):
-        claimed = _parsed(hops.pop().strip())
-        if claimed is None:
-            break
-        address = claimed
-    if isinstance(address, ipaddress.IPv6Address):
-        return str(ipaddress.ip_network((address, IPV6_SITE_BITS), strict=False))
-    return str(address) if address else "unknown"
-
-
-def _parsed(text: str) -> Address | None:
-    """An address; an IPv4 one that IPv6 carries (RFC 4291, section 2.5.5.2) as what it is."""
-    try:
-        address = ipaddress.ip_address(text)
-    except ValueError:
-        return None
-    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
-    return mapped or address
 
 
 class Allowance:

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 import flask
 from flask import Response
 
+from blueprints.access import OPEN, needs
 from blueprints.answers import SAFETY_HEADERS
 from blueprints.conditions import answer_conditionally
 from blueprints.openapi import (
@@ -29,6 +30,7 @@ def media_blueprint(storage: LocalStorage) -> StrictBlueprint:
     blueprint = StrictBlueprint("media", __name__, description="Pictures that were stored for good.")
 
     @blueprint.get(f"{MEDIA_PREFIX}<path:key>")
+    @needs(OPEN)
     @answers_pictures(blueprint, PICTURE_TYPES, STORED_HEADERS)
     @answers_ranges(blueprint, PICTURE_TYPES, STORED_HEADERS)
     @answers_not_modified(blueprint)

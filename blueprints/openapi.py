@@ -31,6 +31,8 @@ PICTURE_TYPES = (*IMAGE_TYPES, "application/pdf")
 #: What a route may answer when something goes wrong, by slug.
 CAPTURE_PROBLEMS = (
     "invalid-parameters",
+    "unauthorized",
+    "scope-missing",
     "target-forbidden",
     "target-unreachable",
     "target-status",
@@ -74,9 +76,25 @@ JOB_PROBLEMS = (
     "idempotency-mismatch",
     "database-unavailable",
 )
-READ_PROBLEMS = ("not-found", "rate-limited", "internal", "database-unavailable")
+READ_PROBLEMS = (
+    "unauthorized",
+    "scope-missing",
+    "not-found",
+    "rate-limited",
+    "internal",
+    "database-unavailable",
+)
 MEDIA_PROBLEMS = ("not-found", *CONDITION_PROBLEMS, "internal", "storage-unavailable")
-PURGE_PROBLEMS = ("invalid-parameters", "rate-limited", "internal", "cache-unavailable")
+PURGE_PROBLEMS = (
+    "invalid-parameters",
+    "unauthorized",
+    "scope-missing",
+    "target-forbidden",
+    "rate-limited",
+    "internal",
+    "cache-unavailable",
+    "database-unavailable",
+)
 PAGE_PROBLEMS = ("not-found", "internal")
 
 IDEMPOTENCY_KEY = {
@@ -125,6 +143,8 @@ def problem_headers(status: int) -> dict[str, Mapping[str, Any]]:
     """The headers that a problem of ``status`` comes with."""
     headers = {"X-Request-ID": _text_header("Names this request in logs.")}
     headers["X-Problem"] = _text_header("The slug, where a placeholder stands for the document.")
+    if status == 401:
+        headers["WWW-Authenticate"] = _text_header("How a key is given.")
     if status in (409, 422, 429, 502, 503, 504):
         headers["Retry-After"] = _text_header("Seconds until a later try makes sense.")
     if status == 429:

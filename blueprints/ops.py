@@ -12,6 +12,7 @@ from flask import Response, jsonify, render_template
 from marshmallow import Schema, fields
 from werkzeug.exceptions import NotFound
 
+from blueprints.access import OPEN, needs
 from blueprints.openapi import PAGE_PROBLEMS, StrictBlueprint, answers_problems
 from blueprints.problems import PROBLEMS
 from blueprints.schemas import described
@@ -101,6 +102,7 @@ class Readiness(Schema):
 
 
 @blueprint.get("/health")
+@needs(OPEN)
 @blueprint.response(200, Health)
 def health() -> dict[str, bool]:
     """Whether the process lives; touches nothing."""
@@ -108,6 +110,7 @@ def health() -> dict[str, bool]:
 
 
 @blueprint.get("/ready")
+@needs(OPEN)
 @blueprint.response(200, Readiness, description="Pictures can be made, perhaps with less comfort.")
 @blueprint.alt_response(503, schema=Readiness, description="No picture can be made.", success=True)
 def ready() -> Response:
@@ -151,6 +154,7 @@ def _described(provider: ProviderHealth) -> dict[str, object]:
 
 
 @blueprint.get("/problems/<slug>")
+@needs(OPEN)
 @blueprint.response(200, {}, content_type="text/html", description="The page.")
 @answers_problems(blueprint, PAGE_PROBLEMS)
 def problem(slug: str) -> Response:
@@ -161,6 +165,7 @@ def problem(slug: str) -> Response:
 
 
 @blueprint.get("/docs")
+@needs(OPEN)
 @blueprint.response(200, {}, content_type="text/html", description="The page.")
 def docs() -> Response:
     """The interactive page for the OpenAPI document."""

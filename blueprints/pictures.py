@@ -10,7 +10,9 @@ from urllib.parse import urlsplit
 import flask
 from flask import Response
 
+from blueprints.access import CHALLENGE
 from blueprints.answers import picture_answer, stream_answer
+from blueprints.callers import caller
 from blueprints.capture_requests import Asked, RouteDefaults, complete, refuse_ttl
 from blueprints.conditions import answer_conditionally
 from blueprints.disposition import name_file
@@ -19,7 +21,7 @@ from blueprints.placeholders import pending_answer
 from blueprints.request_log import note, request_deadline, timings
 from blueprints.services import services
 from blueprints.waiting import line_up
-from thumbnailer.errors import InvalidParameters
+from thumbnailer.errors import InvalidParameters, Unauthorized
 from thumbnailer.pipeline import Delivery, StaleUse, Terms
 from thumbnailer.sites import Site
 
@@ -114,7 +116,12 @@ def _tagged(response: Response, asked: Asked) -> Response:
 
 def _freshness(asked: Asked) -> Freshness:
     """What caches may do with the answer to the current request."""
-    return Freshness(ttl_seconds=asked.ttl_seconds)
+    signed = caller().signed
+    return Freshness(
+        ttl_seconds=asked.ttl_seconds,
+        is_private=caller().key is not None,
+        not_after=signed.exp if signed else None,
+    )
 
 
 def deliver(given: Mapping[str, Any], door: Door, *, recapture: bool = False) -> tuple[Asked, Delivery]:
@@ -132,6 +139,7 @@ def prepare(given: Mapping[str, Any], door: Door, *, recapture: bool = False) ->
     usual = _with_preset(door.usual, given.get("preset"))
     asked = complete(given, usual, services().guard, flask.request.headers.get("Accept"))
     is_fresh = given.get("fresh", False)
+    demand_rights(asked, is_fresh=is_fresh)
     stale_use = StaleUse.WHERE_A_NEW_ONE_FAILS if is_fresh or door.wants_new else StaleUse.AT_ONCE
     note(target=urlsplit(asked.request.capture.url).hostname)
     terms = Terms(
@@ -144,6 +152,18 @@ def prepare(given: Mapping[str, Any], door: Door, *, recapture: bool = False) ->
         stale_use=stale_use,
     )
     return asked, terms
+
+
+def demand_rights(asked: Asked, *, is_fresh: bool) -> None:
+    """Refuse what the gate could not see yet: a page or an option that is not for this caller.
+
+    Raises:
+        TargetForbidden: the caller's key is for other hosts.
+        Unauthorized: ``fresh`` is asked for by nobody known.
+    """
+    caller().demand_target(urlsplit(asked.request.capture.url).hostname or "")
+    if is_fresh and not caller().is_known:
+        raise Unauthorized("fresh=true needs an API key or a signature.", challenge=CHALLENGE)
 
 
 def _with_preset(usual: RouteDefaults, preset: str | None) -> RouteDefaults:

@@ -32,6 +32,24 @@ PROBLEMS = _table(
         ),
     ),
     (
+        "unauthorized",
+        401,
+        "Unauthorized",
+        (
+            "This needs an API key, in the header X-API-Key or as Authorization: Bearer. There is none in "
+            "the request, or it is unknown, revoked or expired."
+        ),
+    ),
+    (
+        "scope-missing",
+        403,
+        "Not for this key",
+        (
+            "The API key is good, but not for this: it lacks a scope, or the request comes from a page that "
+            "the key is not for. The detail says which. flask keys list shows what a key may do."
+        ),
+    ),
+    (
         "target-forbidden",
         403,
         "Target forbidden",
@@ -231,6 +249,8 @@ PROBLEMS = _table(
 SLUG_OF_ERROR: tuple[tuple[type[errors.ThumbnailerError], str], ...] = (
     (errors.InvalidParameters, "invalid-parameters"),
     (errors.InvalidTarget, "invalid-parameters"),
+    (errors.Unauthorized, "unauthorized"),
+    (errors.ScopeMissing, "scope-missing"),
     (errors.TargetForbidden, "target-forbidden"),
     (errors.SignatureRequired, "signature-required"),
     (errors.SignatureInvalid, "signature-invalid"),

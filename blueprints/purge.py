@@ -10,11 +10,13 @@ import structlog
 from flask import Response, jsonify
 from marshmallow import Schema, fields, validate
 
+from blueprints.access import PURGE, needs
+from blueprints.callers import caller
 from blueprints.fields import Flag, MomentField, Text
 from blueprints.openapi import PURGE_PROBLEMS, StrictBlueprint, answers_problems
 from blueprints.schemas import StrictSchema, described
 from blueprints.services import services
-from thumbnailer.errors import InvalidParameters
+from thumbnailer.errors import InvalidParameters, InvalidTarget, TargetForbidden
 from thumbnailer.model import Deadline
 from thumbnailer.purging import scopes_of
 from thumbnailer.sites import Scope
@@ -85,12 +87,14 @@ class PurgeAnswer(Schema):
 
 
 @blueprint.delete("/cache")
+@needs(PURGE)
 @blueprint.arguments(PurgeQuery(), location="query", error_status_code=400)
 @blueprint.response(200, PurgeAnswer, description="It is purged.")
 @answers_problems(blueprint, PURGE_PROBLEMS)
 def purge_page(given: dict[str, Any]) -> Response:
     """Purge the pictures of one page."""
     services().allowance.purge()
+    caller().demand_target(_host_of(given["url"]))
     try:
         scopes = scopes_of([given["url"]], [], is_everything=False)
     except InvalidParameters:
@@ -99,16 +103,34 @@ def purge_page(given: dict[str, Any]) -> Response:
 
 
 @blueprint.post("/cache/purge")
+@needs(PURGE)
 @blueprint.arguments(PurgeBody(), location="json", error_status_code=400)
 @blueprint.response(200, PurgeAnswer, description="It is purged.")
 @answers_problems(blueprint, (*PURGE_PROBLEMS, "body-too-large"))
 def purge(given: dict[str, Any]) -> Response:
     """Purge the pictures of pages, of hosts, or all of them."""
     services().allowance.purge()
+    _demand_whole_hosts(given)
     scopes = scopes_of(
         given.get("targets", []), given.get("hosts", []), is_everything=given.get("everything", False)
     )
     return _purged(scopes, given.get("before"))
+
+
+def _demand_whole_hosts(given: dict[str, Any]) -> None:
+    """Leave who has a key for some hosts to the pages of these. Raises ``TargetForbidden``."""
+    for url in given.get("targets", []):
+        caller().demand_target(_host_of(url))
+    if "hosts" in given or given.get("everything", False):
+        caller().demand_target("")
+
+
+def _host_of(url: str) -> str:
+    """The host of a page; what is no URL belongs to none."""
+    try:
+        return services().guard.parse(url).host
+    except (InvalidTarget, TargetForbidden):
+        return ""
 
 
 def _purged(scopes: Sequence[Scope], before: float | None) -> Response:

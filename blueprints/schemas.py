@@ -25,6 +25,7 @@ from blueprints.fields import (
 from thumbnailer.devices import DEVICES
 from thumbnailer.model import Format, WaitUntil
 from thumbnailer.renditions import MAX_DPR, MAX_SIDE, MIN_SIDE, Fit, RenditionFormat
+from thumbnailer.signing import MAX_EXP
 
 IMAGE_FORMATS = [*(one.value for one in RenditionFormat), "auto"]
 ALL_FORMATS = [*IMAGE_FORMATS, Format.PDF.value]
@@ -206,6 +207,12 @@ class CaptureQuery(CaptureOptions):
         validate=validate.OneOf(["placeholder", "status"]),
         metadata=described("What a failure looks like; by Sec-Fetch-Dest and Accept where nothing is said."),
     )
+    sig = Text(max_length=64, metadata=described("The signature of a signed URL."))
+    exp = WholeNumber(
+        validate=validate.Range(1, MAX_EXP),
+        metadata=described("Until when the signature counts, in unix seconds."),
+    )
+    kid = Text(max_length=32, metadata=described("Which key the URL was signed with."))
 
 
 class ThumbQuery(CaptureQuery):

@@ -10,6 +10,7 @@ import flask
 import structlog
 from flask import Response, jsonify
 
+from blueprints.access import EMBEDDABLE, PERSIST, RENDER, SIGNABLE, needs
 from blueprints.capture_requests import Asked
 from blueprints.errors import answer_failure
 from blueprints.idempotency import KEPT_SECONDS
@@ -72,6 +73,7 @@ def picture_failure(error: ThumbnailerError) -> Response:
 
 
 @blueprint.get("/thumb")
+@needs(EMBEDDABLE)
 @blueprint.arguments(ThumbQuery(), location="query")
 @answers_pictures(blueprint, IMAGE_TYPES)
 @answers_ranges(blueprint, IMAGE_TYPES)
@@ -85,6 +87,7 @@ def thumb(given: Mapping[str, Any]) -> Response:
 
 
 @blueprint.get("/screenshot")
+@needs(SIGNABLE)
 @blueprint.arguments(ScreenshotQuery(), location="query")
 @answers_pictures(blueprint, PICTURE_TYPES)
 @answers_ranges(blueprint, PICTURE_TYPES)
@@ -98,6 +101,7 @@ def screenshot(given: dict[str, Any]) -> Response:
 
 
 @blueprint.get("/screenshot/stream")
+@needs(SIGNABLE)
 @blueprint.arguments(CaptureQuery(), location="query")
 @answers_pictures(blueprint, PICTURE_TYPES)
 @answers_ranges(blueprint, PICTURE_TYPES)
@@ -110,6 +114,7 @@ def screenshot_stream(given: Mapping[str, Any]) -> Response:
 
 
 @blueprint.post("/screenshot")
+@needs(RENDER)
 @blueprint.arguments(ScreenshotBody(), location="json")
 @answers_pictures(blueprint, PICTURE_TYPES)
 @answers_problems(blueprint, BODY_PROBLEMS)
@@ -119,6 +124,7 @@ def screenshot_from_json(given: Mapping[str, Any]) -> Response:
 
 
 @blueprint.post("/persist", parameters=[IDEMPOTENCY_KEY])
+@needs(PERSIST)
 @blueprint.arguments(PersistBody(), location="json")
 @blueprint.response(201, StoredImageAnswer, description="The picture has been stored.")
 @blueprint.alt_response(

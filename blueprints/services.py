@@ -8,6 +8,7 @@ from typing import Any, cast
 
 import flask
 
+from blueprints.access import Gate
 from blueprints.capture_requests import RouteDefaults
 from blueprints.idempotency import Ledger
 from blueprints.limits import Allowance
@@ -58,6 +59,7 @@ class Services:
     storage: Storage
     storage_calls: BoundedCalls
     database: Database
+    gate: Gate
     guard: Guard
     purger: Purger
     allowance: Allowance

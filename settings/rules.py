@@ -19,7 +19,7 @@ CPU_QUOTA_FILE = Path("/sys/fs/cgroup/cpu.max")
 
 #: Variables that start like this are meant for this service; all others may be anybody's.
 OWN_PREFIX = re.compile(
-    "(BLANK|BREAKER|CACHE|CHALLENGE|CHROMIUM|DATABASE|FAILOVER|HERMESFORGE|LIMIT|RATELIMIT|S3|SCREENSHOT"
+    "(BLANK|BREAKER|CACHE|CHALLENGE|CHROMIUM|DATABASE|FAILOVER|HERMESFORGE|LIMIT|PUBLIC|RATELIMIT|S3|SCREENSHOT"
     "|SIGNED|SIGNING|SNAPAPI|SNAPSHARP|STORAGE|THUMB|UPSTREAM)_"
 )
 
@@ -126,11 +126,9 @@ def _s3_faults(values: Mapping[str, Any]) -> Iterator[Fault]:
 
 
 def _access_faults(values: Mapping[str, Any]) -> Iterator[Fault]:
-    if values["APP_ENV"] == "production" and not values["ALLOW_ANONYMOUS"]:
-        yield Fault(
-            "ALLOW_ANONYMOUS",
-            "has to be true, because without keys everyone may use the service and that must be meant",
-        )
+    for name in values["PUBLIC_PRESETS"]:
+        if name not in values["PRESETS"]:
+            yield Fault("PUBLIC_PRESETS", f"names {name}, which PRESETS does not have")
 
 
 def doubts(
@@ -138,7 +136,6 @@ def doubts(
 ) -> tuple[str, ...]:
     """What is allowed but probably not meant, one sentence each, without any value."""
     return (
-        f"Everyone may use this service, within the rate limits ({DOCUMENTATION}#allow_anonymous).",
         *_unsafe(values),
         *_unused(values, environment),
         *_unknown(environment, settings),

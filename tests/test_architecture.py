@@ -19,6 +19,7 @@ LAYERS: list[dict[str, tuple[str, ...]]] = [
         "guard": (
             "thumbnailer.addresses",
             "thumbnailer.guard",
+            "thumbnailer.host_patterns",
             "thumbnailer.hostnames",
             "thumbnailer.lookup",
             "thumbnailer.target",
@@ -75,7 +76,13 @@ LAYERS: list[dict[str, tuple[str, ...]]] = [
             "thumbnailer.setbacks",
         ),
         "storage": ("thumbnailer.s3_storage", "thumbnailer.storage"),
-        "access": ("thumbnailer.access_tables",),
+        "access": (
+            "thumbnailer.access_tables",
+            "thumbnailer.key_file",
+            "thumbnailer.key_store",
+            "thumbnailer.keyring",
+            "thumbnailer.keys",
+        ),
         "webhooks": ("thumbnailer.webhooks",),
     },
     {

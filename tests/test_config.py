@@ -150,6 +150,8 @@ def test_thumb_defaults_are_pairs_whose_values_may_hold_commas() -> None:
         ("S3_CA_BUNDLE", "/nowhere/ca.pem"),
         ("CACHE_DIR", "config.py"),
         ("CACHE_KEY_PREFIX", "two words"),
+        ("PUBLIC_TARGETS", "https://example.com"),
+        ("PUBLIC_PRESETS", "Card"),
         ("DATABASE_URL", "mysql://host/name"),
         ("DATABASE_URL", "postgresql://host"),
         ("DATABASE_URL", "sqlite:///"),
@@ -165,7 +167,7 @@ def test_all_faults_are_reported_together_one_line_each() -> None:
     with pytest.raises(ConfigurationError) as raised:
         load({"PORT": "x", "LIMIT_THUMB": "x", "S3_ACCESS_KEY_ID": "x"}, profile="production")
     named = [line.partition(":")[0] for line in str(raised.value).splitlines()[1:]]
-    assert named == ["ALLOW_ANONYMOUS", "LIMIT_THUMB", "PORT", "S3_SECRET_ACCESS_KEY"]
+    assert named == ["LIMIT_THUMB", "PORT", "S3_SECRET_ACCESS_KEY"]
 
 
 @pytest.mark.parametrize(
@@ -179,6 +181,7 @@ def test_all_faults_are_reported_together_one_line_each() -> None:
         ({"CAPTURE_QUEUE": "7", "WEB_THREADS": "8"}, "CAPTURE_QUEUE"),
         ({"CAPTURE_QUEUE": "5", "WEB_WAITING": "5"}, "CAPTURE_QUEUE"),
         ({"WEB_WAITING": "8", "WEB_THREADS": "8"}, "WEB_WAITING"),
+        ({"PUBLIC_PRESETS": "card"}, "PUBLIC_PRESETS"),
         ({"S3_SECRET_ACCESS_KEY": "k"}, "S3_ACCESS_KEY_ID"),
         ({"S3_SSE_KMS_KEY_ID": "k", "S3_SSE": "AES256"}, "S3_SSE_KMS_KEY_ID"),
         ({"HERMESFORGE_BASE": "http://a", "HERMESFORGE_API_BASE": "http://b"}, "HERMESFORGE_API_BASE"),
@@ -200,12 +203,6 @@ def test_an_unknown_profile_is_a_fault() -> None:
 def test_the_profile_comes_from_the_environment_unless_given() -> None:
     assert load_settings(None, {"APP_ENV": "development"}, NO_FILE).profile == "development"
     assert load_settings("testing", {"APP_ENV": "development"}, NO_FILE).profile == "testing"
-
-
-def test_production_starts_open_only_where_that_is_said() -> None:
-    assert set(faults_of({}, profile="production")) == {"ALLOW_ANONYMOUS"}
-    settings = load({"ALLOW_ANONYMOUS": "true"}, profile="production")
-    assert any("Everyone may use this service" in warning for warning in settings.warnings)
 
 
 # --- providers --------------------------------------------------------------------------------

@@ -108,6 +108,7 @@ def test_every_option_is_documented_and_no_other(document: dict[str, Any]) -> No
     assert more == {
         ("stream", "`GET /screenshot`"),
         ("on_error", "`GET /thumb`, `GET /screenshot…`"),
+        ("sig", "`GET /thumb`, `GET /screenshot…`"),
         ("force", "`POST /persist`"),
         ("presign", "`POST /persist`"),
         ("download", "`/thumb`, `/screenshot…`"),
@@ -118,7 +119,7 @@ def test_every_option_is_documented_and_no_other(document: dict[str, Any]) -> No
     assert set(schemas["PersistBody"]["properties"]) - common == {"force", "presign"}
     assert set(schemas["HermesforgeOptions"]["properties"]) - common == {"viewport"}
     query = {one["name"] for one in document["paths"]["/screenshot"]["get"]["parameters"]}
-    assert query - common == {"stream", "on_error", "download"}
+    assert query - common == {"stream", "on_error", "download", "sig", "exp", "kid"}
 
 
 def _schemas(document: dict[str, Any]) -> dict[str, dict[str, Any]]:

@@ -19,7 +19,7 @@ import redis
 from flask import Flask
 from flask.testing import FlaskClient
 
-from blueprints.limits import caller_address
+from blueprints.callers import caller_address
 from blueprints.services import EXTENSION
 from tests.support.processes import free_port, running_redis, wait_until
 from tests.support.service import TARGET, client_of, running_app, snapapi_environment

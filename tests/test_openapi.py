@@ -134,7 +134,8 @@ def test_every_route_says_what_it_does(document: dict[str, Any]) -> None:
 
 
 def test_thumb_documents_every_option_and_no_other(document: dict[str, Any]) -> None:
-    assert set(_parameters(document, "/thumb")) == OPTIONS | {"on_error", "download", "wait"}
+    more = {"on_error", "download", "wait", "sig", "exp", "kid"}
+    assert set(_parameters(document, "/thumb")) == OPTIONS | more
     assert all(one["description"] for one in _parameters(document, "/thumb").values())
 
 
@@ -209,7 +210,9 @@ def test_every_documented_problem_exists_and_every_problem_is_documented(documen
     named: set[str] = set()
     for path, _, operation in _operations(document):
         for status, response in operation["responses"].items():
-            slugs = re.findall(r"[a-z]+(?:-[a-z]+)+|internal|overloaded", response["description"])
+            slugs = re.findall(
+                r"[a-z]+(?:-[a-z]+)+|internal|overloaded|unauthorized", response["description"]
+            )
             if not response["description"].startswith(("A problem: ", "An error: ")):
                 continue
             assert slugs, f"{path} {status}"

@@ -9,6 +9,8 @@
     │   ├── TargetForbidden           the URL points where this service never goes
     │   ├── OptionUnsupported         no configured provider can honour an option
     │   ├── IdempotencyMismatch       an idempotency key came with another body before
+    │   ├── Unauthorized              there is no key, or none that counts
+    │   ├── ScopeMissing              the key is for something else
     │   ├── CaptureRefused            an upstream refuses the target or an option
     │   ├── SignatureRequired         there is no signature where one is needed
     │   ├── SignatureInvalid          the signature does not fit the URL, or no live key made it
@@ -97,6 +99,18 @@ class IdempotencyMismatch(RequestRefused):
 
 class CaptureRefused(RequestRefused):
     """An upstream refused the target or an option; the message says which."""
+
+
+class Unauthorized(RequestRefused):
+    """The caller gives no key where one is needed, or one that does not count."""
+
+    def __init__(self, message: str, *, challenge: str) -> None:
+        super().__init__(message)
+        self.challenge = challenge
+
+
+class ScopeMissing(RequestRefused):
+    """The caller's key is good, but not for this."""
 
 
 class SignatureRequired(RequestRefused):

@@ -13,9 +13,10 @@ from flask import Flask
 from flask_caching import Cache
 from flask_limiter import Limiter
 
+from blueprints.callers import caller
 from blueprints.capture_requests import RouteDefaults, refuse_ttl
 from blueprints.idempotency import Ledger
-from blueprints.limits import Allowance, LimitTexts, caller_address
+from blueprints.limits import Allowance, LimitTexts
 from blueprints.media import MEDIA_PREFIX
 from blueprints.parsing import typed_options
 from blueprints.schemas import CaptureOptions, ThumbQuery
@@ -33,6 +34,7 @@ from thumbnailer.line import Line
 from thumbnailer.placeholders import PlaceholderKind, Placeholders, read_own_picture
 from thumbnailer.signing import UrlSigner
 from thumbnailer.storage import Storage
+from wiring.access import build_gate, check_key_file
 from wiring.jobs import Counter, build_counter
 from wiring.trip import (
     Trip,
@@ -62,7 +64,8 @@ def check_settings(settings: Settings) -> None:
     Raises ``ConfigurationError``. Starts and calls nothing, so it may come before a fork.
     """
     faults: list[Fault] = []
-    for check in (_bounds, _presets, _own_placeholders, _storage, read_challenge_markers):
+    checks = (_bounds, _presets, _own_placeholders, _storage, read_challenge_markers, check_key_file)
+    for check in checks:
         try:
             check(settings)
         except ConfigurationError as error:
@@ -75,10 +78,10 @@ def build_services(app: Flask, settings: Settings) -> Services:
     """Everything the doors call. Raises ``ConfigurationError``."""
     app.config.update(cache_config(settings), **_limiter_config(settings))
     trip = build_trip(settings, Cache(app))
-    limits, caller = settings.limits, partial(caller_address, settings.doors.trusted_proxies)
-    limiter = _limiter(app, caller)
+    limits = settings.limits
+    limiter = _limiter(app, lambda: caller().identity)
     allowance = Allowance(limiter, _limit_texts(limits))
-    storage, database = _storage(settings), build_database(settings)
+    storage, database, signer = _storage(settings), build_database(settings), _signer(settings)
     counter = build_counter(settings, database, trip, storage)
     return Services(
         thumbnails=trip.thumbnails,
@@ -86,15 +89,16 @@ def build_services(app: Flask, settings: Settings) -> Services:
         storage=storage,
         storage_calls=BoundedCalls(settings.server.threads),
         database=database,
+        gate=build_gate(settings, database=database, signer=signer, guard=trip.guard),
         guard=trip.guard,
         purger=trip.purger,
         allowance=allowance,
         line=Line(settings.server.waiting),
-        idempotency=_ledger(settings, trip, caller, allowance),
+        idempotency=_ledger(settings, trip, allowance),
         jobs=counter.desk,
         signs_webhooks=bool(settings.webhooks.secrets),
         bounds=_bounds(settings),
-        signer=_signer(settings),
+        signer=signer,
         presets=_presets(settings),
         key_template=settings.storage.key_template,
         public_base_url=settings.doors.public_base_url,
@@ -119,11 +123,11 @@ def _limiter(app: Flask, caller: Callable[[], str]) -> Limiter:
     return limiter
 
 
-def _ledger(settings: Settings, trip: Trip, caller: Callable[[], str], allowance: Allowance) -> Ledger:
+def _ledger(settings: Settings, trip: Trip, allowance: Allowance) -> Ledger:
     return Ledger(
         trip.backend,
         build_locks(settings),
-        caller=caller,
+        caller=lambda: caller().identity,
         charge_replay=allowance.answer,
         deadline_seconds=settings.providers.timeout_seconds,
     )

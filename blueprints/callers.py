@@ -1,0 +1,98 @@
+"""Who asks: found once for each request, and known to every door."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import cast
+
+import flask
+
+from thumbnailer.errors import ScopeMissing, TargetForbidden
+from thumbnailer.keys import ApiKey, Scope
+from thumbnailer.signing import Signed
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+#: Every IPv6 site has at least so many addresses to itself (RFC 6177): counted one by one, they would
+#: give each caller as many allowances as they like.
+IPV6_SITE_BITS = 64
+
+#: In the WSGI environment, which the threads of one request share; Flask's ``g`` they do not.
+ENVIRON_NAME = "thumbnailer.caller"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Caller:
+    """Somebody with a ``key``, somebody with a signed URL, or anybody.
+
+    ``address`` is theirs in one spelling, of IPv6 the network. ``is_free`` says that the service is
+    open, so that anybody may do anything.
+    """
+
+    address: str
+    key: ApiKey | None = None
+    signed: Signed | None = None
+    is_free: bool = False
+
+    @property
+    def identity(self) -> str:
+        """Whose allowance, jobs and idempotency keys these are: the key's, else the address's."""
+        return f"key:{self.key.id}" if self.key else self.address
+
+    @property
+    def is_known(self) -> bool:
+        """Whether somebody with a key vouches for what is asked, or nobody needs to."""
+        return self.is_free or self.key is not None or self.signed is not None
+
+    def may(self, scope: Scope) -> bool:
+        return self.is_free or (self.key is not None and self.key.terms.allow(scope))
+
+    def demand(self, scope: Scope, purpose: str) -> None:
+        """Raise ``ScopeMissing`` unless the caller has ``scope``; ``purpose`` says what needs it."""
+        if not self.may(scope):
+            raise ScopeMissing(f"{purpose} needs a key with the scope {scope.value}.")
+
+    def demand_target(self, host: str) -> None:
+        """Raise ``TargetForbidden`` where the caller's key is for other hosts only."""
+        if self.key is not None and not self.key.terms.allow_target(host):
+            raise TargetForbidden("This key is not for targets of that host.")
+
+
+def caller() -> Caller:
+    """The caller of the current request, as the gate has found them."""
+    return cast(Caller, flask.request.environ[ENVIRON_NAME])
+
+
+def remember_caller(found: Caller) -> None:
+    flask.request.environ[ENVIRON_NAME] = found
+
+
+def caller_address(trusted_proxies: Sequence[Network]) -> str:
+    """The address a request really comes from, in one spelling; of IPv6 the network.
+
+    ``X-Forwarded-For`` is read from its end, and only as far as every hop is one of
+    ``trusted_proxies``: what stands before that is anybody's claim.
+    """
+    address = _parsed(flask.request.remote_addr or "")
+    hops = flask.request.headers.get("X-Forwarded-For", "").split(",")
+    while address and hops and any(address in network for network in trusted_proxies):
+        claimed = _parsed(hops.pop().strip())
+        if claimed is None:
+            break
+        address = claimed
+    if isinstance(address, ipaddress.IPv6Address):
+        return str(ipaddress.ip_network((address, IPV6_SITE_BITS), strict=False))
+    return str(address) if address else "unknown"
+
+
+def _parsed(text: str) -> Address | None:
+    """An address; an IPv4 one that IPv6 carries (RFC 4291, section 2.5.5.2) as what it is."""
+    try:
+        address = ipaddress.ip_address(text)
+    except ValueError:
+        return None
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    return mapped or address

@@ -1,0 +1,43 @@
+"""Settings of who may do what."""
+
+# ruff: noqa: RUF009 - setting() makes a new dataclass field each time; nothing is shared
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from settings.reading import setting
+from settings.values import file_of, listed
+from thumbnailer.host_patterns import HostPattern, parse_host_pattern
+
+
+def _preset_name_of(text: str) -> str:
+    if not re.fullmatch(r"[a-z][a-z0-9_-]{0,31}", text):
+        raise ValueError("must be names of presets, separated by commas")
+    return text
+
+
+@dataclass(frozen=True, kw_only=True)
+class AccessSettings:
+    """Which keys there are besides those of the database, and what is public."""
+
+    key_file: Path | None = setting(
+        "API_KEYS_FILE",
+        file_of,
+        None,
+        "A TOML file of API keys, in addition to those of the database.",
+    )
+    public_targets: tuple[HostPattern, ...] = setting(
+        "PUBLIC_TARGETS",
+        listed(parse_host_pattern),
+        "",
+        "Hosts of which anybody may have thumbnails by `GET /thumb`, without key and signature.",
+    )
+    public_presets: tuple[str, ...] = setting(
+        "PUBLIC_PRESETS",
+        listed(_preset_name_of),
+        "",
+        "Presets that anybody may use on `GET /thumb`, without key and signature.",
+    )
