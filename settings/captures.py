@@ -150,12 +150,8 @@ class ChromiumSettings:
         "150",
         "Captures after which the browser is replaced by a fresh one.",
     )
-    sandbox: bool | None = setting(
-        "CHROMIUM_SANDBOX",
-        flag,
-        None,
-        "Whether Chromium isolates pages in its own sandbox.",
-        computed="`true`, except for root, whom Chromium refuses it",
+    sandbox: bool = setting(
+        "CHROMIUM_SANDBOX", flag, "true", "Whether Chromium isolates pages in its own sandbox."
     )
     refuse_challenges: bool = setting(
         "REFUSE_CHALLENGES",

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import subprocess
 import sys
+import tempfile
 import textwrap
 import threading
 from collections.abc import Callable, Iterator
@@ -15,6 +15,15 @@ from pathlib import Path
 import psutil
 import pytest
 
+from tests.support.browser_processes import (
+    descendants,
+    is_browser,
+    living,
+    renderers,
+    the_browser,
+    the_browser_or_none,
+    the_driver,
+)
 from tests.support.chromium import chromium, make_provider, take
 from tests.support.pages import GREEN, PageServer, colour_at, running_pages
 from tests.support.processes import wait_until
@@ -37,48 +46,12 @@ def provider() -> Iterator[ChromiumProvider]:
         yield provider
 
 
-def living(processes: list[psutil.Process]) -> list[psutil.Process]:
-    return [one for one in processes if is_living(one)]
-
-
-def is_living(process: psutil.Process) -> bool:
-    with contextlib.suppress(psutil.NoSuchProcess):
-        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
-    return False
-
-
-def command_of(process: psutil.Process) -> str:
-    """Nothing where the process has ended meanwhile."""
-    with contextlib.suppress(psutil.NoSuchProcess):
-        return " ".join(process.cmdline())
-    return ""
-
-
-def descendants() -> list[psutil.Process]:
-    """The browser, its driver and their children; other tests' servers are not counted."""
-    found = living(psutil.Process().children(recursive=True))
-    return [one for one in found if "chrom" in command_of(one) or "playwright" in command_of(one)]
-
-
-def the_browser() -> psutil.Process:
-    """The one Chromium that descends from this process, not its own children."""
-    (found,) = [one for one in descendants() if is_browser(one)]
-    return found
-
-
-def is_browser(process: psutil.Process) -> bool:
-    command = command_of(process)
-    return "--remote-debugging-pipe" in command and "--type=" not in command
-
-
-def the_driver() -> psutil.Process:
-    driver = the_browser().parent()
-    assert driver is not None
-    return driver
-
-
-def renderers() -> list[psutil.Process]:
-    return [one for one in descendants() if "--type=renderer" in command_of(one)]
+@pytest.fixture
+def public_folder() -> Iterator[Path]:
+    """A folder that everybody may look into, unlike those of ``tmp_path``."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder:
+        Path(folder).chmod(0o755)
+        yield Path(folder)
 
 
 def is_green(
@@ -169,11 +142,6 @@ def test_a_forked_child_has_a_browser_of_its_own_and_leaves_its_parents_alone(
     assert the_browser() == browser
 
 
-def the_browser_or_none() -> psutil.Process | None:
-    found = [one for one in descendants() if is_browser(one)]
-    return found[0] if found else None
-
-
 def test_no_more_captures_run_at_once_than_configured(pages: PageServer) -> None:
     pages.most_at_once = 0
     with chromium(concurrency=2) as provider, ThreadPoolExecutor(6) as callers:
@@ -195,9 +163,9 @@ def test_a_worn_out_browser_is_replaced_while_captures_go_on(pages: PageServer) 
 
 
 def test_closing_leaves_no_process_thread_or_folder_and_allows_a_new_start(
-    pages: PageServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    pages: PageServer, public_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setattr("tempfile.tempdir", str(public_folder))
     before, threads = descendants(), threading.active_count()
     provider = make_provider()
     for _ in range(2):
@@ -206,7 +174,7 @@ def test_closing_leaves_no_process_thread_or_folder_and_allows_a_new_start(
         assert len(started) > 2
         provider.close()
         assert living(started) == []
-        assert list(tmp_path.iterdir()) == []
+        assert list(public_folder.iterdir()) == []
     wait_until(lambda: threading.active_count() == threads)
     provider.close()
 

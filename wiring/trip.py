@@ -135,7 +135,7 @@ def _build_provider(name: str, settings: Settings, guard: Guard, session: Upstre
                 ad_filter_list=settings.chromium.filter_list,
                 challenge_markers=read_challenge_markers(settings),
                 max_image_pixels=settings.pictures.max_pixels,
-                sandbox=settings.chromium.sandbox,
+                is_sandboxed=settings.chromium.sandbox,
             ),
             guard,
         )

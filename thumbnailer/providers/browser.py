@@ -8,69 +8,23 @@ long enough.
 from __future__ import annotations
 
 import asyncio
-import os
-import signal
 from collections.abc import AsyncIterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from dataclasses import dataclass
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
-import structlog
-from playwright.async_api import Browser, BrowserContext, Page, Playwright, async_playwright
+from playwright.async_api import BrowserContext, Page
 from playwright.async_api import Error as PlaywrightError
 
 from thumbnailer.egress_proxy import EgressProxy
 from thumbnailer.errors import CaptureRefused, UpstreamFailed
 from thumbnailer.model import Deadline
-from thumbnailer.providers.browser_loop import BrowserLoop
-from thumbnailer.providers.launch import SWITCHES, ChromiumSettings, environment_for_pages
-from thumbnailer.providers.road_out import introduce, switches_to
+from thumbnailer.providers.launch import ChromiumSettings
+from thumbnailer.providers.road_out import introduce
+from thumbnailer.providers.running_browser import BrowserGone, RunningBrowser, launch_browser
 
 LAUNCH_SECONDS = 20.0
 OPEN_PAGE_SECONDS = 10.0
-PROBE_SECONDS = 3.0
 CLOSE_PAGE_SECONDS = 2.0
-CLOSE_BROWSER_SECONDS = 5.0
-STOP_DRIVER_SECONDS = 2.0
-
-log = structlog.get_logger(__name__)
-
-
-class BrowserGone(Exception):
-    """The browser or its driver died or hangs; a new one may do."""
-
-
-@dataclass(slots=True, eq=False)
-class RunningBrowser:
-    """A browser, what it takes to end it, and how much it has done.
-
-    ``begun`` counts the captures it was lent for, ``active`` those under way. A ``retired`` one is lent
-    no more; ``ended`` says that its end has begun.
-    """
-
-    browser: Browser
-    ending: AsyncExitStack
-    begun: int = 0
-    active: int = 0
-    retired: bool = False
-    ended: bool = False
-
-    async def end(self, *, dead: bool) -> None:
-        """Leave no process; politely unless it is ``dead`` already."""
-        if not dead:
-            with suppress(PlaywrightError, TimeoutError):
-                async with asyncio.timeout(CLOSE_BROWSER_SECONDS):
-                    await self.browser.close()
-        await self.ending.aclose()
-
-    async def answers(self) -> bool:
-        """Whether it still opens pages."""
-        with suppress(PlaywrightError, TimeoutError):
-            async with asyncio.timeout(PROBE_SECONDS):
-                context = await self.browser.new_context()
-                await context.close()
-                return True
-        return False
 
 
 class Browsers:
@@ -211,72 +165,3 @@ async def _gone_after(seconds: float) -> AsyncIterator[None]:
             yield
     except TimeoutError as error:
         raise BrowserGone from error
-
-
-async def launch_browser(settings: ChromiumSettings, proxy: EgressProxy) -> RunningBrowser:
-    """Start driver and browser; whatever was started is ended again when that fails.
-
-    Raises:
-        UpstreamFailed: the browser cannot be started; the log says why.
-    """
-    loop = asyncio.get_running_loop()
-    assert isinstance(loop, BrowserLoop)
-    async with AsyncExitStack() as ending:
-        try:
-            playwright = await _start_driver(loop, ending)
-            browser = await playwright.chromium.launch(
-                executable_path=settings.executable,
-                args=[*SWITCHES, *settings.extra_switches, *switches_to(proxy)],
-                env=environment_for_pages({**os.environ, "TMPDIR": loop.folder}),
-                chromium_sandbox=settings.is_sandboxed,
-                # The service decides when its browser ends, not a signal that reaches the driver.
-                handle_sigint=False,
-                handle_sigterm=False,
-                handle_sighup=False,
-            )
-            ending.callback(_kill, await _handle_of(browser))
-        except (PlaywrightError, OSError) as error:
-            log.warning("chromium.launch_failed", program=str(settings.executable), reason=str(error)[:2000])
-            raise UpstreamFailed("The browser could not be started.", provider="chromium") from error
-        log.info("chromium.launched", version=browser.version)
-        return RunningBrowser(browser, ending.pop_all())
-
-
-async def _start_driver(loop: BrowserLoop, ending: AsyncExitStack) -> Playwright:
-    others = len(loop.children)
-    try:
-        playwright = await async_playwright().start()
-    except (PlaywrightError, OSError, asyncio.CancelledError):
-        loop.kill_children(after=others)
-        raise
-    except Exception as error:  # Playwright has no type for a driver that ends while it starts
-        loop.kill_children(after=others)
-        raise BrowserGone from error
-    driver = loop.children.pop()
-    ending.push_async_callback(_stop_driver, playwright, driver)
-    return playwright
-
-
-async def _stop_driver(playwright: Playwright, driver: asyncio.SubprocessTransport) -> None:
-    """Ask the driver to end, then end it: a forked child may hold its standard input open."""
-    stopping = asyncio.ensure_future(playwright.stop())
-    await asyncio.wait({stopping}, timeout=STOP_DRIVER_SECONDS)
-    with suppress(ProcessLookupError):
-        driver.kill()
-    await asyncio.wait({stopping}, timeout=STOP_DRIVER_SECONDS)
-    stopping.cancel()
-    driver.close()
-
-
-async def _handle_of(browser: Browser) -> int:
-    """A pidfd of the browser's process: unlike a number it never comes to mean another process."""
-    session = await browser.new_browser_cdp_session()
-    answer = await session.send("SystemInfo.getProcessInfo")
-    await session.detach()
-    return os.pidfd_open(next(one["id"] for one in answer["processInfo"] if one["type"] == "browser"))
-
-
-def _kill(handle: int) -> None:
-    with suppress(ProcessLookupError):
-        signal.pidfd_send_signal(handle, signal.SIGKILL)
-    os.close(handle)

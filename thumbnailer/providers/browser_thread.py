@@ -118,7 +118,7 @@ class BrowserThread:
         loop = asyncio.get_running_loop()
         loop.set_exception_handler(_log_stray_error)
         if not self._settings.is_sandboxed:
-            log.warning("chromium.sandbox_off", configured=self._settings.sandbox is not None)
+            log.warning("chromium.sandbox_off", setting="CHROMIUM_SANDBOX")
         async with running_proxy(self._guard) as proxy:
             life = _Life(loop, Browsers(self._settings, proxy), asyncio.Event())
             started.set_result(life)

@@ -37,13 +37,14 @@ from thumbnailer.guard import Guard
 from thumbnailer.model import CaptureRequest, Deadline
 from thumbnailer.providers import WholeBody
 from thumbnailer.providers.ads import AdFilter
-from thumbnailer.providers.browser import BrowserGone, Browsers
+from thumbnailer.providers.browser import Browsers
 from thumbnailer.providers.browser_thread import BrowserThread
 from thumbnailer.providers.challenges import Challenges
 from thumbnailer.providers.launch import ChromiumSettings, find_chromium, is_executable
 from thumbnailer.providers.page import Equipment, Visit, read_banner_selectors, read_consent_script
 from thumbnailer.providers.page_errors import PROVIDER
 from thumbnailer.providers.picture import PictureBounds
+from thumbnailer.providers.running_browser import BrowserGone
 
 __all__ = ["ChromiumProvider", "ChromiumSettings", "find_chromium"]
 

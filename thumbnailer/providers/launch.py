@@ -72,8 +72,8 @@ class ChromiumSettings:
     process takes at a time; ``recycle_after`` the captures after which the browser is replaced;
     ``ad_filter_list`` a file in EasyList syntax instead of the one that comes along;
     ``challenge_markers`` give checks for robots away, which are refused;
-    ``max_image_pixels`` and ``max_full_page_height`` (CSS pixels) bound a picture; ``sandbox`` None
-    means on, except for root, whom Chromium refuses it; ``extra_switches`` go to Chromium as they are.
+    ``max_image_pixels`` and ``max_full_page_height`` (CSS pixels) bound a picture; ``is_sandboxed``
+    says whether pages run in Chromium's sandbox; ``extra_switches`` go to Chromium as they are.
     """
 
     executable: Path | None
@@ -83,12 +83,8 @@ class ChromiumSettings:
     challenge_markers: tuple[Marker, ...] = ()
     max_image_pixels: int = 50_000_000
     max_full_page_height: int = 16_384
-    sandbox: bool | None = None
+    is_sandboxed: bool = True
     extra_switches: tuple[str, ...] = ()
-
-    @property
-    def is_sandboxed(self) -> bool:
-        return os.geteuid() != 0 if self.sandbox is None else self.sandbox
 
 
 def find_chromium(
