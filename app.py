@@ -17,6 +17,7 @@ from blueprints import (
     jobs,
     key_commands,
     ops,
+    pages,
     purge,
     screenshot,
 )
@@ -31,7 +32,7 @@ from blueprints.services import EXTENSION, Services
 from blueprints.waiting import register_waiting
 from config import load_settings
 from thumbnailer.errors import DatabaseUnavailable
-from thumbnailer.storage import LocalStorage
+from thumbnailer.local_storage import LocalStorage
 from thumbnailer.telemetry import configure_logging
 from wiring.access import is_to_serve, refuse_unmeant_openness
 from wiring.web import build_services
@@ -79,7 +80,7 @@ def register_routes(app: Flask, services: Services) -> None:
     for name, scheme in SECURITY_SCHEMES.items():
         api.spec.components.security_scheme(name, dict(scheme))
     api.register_blueprint(screenshot.blueprint)
-    for each in (jobs, batches, deliveries, dialects, purge):
+    for each in (jobs, batches, pages, deliveries, dialects, purge):
         api.register_blueprint(each.blueprint)
     api.register_blueprint(ops.blueprint)
     if isinstance(services.storage, LocalStorage):

@@ -18,7 +18,7 @@ from typing import Any, Literal, get_args, get_type_hints
 
 from settings.access import AccessSettings
 from settings.captures import ChromiumSettings, PictureSettings, ProviderSettings, TargetSettings
-from settings.jobs import JobSettings, WebhookSettings
+from settings.jobs import JobSettings, PageSettings, WebhookSettings
 from settings.keeping import CacheSettings, DatabaseSettings, S3Settings, StorageSettings
 from settings.reading import ConfigurationError, Fault, Setting, open_environment, read_setting, setting
 from settings.rules import computed_defaults, cross_faults, doubts, usable_cores
@@ -50,6 +50,7 @@ class Settings:
     database: DatabaseSettings
     storage: StorageSettings
     jobs: JobSettings
+    pages: PageSettings
     webhooks: WebhookSettings
     s3: S3Settings
     doors: DoorSettings

@@ -104,10 +104,11 @@ def _facts_of(result: JobResult) -> dict[str, Any]:
 
 
 def _stored(result: JobResult, base_url: str) -> dict[str, Any]:
-    return {"key": result.object_key, "url": _whole(result.stored_url, base_url)}
+    return {"key": result.object_key, "url": whole_url(result.stored_url, base_url)}
 
 
-def _whole(url: str | None, base_url: str) -> str | None:
+def whole_url(url: str | None, base_url: str) -> str | None:
+    """A URL of the storage; the local folder's are paths."""
     return base_url + url if url and url.startswith("/") else url
 
 

@@ -20,7 +20,8 @@ from blueprints.openapi import (
     answers_problems,
     answers_ranges,
 )
-from thumbnailer.storage import CACHE_CONTROL, LocalStorage
+from thumbnailer.local_storage import LocalStorage
+from thumbnailer.storage import CACHE_CONTROL
 
 MEDIA_PREFIX = "/media/"
 

@@ -46,6 +46,24 @@ class JobSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
+class PageSettings:
+    """How pages are kept photographed."""
+
+    limit: int = setting(
+        "PAGE_LIMIT", integer(1, 10_000_000), "10000", "Pages that are kept photographed at most."
+    )
+    versions: int = setting(
+        "PAGE_VERSIONS", integer(1, 1000), "5", "Good pictures of each page that are kept."
+    )
+    changed_bits: int = setting(
+        "PAGE_CHANGE_THRESHOLD",
+        integer(1, 256),
+        "12",
+        "How different a page has to look for `page.changed`: bits of 256.",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
 class WebhookSettings:
     """How receivers are told."""
 

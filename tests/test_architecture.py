@@ -50,6 +50,7 @@ LAYERS: list[dict[str, tuple[str, ...]]] = [
             "thumbnailer.blanks",
             "thumbnailer.decoding",
             "thumbnailer.encoding",
+            "thumbnailer.fingerprints",
             "thumbnailer.libvips",
             "thumbnailer.negotiation",
             "thumbnailer.placeholder_glyphs",
@@ -75,7 +76,12 @@ LAYERS: list[dict[str, tuple[str, ...]]] = [
             "thumbnailer.purging",
             "thumbnailer.setbacks",
         ),
-        "storage": ("thumbnailer.s3_storage", "thumbnailer.storage"),
+        "storage": (
+            "thumbnailer.local_storage",
+            "thumbnailer.s3_settings",
+            "thumbnailer.s3_storage",
+            "thumbnailer.storage",
+        ),
         "access": (
             "thumbnailer.access_tables",
             "thumbnailer.key_file",
@@ -98,7 +104,7 @@ LAYERS: list[dict[str, tuple[str, ...]]] = [
             "thumbnailer.written_requests",
         )
     },
-    {"jobs": ("thumbnailer.jobs",)},
+    {"jobs": ("thumbnailer.jobs", "thumbnailer.pages")},
     {"blueprints": ("blueprints",), "settings": ("settings",)},
     {"config": ("config",)},
     {"wiring": ("wiring",)},

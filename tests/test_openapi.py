@@ -251,6 +251,14 @@ def _tamed(document: dict[str, Any]) -> dict[str, Any]:
                 schemas[name]["enum"] = values
     batch = tamed["components"]["schemas"]["BatchBody"]["properties"]
     batch["urls"] = {"enum": [[TARGET], [TARGET, f"{TARGET}?a=b"]]}
+    for page_body in ("PageBody", "PageChanges"):
+        properties = tamed["components"]["schemas"][page_body]["properties"]
+        for name in CONTRADICTORY & properties.keys():
+            del properties[name]
+        properties["url"] = {"enum": [TARGET]}
+        properties["webhook_url"] = {"enum": [TARGET, None]}
+        properties["timezone"] = {"enum": ["UTC"]}
+        properties["fail_on_status"] = {"enum": ["none"]}
     for needing_async in ("persist", "webhook_url"):
         del batch[needing_async]
     return tamed

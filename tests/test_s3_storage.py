@@ -30,7 +30,8 @@ from tests.support.s3 import (
     small_s3,
 )
 from thumbnailer.errors import StorageUnavailable
-from thumbnailer.s3_storage import S3Settings, S3Storage
+from thumbnailer.s3_settings import S3Settings
+from thumbnailer.s3_storage import S3Storage
 from thumbnailer.storage import CACHE_CONTROL
 
 KEY = "thumbs/größe/x.png"
@@ -379,7 +380,8 @@ class TestFailures:
 class TestProcesses:
     SCRIPT = textwrap.dedent("""
         import json, os, sys
-        from thumbnailer.s3_storage import S3Settings, S3Storage
+        from thumbnailer.s3_settings import S3Settings
+        from thumbnailer.s3_storage import S3Storage
 
         storage = S3Storage(S3Settings(**json.loads(sys.argv[1])))
         assert storage.find("thumbs/before.png")  # the parent is connected before it forks

@@ -17,10 +17,10 @@ from structlog.testing import capture_logs
 
 from tests.support.s3 import S3Server, forget_aws_settings, record_of, running_s3
 from thumbnailer.errors import ObjectNotFound, StorageUnavailable
+from thumbnailer.local_storage import LocalStorage
 from thumbnailer.s3_storage import S3Storage
 from thumbnailer.storage import (
     DEFAULT_KEY_TEMPLATE,
-    LocalStorage,
     Storage,
     check_key_template,
     object_key,
@@ -125,6 +125,20 @@ class TestEveryStorage:
         assert (written.key, written.url) == (key, PUBLIC_BASE_URL + key)
         assert written.etag
         assert '"' not in written.etag
+
+    def test_what_was_removed_is_gone_and_may_be_written_again(self, room: Room, key: str) -> None:
+        body = b"\x89PNG not for ever"
+        room.storage.write(key, body, record_of(body))
+        for _ in range(2):
+            room.storage.remove(key)
+            assert room.storage.find(key) is None
+        with pytest.raises(Exception, match=r"No such file|NoSuchKey"):
+            room.read(key)
+        assert room.storage.find(room.storage.write(key, body, record_of(body)).key)
+
+    @pytest.mark.parametrize("name", NOT_KEYS)
+    def test_what_is_no_key_removes_nothing(self, room: Room, name: str) -> None:
+        room.storage.remove(NOT_KEYS[name])
 
     def test_writing_the_same_picture_twice_is_harmless(self, room: Room, key: str) -> None:
         body = b"\x89PNG once and again"
@@ -375,7 +389,7 @@ class TestLocalFolder:
             from pathlib import Path
             from tests.support.s3 import record_of
             from thumbnailer.errors import StorageUnavailable
-            from thumbnailer.storage import LocalStorage
+            from thumbnailer.local_storage import LocalStorage
 
             folder, key = Path(sys.argv[1]), sys.argv[2]
             storage, body = LocalStorage(folder, "/media"), bytes(20_000)

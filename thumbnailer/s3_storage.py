@@ -6,9 +6,8 @@ import contextlib
 import os
 import threading
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol, cast
-from urllib.parse import urlsplit
+from dataclasses import dataclass
+from typing import Any, Protocol, cast
 
 import structlog
 from boto3.session import Session
@@ -22,78 +21,20 @@ from botocore.exceptions import (
 from botocore.exceptions import (
     ConnectionError as Unreachable,
 )
-from botocore.utils import is_valid_endpoint_url, is_valid_ipv6_endpoint_url
 
 from thumbnailer.errors import StorageUnavailable
 from thumbnailer.model import CaptureRecord
+from thumbnailer.s3_settings import S3Settings
 from thumbnailer.storage import CACHE_CONTROL, StoredImage, is_object_key, object_url, storage_unavailable
 
 MAX_PRESIGN_SECONDS = 604_800  # seven days: as long as Signature Version 4 allows
 PROBE_TIMEOUT_SECONDS = 2.0
 MAX_CONNECTIONS = 50
-KMS_ENCRYPTIONS = ("aws:kms", "aws:kms:dsse")
 NOT_FOUND = 404
 TOO_MANY_REQUESTS = 429
 SERVER_ERROR = 500
 
 _log = structlog.get_logger(__name__)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class S3Settings:
-    """How the bucket is reached and what its objects are written with.
-
-    ``region`` None leaves the choice to boto3 (Cloudflare R2 wants ``auto``); ``endpoint_url`` None is
-    Amazon. Without ``access_key_id`` and ``secret_access_key`` boto3's own chain of credentials is asked.
-    ``addressing_style`` ``auto`` puts the bucket into the host name at Amazon and into the path
-    elsewhere. ``public_base_url`` is where the public reads, for instance a CDN; without it that is
-    the bucket's own address. ``ca_bundle`` is a PEM file to check certificates against, None for the
-    usual one (``AWS_CA_BUNDLE``, else boto3's).
-
-    Raises ValueError where the parts cannot go together; the message names the part.
-    """
-
-    bucket: str
-    region: str | None = None
-    endpoint_url: str | None = None
-    public_base_url: str | None = None
-    access_key_id: str | None = field(default=None, repr=False)
-    secret_access_key: str | None = field(default=None, repr=False)
-    addressing_style: Literal["auto", "path", "virtual"] = "auto"
-    acl: str | None = None
-    sse: str | None = None
-    sse_kms_key_id: str | None = None
-    storage_class: str | None = None
-    connect_timeout_seconds: float = 3.0
-    read_timeout_seconds: float = 10.0
-    attempts: int = 2
-    ca_bundle: str | None = None
-
-    def __post_init__(self) -> None:
-        if not self.bucket:
-            raise ValueError("bucket is empty")
-        if (self.access_key_id is None) != (self.secret_access_key is None):
-            raise ValueError("access_key_id and secret_access_key need each other")
-        if self.endpoint_url is not None and not _is_plain_http_url(self.endpoint_url):
-            raise ValueError(
-                "endpoint_url is not an http or https URL with a valid host (no _), without user and query"
-            )
-        if self.sse_kms_key_id is not None and self.sse not in KMS_ENCRYPTIONS:
-            raise ValueError("sse_kms_key_id needs sse to be aws:kms or aws:kms:dsse")
-        if self.attempts < 1 or self.connect_timeout_seconds <= 0 or self.read_timeout_seconds <= 0:
-            raise ValueError("attempts and timeouts have to be greater than zero")
-
-
-def _is_plain_http_url(url: str) -> bool:
-    try:
-        parts = urlsplit(url)
-        port = parts.port
-    except ValueError:
-        return False
-    # boto3 takes no other hosts, and would say so only when the first object is written.
-    has_host = is_valid_endpoint_url(url) or is_valid_ipv6_endpoint_url(url)
-    is_plain = not (parts.query or parts.fragment or "@" in parts.netloc or port == 0)
-    return parts.scheme in ("http", "https") and bool(has_host) and is_plain
 
 
 class S3Client(Protocol):
@@ -102,6 +43,8 @@ class S3Client(Protocol):
     def head_object(self, **parameters: Any) -> Mapping[str, Any]: ...
 
     def put_object(self, **parameters: Any) -> Mapping[str, Any]: ...
+
+    def delete_object(self, **parameters: Any) -> Mapping[str, Any]: ...
 
     def head_bucket(self, **parameters: Any) -> Mapping[str, Any]: ...
 
@@ -173,6 +116,12 @@ class S3Storage:
             if not etag:
                 raise NotAnswered(reason="no ETag in the answer to a write")
             return StoredImage.of_record(record, key=key, url=self._url(key), etag=etag)
+
+    def remove(self, key: str) -> None:
+        """See ``Storage.remove``; needs s3:DeleteObject. S3 says the same whether there was one or not."""
+        if is_object_key(key):
+            with _translated_errors("remove", key):
+                self._clients().storing.delete_object(Bucket=self._settings.bucket, Key=key)
 
     def presigned_url(self, key: str, seconds: int) -> str | None:
         """See ``Storage.presigned_url``; a URL of the bucket's own address, for 1 s to seven days."""

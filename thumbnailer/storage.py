@@ -1,4 +1,4 @@
-"""Storage keeps pictures for good: the contract of every storage, object keys, and the local folder.
+"""Storage keeps pictures for good: the contract of every storage, and object keys.
 
 A stored image never changes, because its key is a digest over the target, every option and the
 picture's bytes. So it may be served as ``CACHE_CONTROL`` says, and writing it twice is harmless.
@@ -6,24 +6,14 @@ picture's bytes. So it may be served as ``CACHE_CONTROL`` says, and writing it t
 
 from __future__ import annotations
 
-import contextlib
-import errno
 import hashlib
-import json
-import os
 import re
-import secrets
-import stat
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import dataclass
 from string import Formatter
 from typing import Protocol
 from urllib.parse import quote, urlsplit
 
-import structlog
-
-from thumbnailer.errors import ObjectNotFound, StorageUnavailable
+from thumbnailer.errors import StorageUnavailable
 from thumbnailer.model import CaptureRecord
 
 #: What a stored image is served with (RFC 9111; ``immutable``: RFC 8246).
@@ -36,8 +26,6 @@ DIGEST_VERSION = "o1"
 MAX_KEY_BYTES = 1024  # the longest key that S3 takes
 MAX_SEGMENT_BYTES = 200  # file systems end at 255; the label's ending has to fit as well
 MAX_HOST_CHARACTERS = 100
-MIN_FREE_BYTES = 32 * 1024 * 1024
-NOT_THERE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG})
 SAFE_SEGMENT = re.compile(r"[\w=-][\w.=-]*")
 
 EXTENSIONS = {
@@ -47,8 +35,6 @@ EXTENSIONS = {
     "image/avif": "avif",
     "application/pdf": "pdf",
 }
-
-_log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,6 +89,13 @@ class Storage(Protocol):
         Raises:
             StorageUnavailable: it could not be stored; trying again is harmless.
             ValueError: ``key`` is none that ``object_key`` makes.
+        """
+
+    def remove(self, key: str) -> None:
+        """Take the image under ``key`` away; there need not be one.
+
+        Raises:
+            StorageUnavailable: it may still be there.
         """
 
     def presigned_url(self, key: str, seconds: int) -> str | None:
@@ -184,136 +177,3 @@ def is_object_key(key: str) -> bool:
 def object_url(public_base_url: str, key: str) -> str:
     """The URL of an object below ``public_base_url``, percent-encoded as in RFC 3986."""
     return f"{public_base_url.rstrip('/')}/{quote(key, safe='/')}"
-
-
-@dataclass(frozen=True, slots=True)
-class StoredFile:
-    """A stored image that lies in a local folder."""
-
-    path: Path
-    image: StoredImage
-
-
-class LocalStorage:
-    """Keeps images as files below one folder, which need not exist yet.
-
-    ``thumbs/x.png`` is the image itself and ``.records/thumbs/x.png.json`` its label: what is known
-    of it. An image without its label, or of another size than the label says, is none. Every image
-    is public at ``public_base_url`` + key.
-
-    The folder may itself be reached by a symbolic link, but none below it is followed. A process
-    that is killed while it writes may leave a hidden file ``.….part`` behind, which nobody misses.
-    """
-
-    def __init__(self, folder: Path, public_base_url: str) -> None:
-        self._folder = folder.resolve()
-        self._public_base_url = public_base_url
-
-    def find(self, key: str) -> StoredImage | None:
-        """See ``Storage.find``."""
-        try:
-            return self.open(key).image
-        except ObjectNotFound:
-            return None
-
-    def open(self, key: str) -> StoredFile:
-        """The file of a stored image, for whoever serves it.
-
-        Raises:
-            ObjectNotFound: no stored image has that key, or it is no key at all.
-            StorageUnavailable: the folder cannot be read.
-        """
-        if not is_object_key(key):
-            raise ObjectNotFound("No stored image has that key.")
-        path, label = self._folder / key, self._label(key)
-        try:
-            self._refuse_links(path, label)
-            status = path.lstat()
-            image = self._image_of_label(key, label.read_bytes())
-        except OSError as error:
-            if error.errno in NOT_THERE:
-                raise ObjectNotFound("No stored image has that key.") from None
-            raise _failed("find", key, error) from error
-        if not stat.S_ISREG(status.st_mode) or status.st_size != image.size_bytes:
-            raise ObjectNotFound("No stored image has that key.")
-        return StoredFile(path, image)
-
-    def write(self, key: str, body: bytes, record: CaptureRecord) -> StoredImage:
-        """See ``Storage.write``."""
-        if not is_object_key(key):
-            raise ValueError(f"not an object key: {key!r}")
-        url = object_url(self._public_base_url, key)
-        image = StoredImage.of_record(record, key=key, url=url, etag=record.etag)
-        facts = json.dumps(asdict(image)).encode()
-        path, label = self._folder / key, self._label(key)
-        try:
-            self._refuse_links(path, label)
-            # Both lie on the disk in full before either gets its name, and the label gets it first:
-            # wherever this stops, there is never half an image nor one without a label.
-            with _draft(label, facts) as label_draft, _draft(path, body) as draft:
-                _put_in_place(label_draft, label)
-                _put_in_place(draft, path)
-        except OSError as error:
-            raise _failed("write", key, error) from error
-        return image
-
-    def presigned_url(self, key: str, seconds: int) -> str | None:  # noqa: ARG002  # the protocol's signature
-        """None: whatever lies in the folder is public."""
-        return None
-
-    def is_ready(self) -> bool:
-        """Whether the folder is there or can be made, may be written to, and the disk is not full."""
-        try:
-            self._folder.mkdir(parents=True, exist_ok=True)
-            disk = os.statvfs(self._folder)
-        except OSError as error:
-            _log.warning("storage_not_ready", error=type(error).__name__)
-            return False
-        return os.access(self._folder, os.W_OK | os.X_OK) and disk.f_bavail * disk.f_frsize >= MIN_FREE_BYTES
-
-    def _label(self, key: str) -> Path:
-        return self._folder / ".records" / f"{key}.json"
-
-    def _image_of_label(self, key: str, label: bytes) -> StoredImage:
-        try:
-            facts = json.loads(label) | {"key": key, "url": object_url(self._public_base_url, key)}
-            return StoredImage(**facts)
-        except (ValueError, TypeError):
-            _log.warning("storage_label_damaged", object_key=key)
-            raise ObjectNotFound("No stored image has that key.") from None
-
-    def _refuse_links(self, *paths: Path) -> None:
-        steps = {step for path in paths for step in (path, *path.parents) if self._folder in step.parents}
-        if any(step.is_symlink() for step in steps):
-            raise OSError(errno.ELOOP, "a symbolic link lies on the way")
-
-
-@contextlib.contextmanager
-def _draft(target: Path, content: bytes) -> Iterator[Path]:
-    """A hidden file beside ``target`` that holds ``content`` on the disk; gone at the end."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    draft = target.with_name(f".{secrets.token_hex(16)}.part")
-    try:
-        with draft.open("xb") as file:
-            file.write(content)
-            file.flush()
-            os.fchmod(file.fileno(), 0o644)  # for a web server that runs as another user
-            os.fsync(file.fileno())
-        yield draft
-    finally:
-        draft.unlink(missing_ok=True)
-
-
-def _put_in_place(draft: Path, target: Path) -> None:
-    draft.replace(target)
-    folder = os.open(target.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(folder)  # a new name survives a power cut only once its folder is on the disk
-    finally:
-        os.close(folder)
-
-
-def _failed(operation: str, key: str, error: OSError) -> StorageUnavailable:
-    reason = errno.errorcode.get(error.errno or 0, "unknown")
-    _log.error("storage_failed", operation=operation, object_key=key, error=reason)
-    return storage_unavailable()

@@ -10,6 +10,7 @@ import structlog
 from celery import Celery
 
 from blueprints.job_answers import describe_batch, describe_job
+from blueprints.page_answers import describe_page
 from config import Settings
 from thumbnailer.database import Database
 from thumbnailer.egress import GuardedSession
@@ -24,9 +25,20 @@ from thumbnailer.jobs.queue import WorkQueue
 from thumbnailer.jobs.roster import Roster
 from thumbnailer.jobs.running import DeliveryRunner, JobRunner, Studio
 from thumbnailer.jobs.sweeping import Sweeper, SweepRules
+from thumbnailer.pages.ledger import PageLedger, PageRules
+from thumbnailer.pages.refreshing import PageRunner
 from thumbnailer.storage import Storage
 from thumbnailer.webhooks import SigningSecrets, WebhookSender
-from wiring.queue import CeleryQueue, EmbeddedWorker, make_celery, register_tasks, worker_id
+from wiring.queue import (
+    DELIVERY_TASK,
+    JOB_TASK,
+    PAGE_TASK,
+    CeleryQueue,
+    EmbeddedWorker,
+    make_celery,
+    register_tasks,
+    worker_id,
+)
 from wiring.trip import Trip
 
 log = structlog.get_logger(__name__)
@@ -40,6 +52,9 @@ SIGNS_PER_LEASE = 3
 #: Beyond the time that a receiver has, until somebody else may try: for writing down how it went.
 DELIVERY_MARGIN_SECONDS = 15.0
 
+#: Beyond twice the time of a capture, until another may photograph a page: for storing it.
+PAGE_MARGIN_SECONDS = 60.0
+
 
 @dataclass(frozen=True, slots=True)
 class Office:
@@ -47,6 +62,7 @@ class Office:
 
     ledger: JobLedger
     deliveries: DeliveryLedger
+    pages: PageLedger
     roster: Roster
     celery: Celery
     queue: WorkQueue
@@ -58,12 +74,10 @@ class Workshop:
     """What a process has beside it that does jobs."""
 
     runner: JobRunner
+    photographer: PageRunner
     messenger: DeliveryRunner | None
     leases: Leases
     housekeeper: Housekeeper
-
-    def do_job(self, job_id: str) -> None:
-        self.runner.run(job_id)
 
     def send(self, delivery_id: str) -> None:
         """Send a message; without a secret there is none, unless it was taken away meanwhile."""
@@ -97,7 +111,17 @@ def build_office(settings: Settings, database: Database) -> Office:
     queue = CeleryQueue(celery)
     rules = SweepRules(max_attempts=jobs.attempts, retention_seconds=jobs.retention_seconds)
     sweeper = Sweeper(database, ledger, queue, rules)
-    return Office(ledger, deliveries, Roster(database), celery, queue, sweeper)
+    pages = PageLedger(database, _page_rules(settings), partial(describe_page, base_url=base_url))
+    return Office(ledger, deliveries, pages, Roster(database), celery, queue, sweeper)
+
+
+def _page_rules(settings: Settings) -> PageRules:
+    return PageRules(
+        max_pages=settings.pages.limit,
+        kept_versions=settings.pages.versions,
+        changed_bits=settings.pages.changed_bits,
+        lease_seconds=2 * settings.providers.timeout_seconds + PAGE_MARGIN_SECONDS,
+    )
 
 
 def build_workshop(settings: Settings, office: Office, trip: Trip, storage: Storage) -> Workshop:
@@ -109,13 +133,22 @@ def build_workshop(settings: Settings, office: Office, trip: Trip, storage: Stor
         key_template=settings.storage.key_template,
         deadline_seconds=settings.providers.timeout_seconds,
     )
+    photographer = PageRunner(
+        ledger=office.pages,
+        thumbnails=trip.thumbnails,
+        storage=storage,
+        queue=office.queue,
+        deadline_seconds=settings.providers.timeout_seconds,
+    )
     workshop = Workshop(
         JobRunner(office.ledger, leases, studio, office.queue, retries=settings.jobs.retries),
+        photographer,
         _messenger(settings, office, trip),
         leases,
-        Housekeeper(office.sweeper, office.roster, worker_id(), SWEEP_SECONDS),
+        Housekeeper(office.sweeper, office.roster, worker_id(), SWEEP_SECONDS, photographer.tidy),
     )
-    register_tasks(office.celery, workshop.do_job, workshop.send)
+    tasks = {JOB_TASK: workshop.runner.run, PAGE_TASK: photographer.run, DELIVERY_TASK: workshop.send}
+    register_tasks(office.celery, tasks)
     return workshop
 
 
@@ -139,7 +172,14 @@ class Counter:
         self._worker = EmbeddedWorker(office.celery) if workshop else None
         self._opening = threading.Lock()
         self._is_open = False
-        self.desk = JobDesk(office.ledger, office.deliveries, office.roster, office.queue, wake=self._open)
+        self.desk = JobDesk(
+            office.ledger,
+            office.deliveries,
+            office.pages,
+            office.roster,
+            office.queue,
+            wake=self._open,
+        )
 
     def resume(self) -> None:
         """Go on with what an earlier process has left, if it has left anything; does not wait for it."""

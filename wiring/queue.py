@@ -6,7 +6,7 @@ import os
 import secrets
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import structlog
@@ -24,6 +24,7 @@ log = structlog.get_logger(__name__)
 QUEUE = "thumbnailer"
 JOB_TASK = "thumbnailer.job"
 DELIVERY_TASK = "thumbnailer.delivery"
+PAGE_TASK = "thumbnailer.page"
 
 #: How often a queue in memory is looked at, in seconds.
 MEMORY_POLL_SECONDS = 0.1
@@ -89,6 +90,9 @@ class CeleryQueue:
     def put_delivery(self, delivery_id: str) -> None:
         self._put(DELIVERY_TASK, delivery_id)
 
+    def put_page(self, page_id: str) -> None:
+        self._put(PAGE_TASK, page_id)
+
     def is_empty(self) -> bool:
         try:
             with self._app.connection_for_read() as connection:
@@ -138,14 +142,16 @@ def worker_id() -> str:
     return f"{socket.gethostname()}-{os.getpid()}"
 
 
-def register_tasks(app: Celery, do_job: Callable[[str], None], send: Callable[[str], None]) -> None:
-    """Say what the two kinds of work are."""
+def register_tasks(app: Celery, tasks: Mapping[str, Callable[[str], None]]) -> None:
+    """Say what the kinds of work are, by name; each is told the id of what it is about."""
+    for name, work in tasks.items():
+        app.task(_plain(work), name=name, shared=False)
 
-    def job(job_id: str) -> None:
-        do_job(job_id)
 
-    def delivery(delivery_id: str) -> None:
-        send(delivery_id)
+def _plain(work: Callable[[str], None]) -> Callable[[str], None]:
+    """A function, whatever ``work`` is: Celery reads signatures, and stumbles over those of methods."""
 
-    app.task(job, name=JOB_TASK, shared=False)
-    app.task(delivery, name=DELIVERY_TASK, shared=False)
+    def task(subject: str) -> None:
+        work(subject)
+
+    return task

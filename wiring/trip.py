@@ -29,6 +29,7 @@ from thumbnailer.failures import FailureBoard
 from thumbnailer.flights import Flights
 from thumbnailer.guard import Guard
 from thumbnailer.imaging import PictureLimits
+from thumbnailer.local_storage import LocalStorage
 from thumbnailer.locks import FileLocks, Locks, RedisLocks
 from thumbnailer.picture_cache import PictureCache
 from thumbnailer.pipeline import Pipeline
@@ -45,10 +46,11 @@ from thumbnailer.purges import Purges
 from thumbnailer.purging import Purger
 from thumbnailer.refreshing import Refresher
 from thumbnailer.rendering import Renderer
-from thumbnailer.s3_storage import S3Settings, S3Storage
+from thumbnailer.s3_settings import S3Settings
+from thumbnailer.s3_storage import S3Storage
 from thumbnailer.schema import upgrade
 from thumbnailer.setbacks import Setbacks
-from thumbnailer.storage import LocalStorage, Storage
+from thumbnailer.storage import Storage
 from thumbnailer.thumbnails import Thumbnails
 
 VENDORS = {vendor.name: vendor for vendor in (HERMESFORGE, SNAPSHARP, SNAPAPI)}

@@ -24,7 +24,7 @@ import requests
 from tests.support.certificates import Certificates, make_certificates
 from tests.support.processes import free_port, running
 from thumbnailer.model import CaptureRecord
-from thumbnailer.s3_storage import S3Settings
+from thumbnailer.s3_settings import S3Settings
 
 BUCKET = "thumbs-of-the-tests"
 REGION = "eu-central-1"

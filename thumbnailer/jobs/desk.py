@@ -11,6 +11,8 @@ from thumbnailer.jobs.ledger import JobLedger
 from thumbnailer.jobs.queue import WorkQueue
 from thumbnailer.jobs.roster import Roster
 from thumbnailer.model import Deadline
+from thumbnailer.pages import Page, PageOrder
+from thumbnailer.pages.ledger import PageLedger
 
 FIRST_LOOK_SECONDS = 0.05
 LONGEST_LOOK_SECONDS = 0.5
@@ -26,6 +28,7 @@ class JobDesk:
         self,
         ledger: JobLedger,
         deliveries: DeliveryLedger,
+        pages: PageLedger,
         roster: Roster,
         queue: WorkQueue,
         *,
@@ -35,6 +38,7 @@ class JobDesk:
         self._ledger = ledger
         self._roster = roster
         self.deliveries = deliveries
+        self.pages = pages
         self._queue = queue
         self._wake = wake
         self._sleep = sleep
@@ -77,6 +81,19 @@ class JobDesk:
         if self.deliveries.redeliver(delivery_id):
             self._queue.put_delivery(delivery_id)
             self._wake()
+
+    def keep_page(self, order: PageOrder, owner: str) -> Page:
+        """Keep a page photographed from now on. Raises Overloaded where there are too many."""
+        return self._begin(self.pages.add(order, owner))
+
+    def amend_page(self, page: Page, order: PageOrder) -> Page:
+        """Keep a page another way from now on."""
+        return self._begin(self.pages.amend(page, order))
+
+    def _begin(self, page: Page) -> Page:
+        self._queue.put_page(page.id)
+        self._wake()
+        return page
 
     def backlog(self) -> Backlog:
         """How much is still to be done, and by how many."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 
 import structlog
 
@@ -14,10 +15,21 @@ log = structlog.get_logger(__name__)
 
 
 class Housekeeper:
-    """A thread that looks after the work every ``interval_seconds``, at once when it starts."""
+    """A thread that looks after the work every ``interval_seconds``, at once when it starts.
 
-    def __init__(self, sweeper: Sweeper, roster: Roster, worker_id: str, interval_seconds: float) -> None:
+    ``tidy`` is called as often, and may raise ``DatabaseUnavailable``.
+    """
+
+    def __init__(
+        self,
+        sweeper: Sweeper,
+        roster: Roster,
+        worker_id: str,
+        interval_seconds: float,
+        tidy: Callable[[], None],
+    ) -> None:
         self._sweeper = sweeper
+        self._tidy = tidy
         self._roster = roster
         self._worker_id = worker_id
         self._interval_seconds = interval_seconds
@@ -47,6 +59,7 @@ class Housekeeper:
         try:
             self._roster.sign(self._worker_id)
             self._sweeper.sweep()
+            self._tidy()
         except DatabaseUnavailable as error:
             log.warning("sweep_failed", detail=str(error))
         except Exception:  # the thread has to outlive whatever one sweep meets

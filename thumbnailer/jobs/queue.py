@@ -14,5 +14,8 @@ class WorkQueue(Protocol):
     def put_delivery(self, delivery_id: str) -> None:
         """As ``put_job``."""
 
+    def put_page(self, page_id: str) -> None:
+        """As ``put_job``."""
+
     def is_empty(self) -> bool:
         """Whether nothing waits in it; False where nobody knows."""

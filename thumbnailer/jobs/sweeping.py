@@ -16,6 +16,8 @@ from thumbnailer.jobs import FINAL_STATES, JobState
 from thumbnailer.jobs.ledger import UNFINISHED, JobLedger
 from thumbnailer.jobs.queue import WorkQueue
 from thumbnailer.jobs.tables import batches, deliveries, jobs
+from thumbnailer.pages import PageState
+from thumbnailer.pages.tables import pages
 
 log = structlog.get_logger(__name__)
 
@@ -59,14 +61,17 @@ class Sweeper:
             self._queue.put_job(job_id)
         for delivery_id in self._due(deliveries, ("pending",), is_queue_empty=is_queue_empty):
             self._queue.put_delivery(delivery_id)
+        for page_id in self._due(pages, tuple(PageState), is_queue_empty=is_queue_empty):
+            self._queue.put_page(page_id)
         self._forget()
 
     def has_work(self) -> bool:
         """Whether anything waits to be done, now or later."""
         waiting = select(jobs.c.id).where(jobs.c.state.in_(UNFINISHED)).limit(1)
         unsent = select(deliveries.c.id).where(deliveries.c.state == "pending").limit(1)
+        kept = select(pages.c.id).limit(1)
         with self._database.reading() as connection:
-            return any(connection.execute(each).first() for each in (waiting, unsent))
+            return any(connection.execute(each).first() for each in (waiting, unsent, kept))
 
     def _due(self, table: Table, states: tuple[str, ...], *, is_queue_empty: bool) -> list[str]:
         """What is due and was not queued since it became so; if the queue is empty, what was lost with it."""

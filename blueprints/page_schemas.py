@@ -1,0 +1,111 @@
+"""What callers may say of pages that are kept photographed, and what they are told."""
+
+from __future__ import annotations
+
+from marshmallow import Schema, fields, validate
+
+from blueprints.fields import Text, WholeNumber
+from blueprints.job_schemas import TIME
+from blueprints.schemas import IMAGE_FORMATS, IMAGE_PIXELS, CaptureOptions, StrictSchema, described
+from thumbnailer.pages import PageState
+
+SHORTEST_REFRESH_SECONDS, LONGEST_REFRESH_SECONDS = 60, 31_536_000
+
+REFRESH = WholeNumber(
+    validate=validate.Range(SHORTEST_REFRESH_SECONDS, LONGEST_REFRESH_SECONDS),
+    metadata=described("Seconds between two pictures.", default=86_400),
+)
+RECEIVER = Text(
+    max_length=2048,
+    allow_none=True,
+    metadata=described(
+        "Who is told when the page looks different, by Standard Webhooks; null for nobody.",
+        format="uri",
+    ),
+)
+
+
+class PageBody(CaptureOptions):
+    """``POST /pages``."""
+
+    class Meta(CaptureOptions.Meta):
+        exclude = ("ttl", "fresh")
+
+    format = fields.String(
+        validate=validate.OneOf([name for name in IMAGE_FORMATS if name != "auto"]),
+        metadata=described("How the picture is encoded.", default="png"),
+    )
+    refresh_seconds = REFRESH
+    webhook_url = RECEIVER
+
+
+class PageChanges(PageBody):
+    """``PATCH /pages/<page_id>``: what is not named stays as it is."""
+
+    url = Text(max_length=2048, metadata=described("Another page.", format="uri"))
+
+
+class PageList(StrictSchema):
+    """``GET /pages``."""
+
+    before = WholeNumber(
+        validate=validate.Range(0, 100_000_000_000),
+        metadata=described("Only pages made before this moment, Unix time in seconds."),
+    )
+
+
+class VersionAnswer(Schema):
+    """One picture of a page."""
+
+    captured_at = fields.String(required=True, metadata=described("When it was taken.", **TIME))
+    url = fields.String(required=True, metadata=described("Where it is stored.", format="uri-reference"))
+    content_type = fields.String(required=True, metadata=described("The media type of the bytes."))
+    size_bytes = fields.Integer(required=True, metadata=described("The number of bytes."))
+    sha256 = fields.String(required=True, metadata=described("Hexadecimal SHA-256 of the bytes."))
+    width = fields.Integer(required=True, allow_none=True, metadata=IMAGE_PIXELS)
+    height = fields.Integer(required=True, allow_none=True, metadata=IMAGE_PIXELS)
+    distance = fields.Integer(
+        required=True,
+        allow_none=True,
+        metadata=described("How different it looks from the one before, 0 to 256; null for the first."),
+    )
+
+
+class PageAnswer(Schema):
+    """A page that is kept photographed."""
+
+    id = fields.String(required=True, metadata=described("The page's id."))
+    status = fields.String(
+        required=True,
+        metadata=described("How the last attempt went.", enum=[state.value for state in PageState]),
+    )
+    url = fields.String(required=True, metadata=described("The page, as it was written."))
+    options = fields.Dict(required=True, metadata=described("The options, as they were written."))
+    refresh_seconds = fields.Integer(required=True, metadata=described("Seconds between two pictures."))
+    webhook_url = fields.String(
+        required=True, allow_none=True, metadata=described("Who is told when it looks different.")
+    )
+    thumb_url = fields.String(
+        required=True,
+        allow_none=True,
+        metadata=described("The newest good picture, once there is one.", format="uri-reference"),
+    )
+    created_at = fields.String(required=True, metadata=described("When it was first asked for.", **TIME))
+    refreshed_at = fields.String(
+        required=True, allow_none=True, metadata=described("When an attempt last went well.", **TIME)
+    )
+    next_refresh_at = fields.String(required=True, metadata=described("When the next is due.", **TIME))
+    failures = fields.Integer(required=True, metadata=described("Failed attempts in a row."))
+    error = fields.String(
+        required=True, allow_none=True, metadata=described("Why the last attempt failed: a slug.")
+    )
+    error_detail = fields.String(required=True, allow_none=True, metadata=described("The same in words."))
+    versions = fields.List(
+        fields.Nested(VersionAnswer), required=True, metadata=described("Its good pictures, newest first.")
+    )
+
+
+class PagesAnswer(Schema):
+    """Pages, the newest first."""
+
+    pages = fields.List(fields.Nested(PageAnswer), required=True)

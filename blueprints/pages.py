@@ -1,0 +1,199 @@
+"""Pages that are kept photographed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import flask
+from flask import Response, jsonify
+from marshmallow import ValidationError
+from werkzeug.exceptions import NotFound
+
+from blueprints.access import OPEN, PERSIST, RENDER, needs
+from blueprints.answers import SAFETY_HEADERS
+from blueprints.capture_requests import complete
+from blueprints.jobs import OPENED_SECONDS, POLL_AFTER_SECONDS, owner, receiver_of
+from blueprints.openapi import (
+    IMAGE_TYPES,
+    JOB_PROBLEMS,
+    READ_PROBLEMS,
+    StrictBlueprint,
+    answers_pictures,
+    answers_problems,
+)
+from blueprints.page_answers import describe_page, page_path
+from blueprints.page_schemas import PageAnswer, PageBody, PageChanges, PageList, PagesAnswer
+from blueprints.parsing import flat_messages
+from blueprints.pictures import demand_rights
+from blueprints.request_log import note
+from blueprints.services import public_url, services
+from thumbnailer.errors import ImageNotReady, InvalidParameters
+from thumbnailer.model import Capture
+from thumbnailer.pages import Page, PageOrder, PageState, PageVersion
+
+REFRESH_SECONDS = 86_400
+
+#: What is said of the page and not of the capture.
+PAGE_WORDS = frozenset({"refresh_seconds", "webhook_url"})
+
+blueprint = StrictBlueprint("pages", __name__, description="Pages that are kept photographed.")
+
+
+@blueprint.post("/pages")
+@needs(PERSIST)
+@blueprint.arguments(PageBody(), location="json")
+@blueprint.response(202, PageAnswer, description="The page is photographed from now on.")
+@answers_problems(blueprint, JOB_PROBLEMS)
+def keep_page(given: dict[str, Any]) -> Response:
+    """Keep a page photographed."""
+    services().allowance.answer()
+    order = _order_of(flask.request.get_json(), given)
+    services().allowance.jobs()
+    page = services().jobs.keep_page(order, owner())
+    note(page_id=page.id)
+    response = answer_page(page, 202)
+    response.headers["Location"] = public_url(page_path(page.id))
+    return response
+
+
+@blueprint.get("/pages")
+@needs(RENDER)
+@blueprint.arguments(PageList(), location="query", error_status_code=400)
+@blueprint.response(200, PagesAnswer, description="The caller's pages, the newest first, a hundred at most.")
+@answers_problems(blueprint, ("invalid-parameters", *READ_PROBLEMS))
+def kept_pages(given: dict[str, Any]) -> Response:
+    """The caller's pages."""
+    services().allowance.answer()
+    found = services().jobs.pages.latest(owner(), given.get("before"))
+    return _document({"pages": [describe_page(page, public_url("")) for page in found]})
+
+
+@blueprint.get("/pages/<page_id>")
+@needs(RENDER)
+@blueprint.response(200, PageAnswer, description="The page as it stands.")
+@answers_problems(blueprint, READ_PROBLEMS)
+def kept_page(page_id: str) -> Response:
+    """How a page stands."""
+    services().allowance.answer()
+    return answer_page(own_page(page_id))
+
+
+@blueprint.patch("/pages/<page_id>")
+@needs(PERSIST)
+@blueprint.arguments(PageChanges(), location="json")
+@blueprint.response(202, PageAnswer, description="The page is photographed this way from now on.")
+@answers_problems(blueprint, (*JOB_PROBLEMS, "not-found"))
+def amend_page(_changes: dict[str, Any], page_id: str) -> Response:
+    """Keep a page another way; what is not named stays as it is."""
+    services().allowance.answer()
+    page = own_page(page_id)
+    words = {**_words_of(page.order), **flask.request.get_json()}
+    try:
+        given = PageBody().load(words)
+    except ValidationError as error:
+        raise InvalidParameters(flat_messages(error)) from None
+    order = _order_of(words, given)
+    services().allowance.jobs()
+    return answer_page(services().jobs.amend_page(page, order), 202)
+
+
+@blueprint.delete("/pages/<page_id>")
+@needs(RENDER)
+@blueprint.response(204, description="The page is forgotten, and its pictures with it.")
+@answers_problems(blueprint, READ_PROBLEMS)
+def forget_page(page_id: str) -> Response:
+    """Stop keeping a page; its stored pictures go, too."""
+    services().allowance.answer()
+    services().jobs.pages.remove(own_page(page_id).id)
+    return Response(status=204)
+
+
+@blueprint.get("/pages/<page_id>/thumb")
+@needs(OPEN)
+@answers_pictures(blueprint, IMAGE_TYPES, {})
+@blueprint.alt_response(302, description="The stored picture.", success=True)
+@answers_problems(blueprint, (*READ_PROBLEMS, "image-not-ready", "storage-unavailable"))
+def page_thumb(page_id: str) -> Response:
+    """The newest good picture of a page, for whoever knows its address: it is there to be embedded."""
+    services().allowance.answer()
+    page = services().jobs.pages.find(page_id)
+    if page is None:
+        raise NotFound
+    if not page.versions:
+        raise ImageNotReady("There is no picture of this page yet.", retry_after_seconds=POLL_AFTER_SECONDS)
+    newest = page.versions[0]
+    capture = services().thumbnails.look_up(page.order.request)
+    if capture is None or capture.record.sha256 != newest.sha256:
+        return _stored_version(newest)
+    return _picture(page, capture)
+
+
+def _picture(page: Page, capture: Capture) -> Response:
+    record = capture.record
+    response = Response(capture.chunks(), content_type=record.content_type)
+    response.content_length = record.size_bytes
+    response.headers.update(SAFETY_HEADERS)
+    response.headers["Cache-Control"] = _caching(page)
+    response.set_etag(record.etag)
+    response.make_conditional(flask.request.environ)
+    return response
+
+
+def _stored_version(version: PageVersion) -> Response:
+    opened = services().storage.presigned_url(version.object_key, OPENED_SECONDS)
+    url = opened or version.stored_url
+    response = Response(status=302, headers={"Location": public_url(url) if url.startswith("/") else url})
+    response.headers["Cache-Control"] = "no-store"
+    return response
+
+
+def _caching(page: Page) -> str:
+    """Until the next picture is due, but not so long that a change is missed by much."""
+    rest = max(0, int(page.due_at - services().clock())) if page.state is PageState.READY else 60
+    return f"public, max-age={min(rest, page.order.refresh_seconds)}"
+
+
+def _words_of(order: PageOrder) -> dict[str, Any]:
+    """An order as its caller would write it."""
+    words = {**order.options, "url": order.url, "refresh_seconds": order.refresh_seconds}
+    return {**words, "webhook_url": order.webhook_url}
+
+
+def _order_of(words: Mapping[str, Any], given: Mapping[str, Any]) -> PageOrder:
+    """What a caller wants kept: in their ``words``, and as they were ``given`` to the schema.
+
+    Raises:
+        InvalidParameters, OptionUnsupported, TargetForbidden, ScopeMissing: it can never be photographed.
+    """
+    options = {name: value for name, value in given.items() if name not in PAGE_WORDS}
+    asked = complete(options, services().bounds.thumb, services().guard, None)
+    demand_rights(asked, is_fresh=False)
+    services().thumbnails.pipeline.judge(asked.request.capture)
+    return PageOrder(
+        url=given["url"],
+        options={name: value for name, value in words.items() if name not in (*PAGE_WORDS, "url")},
+        request=asked.request,
+        refresh_seconds=given.get("refresh_seconds", REFRESH_SECONDS),
+        webhook_url=receiver_of(given),
+    )
+
+
+def own_page(page_id: str) -> Page:
+    """A page of the current caller. Raises NotFound for others' as well: nobody learns that they exist."""
+    found = services().jobs.pages.find(page_id)
+    if found is None or found.owner != owner():
+        raise NotFound
+    return found
+
+
+def answer_page(page: Page, status: int = 200) -> Response:
+    """A page as a document; nobody keeps it."""
+    return _document(describe_page(page, public_url("")), status)
+
+
+def _document(content: dict[str, Any], status: int = 200) -> Response:
+    response = jsonify(content)
+    response.status_code = status
+    response.headers["Cache-Control"] = "no-store"
+    return response

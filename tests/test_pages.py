@@ -1,0 +1,272 @@
+"""Pages that are kept photographed: refreshed, versioned, compared, never lost to a failure."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+import json
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+from flask.testing import FlaskClient
+from PIL import Image, ImageDraw
+from sqlalchemy import update
+from standardwebhooks.webhooks import Webhook
+
+from blueprints.services import EXTENSION, Services
+from tests.support import answers
+from tests.support.processes import wait_until
+from tests.support.receivers import running_receiver, url_of
+from tests.support.service import TARGET, client_of, snapapi_environment
+from tests.support.upstream import Upstream
+from thumbnailer.pages.tables import pages
+
+SECRET = "whsec_" + base64.b64encode(b"s" * 32).decode()
+FIELDS = {
+    "id",
+    "status",
+    "url",
+    "options",
+    "refresh_seconds",
+    "webhook_url",
+    "thumb_url",
+    "created_at",
+    "refreshed_at",
+    "next_refresh_at",
+    "failures",
+    "error",
+    "error_detail",
+    "versions",
+}
+
+
+def look(number: int) -> bytes:
+    """A picture that looks unlike those of other numbers."""
+    picture = Image.new("RGB", (640, 360), "white")
+    draw = ImageDraw.Draw(picture)
+    for stripe in range(6):
+        left = (stripe * 97 + number * 53) % 600
+        draw.rectangle((left, 0, left + 30 + 9 * number, 360 - 40 * stripe), fill=(20 * number, 60, 90))
+    content = io.BytesIO()
+    picture.save(content, "PNG")
+    return content.getvalue()
+
+
+@pytest.fixture
+def upstream() -> Iterator[Upstream]:
+    with Upstream(answers.content(look(1), "image/png")) as upstream:
+        yield upstream
+
+
+@pytest.fixture
+def media(tmp_path: Path) -> Path:
+    return tmp_path / "media"
+
+
+@pytest.fixture
+def client(upstream: Upstream, tmp_path: Path, media: Path) -> Iterator[FlaskClient]:
+    settings = snapapi_environment(
+        upstream.url,
+        DATABASE_URL=f"sqlite:///{tmp_path}/pages.sqlite3",
+        MEDIA_DIR=str(media),
+        RATELIMIT_ENABLED="false",
+        WEBHOOK_SECRET=SECRET,
+        PAGE_VERSIONS="2",
+        ALLOWED_PRIVATE_TARGETS="127.0.0.0/8",
+    )
+    with client_of(settings) as client:
+        yield client
+
+
+def keep(client: FlaskClient, **body: Any) -> dict[str, Any]:
+    answer = client.post("/pages", json={"url": TARGET, **body})
+    assert answer.status_code == 202, answer.get_json()
+    shown: dict[str, Any] = answer.get_json()
+    return shown
+
+
+def seen(client: FlaskClient, page_id: str) -> dict[str, Any]:
+    shown: dict[str, Any] = client.get(f"/pages/{page_id}").get_json()
+    return shown
+
+
+def when(client: FlaskClient, page_id: str, holds: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
+    """The page once something holds of it."""
+    shown: dict[str, Any] = {}
+
+    def has_come() -> bool:
+        shown.update(seen(client, page_id))
+        return holds(shown)
+
+    wait_until(has_come)
+    return shown
+
+
+def ready(client: FlaskClient, page_id: str, versions: int = 1) -> dict[str, Any]:
+    return when(client, page_id, lambda page: page["status"] == "ready" and len(page["versions"]) == versions)
+
+
+def fall_due(client: FlaskClient, page_id: str) -> None:
+    """As if the page's time had come, and its capture in the cache had grown old."""
+    services: Services = client.application.extensions[EXTENSION]
+    with services.database.transaction() as connection:
+        connection.execute(
+            update(pages).where(pages.c.id == page_id).values(due_at=0, queued_at=None, refresh_seconds=0)
+        )
+
+
+def test_a_page_is_photographed_at_once(client: FlaskClient, upstream: Upstream) -> None:
+    page = keep(client, width=800, refresh_seconds=3600)
+    assert page.keys() == FIELDS
+    assert (page["status"], page["versions"], page["thumb_url"]) == ("pending", [], None)
+    done = ready(client, page["id"])
+    assert done["options"] == {"width": 800}
+    assert done["refreshed_at"] < done["next_refresh_at"]
+    (version,) = done["versions"]
+    assert version["distance"] is None
+    thumb = client.get(done["thumb_url"])
+    assert thumb.status_code == 200
+    assert thumb.content_type == version["content_type"] == "image/png"
+    assert hashlib.sha256(thumb.data).hexdigest() == version["sha256"]
+    assert client.get(done["thumb_url"], headers={"If-None-Match": thumb.headers["ETag"]}).status_code == 304
+    with client.get(version["url"]) as stored:
+        assert hashlib.sha256(stored.data).hexdigest() == version["sha256"]
+    assert json.loads(upstream.requests[0].body)["width"] == 800
+
+
+def test_before_its_first_picture_a_page_has_none(client: FlaskClient, upstream: Upstream) -> None:
+    upstream.behave(answers.json_error(404, {"message": "no such page"}))
+    page = keep(client)
+    failed = when(client, page["id"], lambda page: page["status"] == "failed")
+    assert failed["error"] == "target-unreachable"
+    missing = client.get(f"/pages/{page['id']}/thumb")
+    assert missing.status_code == 404
+    assert missing.get_json()["type"] == "/problems/image-not-ready"
+
+
+def test_old_versions_go_and_their_files_with_them(
+    client: FlaskClient, upstream: Upstream, media: Path
+) -> None:
+    page_id = keep(client)["id"]
+    ready(client, page_id)
+    for number in (2, 3):
+        upstream.behave(answers.content(look(number), "image/png"))
+        fall_due(client, page_id)
+        expected = hashlib.sha256(look(number)).hexdigest()
+        when(client, page_id, lambda page, sha=expected: page["versions"][0]["sha256"] == sha)  # type: ignore[misc]
+    shown = seen(client, page_id)
+    assert [version["sha256"] for version in shown["versions"]] == [
+        hashlib.sha256(look(number)).hexdigest() for number in (3, 2)
+    ]
+    wait_until(lambda: len(list((media / "pages" / page_id).glob("*.png"))) == 2)
+
+
+def test_the_same_picture_is_no_new_version(client: FlaskClient, upstream: Upstream) -> None:
+    page_id = keep(client)["id"]
+    first = ready(client, page_id)
+    fall_due(client, page_id)
+    again = when(client, page_id, lambda page: page["refreshed_at"] > first["refreshed_at"])
+    assert len(again["versions"]) == 1
+    assert again["versions"][0]["captured_at"] > first["versions"][0]["captured_at"]
+    assert len(upstream.requests) == 2
+
+
+def test_a_failed_refresh_loses_nothing_and_the_next_comes_later(
+    client: FlaskClient, upstream: Upstream
+) -> None:
+    page = keep(client, refresh_seconds=3600)
+    before = ready(client, page["id"])
+    upstream.behave(answers.json_error(404, {"message": "gone"}))
+    fall_due(client, page["id"])
+    failed = when(client, page["id"], lambda page: page["status"] == "failed")
+    assert failed["versions"] == before["versions"]
+    assert failed["failures"] == 1
+    assert client.get(failed["thumb_url"]).data == look(1)
+
+
+@pytest.mark.parametrize(
+    ("after", "is_told"), [(look(2), True), (look(1), False)], ids=["different", "alike"]
+)
+def test_a_page_that_looks_different_is_announced(
+    client: FlaskClient, upstream: Upstream, after: bytes, is_told: bool
+) -> None:
+    with running_receiver() as receiver:
+        page_id = keep(client, webhook_url=url_of(receiver))["id"]
+        first = ready(client, page_id)
+        upstream.behave(answers.content(after, "image/png"))
+        fall_due(client, page_id)
+        shown = when(client, page_id, lambda page: page["refreshed_at"] > first["refreshed_at"])
+        if not is_told:
+            assert client.get("/webhooks/deliveries").get_json()["deliveries"] == []
+            return
+        wait_until(lambda: bool(receiver.seen))
+        (message,) = receiver.seen
+    told = Webhook(SECRET).verify(message.body, dict(message.headers))
+    assert told["type"] == "page.changed"
+    assert told["data"]["id"] == page_id
+    assert told["data"]["versions"][0]["distance"] == shown["versions"][0]["distance"] >= 12
+
+
+def test_a_page_can_be_kept_another_way(client: FlaskClient, upstream: Upstream) -> None:
+    page_id = keep(client, width=800, dark_mode=True)["id"]
+    ready(client, page_id)
+    upstream.behave(answers.content(look(4), "image/png"))
+    amended = client.patch(f"/pages/{page_id}", json={"width": 900, "refresh_seconds": 7200})
+    assert amended.status_code == 202
+    assert amended.get_json()["options"] == {"width": 900, "dark_mode": True}
+    assert amended.get_json()["refresh_seconds"] == 7200
+    ready(client, page_id, versions=2)
+    assert json.loads(upstream.requests[-1].body)["width"] == 900
+    refused = client.patch(f"/pages/{page_id}", json={"width": 1})
+    assert refused.status_code == 400
+    assert "width" in refused.get_json()["errors"]
+    assert client.patch(f"/pages/{page_id}", json={"quality": 50}).status_code == 400
+
+
+def test_a_forgotten_page_is_gone_with_its_files(client: FlaskClient, media: Path) -> None:
+    page_id = keep(client)["id"]
+    ready(client, page_id)
+    assert client.delete(f"/pages/{page_id}").status_code == 204
+    assert client.get(f"/pages/{page_id}").status_code == 404
+    assert client.delete(f"/pages/{page_id}").status_code == 404
+    wait_until(lambda: list((media / "pages").rglob("*.png")) == [])
+
+
+def test_pages_are_listed_newest_first(client: FlaskClient) -> None:
+    ids = [keep(client, width=width)["id"] for width in (800, 801, 802)]
+    listed = client.get("/pages").get_json()["pages"]
+    assert [page["id"] for page in listed] == ids[::-1]
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        ({"ttl": 60}, "ttl"),
+        ({"fresh": True}, "fresh"),
+        ({"format": "auto"}, "format"),
+        ({"format": "pdf"}, "format"),
+        ({"refresh_seconds": 59}, "refresh_seconds"),
+        ({"width": 1}, "width"),
+    ],
+)
+def test_what_cannot_be_kept_is_refused(client: FlaskClient, body: dict[str, Any], field: str) -> None:
+    refused = client.post("/pages", json={"url": TARGET, **body})
+    assert refused.status_code == 400
+    assert field in refused.get_json()["errors"]
+
+
+def test_no_more_pages_are_kept_than_allowed(upstream: Upstream, tmp_path: Path) -> None:
+    with ExitStack() as held:
+        settings = snapapi_environment(
+            upstream.url,
+            DATABASE_URL=f"sqlite:///{tmp_path}/pages.sqlite3",
+            MEDIA_DIR=str(tmp_path / "media"),
+            PAGE_LIMIT="1",
+        )
+        client = held.enter_context(client_of(settings))
+        keep(client)
+        assert client.post("/pages", json={"url": TARGET}).status_code == 503

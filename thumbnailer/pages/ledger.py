@@ -1,0 +1,236 @@
+"""The book of pages: which are kept photographed, and what came of it."""
+
+from __future__ import annotations
+
+import random
+import secrets
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from sqlalchemy import Connection, delete, func, insert, select, update
+
+from thumbnailer.database import Database
+from thumbnailer.errors import Overloaded, ThumbnailerError
+from thumbnailer.failures import describe
+from thumbnailer.jobs.events import Event, write_message
+from thumbnailer.jobs.rows import new_id
+from thumbnailer.pages import Page, PageClaim, PageOrder, PageState, PageVersion
+from thumbnailer.pages.rows import read_page, read_version, write_order
+from thumbnailer.pages.tables import outdated_objects, page_versions, pages
+
+CHANGED_EVENT = "page.changed"
+
+#: A pause is made longer or shorter by up to this part of itself, so that pages do not come in step.
+JITTER = 0.1
+
+#: The longest pause after failures, in seconds: a week. A page whose own pause is longer keeps it.
+LONGEST_PAUSE_SECONDS = 604_800
+
+MAX_LISTED = 100
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PageRules:
+    """``max_pages`` bounds the pages of all callers; ``kept_versions`` the good pictures of each.
+
+    Two versions that differ in fewer than ``changed_bits`` of 256 look alike; ``lease_seconds`` is how
+    long one attempt may take.
+    """
+
+    max_pages: int
+    kept_versions: int
+    changed_bits: int
+    lease_seconds: float
+
+
+class PageLedger:
+    """Reads and writes pages; safe to use from many threads and processes.
+
+    ``describe_page`` makes what receivers of webhooks see. Its methods raise ``DatabaseUnavailable``.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        rules: PageRules,
+        describe_page: Callable[[Page], Mapping[str, Any]],
+        *,
+        clock: Callable[[], float] = time.time,
+        jitter: Callable[[float, float], float] = random.uniform,
+    ) -> None:
+        self.rules = rules
+        self._database = database
+        self._describe_page = describe_page
+        self._clock = clock
+        self._jitter = jitter
+
+    def add(self, order: PageOrder, owner: str) -> Page:
+        """Write a page down, due at once. Raises Overloaded where there are too many."""
+        now, page_id = self._clock(), new_id("pag")
+        with self._database.transaction() as connection:
+            if (
+                connection.execute(select(func.count()).select_from(pages)).scalar_one()
+                >= self.rules.max_pages
+            ):
+                raise Overloaded("Too many pages are kept already.")
+            row = {
+                "id": page_id,
+                "owner": owner,
+                "state": PageState.PENDING,
+                "failures": 0,
+                "due_at": now,
+                "queued_at": now,
+                "created_at": now,
+                **write_order(order),
+            }
+            connection.execute(insert(pages).values(**row))
+            return _read(connection, page_id)
+
+    def find(self, page_id: str) -> Page | None:
+        """The page of that id."""
+        with self._database.reading() as connection:
+            known = connection.execute(select(pages.c.id).where(pages.c.id == page_id)).first()
+            return _read(connection, page_id) if known else None
+
+    def latest(self, owner: str, before: float | None = None) -> list[Page]:
+        """An owner's pages, the newest first, at most a hundred; those made before a moment."""
+        mine = select(pages.c.id).where(pages.c.owner == owner)
+        if before is not None:
+            mine = mine.where(pages.c.created_at < before)
+        newest = mine.order_by(pages.c.created_at.desc()).limit(MAX_LISTED)
+        with self._database.reading() as connection:
+            return [_read(connection, page_id) for page_id in connection.execute(newest).scalars().all()]
+
+    def amend(self, page: Page, order: PageOrder) -> Page:
+        """Keep a page another way, beginning at once; its pictures stay until there are new ones."""
+        now = self._clock()
+        changed = {"due_at": now, "queued_at": now, "claim": None, "failures": 0}
+        with self._database.transaction() as connection:
+            connection.execute(
+                update(pages).where(pages.c.id == page.id).values(**write_order(order), **changed)
+            )
+            return _read(connection, page.id)
+
+    def remove(self, page_id: str) -> None:
+        """Forget a page; its pictures are taken out of the storage soon."""
+        with self._database.transaction() as connection:
+            _outdate(
+                connection,
+                select(page_versions.c.id).where(page_versions.c.page_id == page_id),
+                self._clock(),
+            )
+            connection.execute(delete(pages).where(pages.c.id == page_id))
+
+    def claim(self, page_id: str) -> PageClaim | None:
+        """Begin an attempt; None where none is due, or another makes it."""
+        now, token = self._clock(), secrets.token_urlsafe(16)
+        with self._database.transaction() as connection:
+            claimed = connection.execute(
+                update(pages)
+                .where(pages.c.id == page_id, pages.c.due_at <= now)
+                .values(claim=token, due_at=now + self.rules.lease_seconds)
+            )
+            return PageClaim(_read(connection, page_id), token) if claimed.rowcount == 1 else None
+
+    def succeed(self, claim: PageClaim, version: PageVersion) -> tuple[str, ...]:
+        """Write down how an attempt went well; the ids of the messages that this sets off.
+
+        Where the bytes are those of the newest version, that one is as good as new.
+        """
+        now, newest = self._clock(), next(iter(claim.page.versions), None)
+        values = {"state": PageState.READY, "failures": 0, "error": None, "refreshed_at": now}
+        with self._database.transaction() as connection:
+            if not self._end_attempt(connection, claim, values, claim.page.order.refresh_seconds):
+                return ()
+            if newest is not None and newest.sha256 == version.sha256:
+                same = update(page_versions).where(page_versions.c.id == newest.id)
+                connection.execute(same.values(captured_at=version.captured_at))
+                return ()
+            connection.execute(insert(page_versions).values(page_id=claim.page.id, **asdict(version)))
+            self._forget_old_versions(connection, claim.page.id)
+            return self._announce(connection, claim.page.id, version, now)
+
+    def fail(self, claim: PageClaim, error: ThumbnailerError) -> None:
+        """Write down why an attempt failed; the next one comes later each time."""
+        failures, interval = claim.page.failures + 1, claim.page.order.refresh_seconds
+        pause = max(interval, min(LONGEST_PAUSE_SECONDS, interval * 2**failures))
+        values = {"state": PageState.FAILED, "failures": failures, "error": describe(error)}
+        with self._database.transaction() as connection:
+            self._end_attempt(connection, claim, values, pause)
+
+    def outdated(self, limit: int) -> list[str]:
+        """Objects that the storage may let go of."""
+        oldest = select(outdated_objects.c.object_key).order_by(outdated_objects.c.since).limit(limit)
+        with self._database.reading() as connection:
+            return list(connection.execute(oldest).scalars())
+
+    def forget_object(self, object_key: str) -> None:
+        """The storage has let go of it."""
+        with self._database.transaction() as connection:
+            connection.execute(delete(outdated_objects).where(outdated_objects.c.object_key == object_key))
+
+    def _end_attempt(
+        self, connection: Connection, claim: PageClaim, values: Mapping[str, Any], pause_seconds: float
+    ) -> bool:
+        jittered = pause_seconds * (1 + self._jitter(-JITTER, JITTER))
+        ended = connection.execute(
+            update(pages)
+            .where(pages.c.id == claim.page.id, pages.c.claim == claim.token)
+            .values(claim=None, due_at=self._clock() + jittered, **values)
+        )
+        return ended.rowcount == 1
+
+    def _forget_old_versions(self, connection: Connection, page_id: str) -> None:
+        kept = (
+            select(page_versions.c.id)
+            .where(page_versions.c.page_id == page_id)
+            .order_by(page_versions.c.captured_at.desc())
+            .limit(self.rules.kept_versions)
+        )
+        kept_ids = connection.execute(kept).scalars().all()
+        old = select(page_versions.c.id).where(
+            page_versions.c.page_id == page_id, page_versions.c.id.not_in(kept_ids)
+        )
+        _outdate(connection, old, self._clock())
+
+    def _announce(
+        self, connection: Connection, page_id: str, version: PageVersion, now: float
+    ) -> tuple[str, ...]:
+        page = _read(connection, page_id)
+        has_changed = version.distance is not None and version.distance >= self.rules.changed_bits
+        if not has_changed or page.order.webhook_url is None:
+            return ()
+        event = Event(CHANGED_EVENT, page.owner, page.id, self._describe_page(page))
+        return (write_message(connection, event, page.order.webhook_url, now),)
+
+
+def _read(connection: Connection, page_id: str) -> Page:
+    row = connection.execute(select(pages).where(pages.c.id == page_id)).mappings().one()
+    members = (
+        select(page_versions)
+        .where(page_versions.c.page_id == page_id)
+        .order_by(page_versions.c.captured_at.desc())
+    )
+    found: Sequence[Mapping[Any, Any]] = connection.execute(members).mappings().all()
+    return read_page(row, [read_version(each) for each in found])
+
+
+def _outdate(connection: Connection, version_ids: Any, now: float) -> None:
+    """Forget versions, but not their objects, which still lie in the storage.
+
+    An object that a newer version of the same page has again is no longer outdated.
+    """
+    ids = connection.execute(version_ids).scalars().all()
+    keys = connection.execute(
+        select(page_versions.c.object_key).where(page_versions.c.id.in_(ids)).distinct()
+    ).scalars()
+    outdated = list(keys)
+    connection.execute(delete(page_versions).where(page_versions.c.id.in_(ids)))
+    still_used = select(page_versions.c.object_key).where(page_versions.c.object_key.in_(outdated))
+    used = set(connection.execute(still_used).scalars())
+    connection.execute(delete(outdated_objects).where(outdated_objects.c.object_key.in_(outdated)))
+    rows = [{"object_key": key, "since": now} for key in outdated if key not in used]
+    if rows:
+        connection.execute(insert(outdated_objects), rows)
