@@ -14,6 +14,7 @@ from blueprints import (
     database_commands,
     deliveries,
     dialects,
+    explain,
     jobs,
     key_commands,
     ops,
@@ -80,7 +81,7 @@ def register_routes(app: Flask, services: Services) -> None:
     for name, scheme in SECURITY_SCHEMES.items():
         api.spec.components.security_scheme(name, dict(scheme))
     api.register_blueprint(screenshot.blueprint)
-    for each in (jobs, batches, pages, deliveries, dialects, purge):
+    for each in (jobs, batches, pages, deliveries, dialects, purge, explain):
         api.register_blueprint(each.blueprint)
     api.register_blueprint(ops.blueprint)
     if isinstance(services.storage, LocalStorage):

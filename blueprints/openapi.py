@@ -95,6 +95,15 @@ PURGE_PROBLEMS = (
     "cache-unavailable",
     "database-unavailable",
 )
+EXPLAIN_PROBLEMS = (
+    "invalid-parameters",
+    "unauthorized",
+    "scope-missing",
+    "target-forbidden",
+    "rate-limited",
+    "internal",
+    "database-unavailable",
+)
 PAGE_PROBLEMS = ("not-found", "internal")
 
 IDEMPOTENCY_KEY = {

@@ -133,11 +133,8 @@ def deliver(given: Mapping[str, Any], door: Door, *, recapture: bool = False) ->
 def prepare(given: Mapping[str, Any], door: Door, *, recapture: bool = False) -> tuple[Asked, Terms]:
     """Count the answer, complete the request and set its terms."""
     deadline = request_deadline(services().bounds.deadline_seconds)
-    bounds = services().bounds
     services().allowance.answer()
-    refuse_ttl(given.get("ttl"), bounds.min_ttl_seconds, bounds.max_ttl_seconds)
-    usual = _with_preset(door.usual, given.get("preset"))
-    asked = complete(given, usual, services().guard, flask.request.headers.get("Accept"))
+    asked = complete_request(given, door)
     is_fresh = given.get("fresh", False)
     demand_rights(asked, is_fresh=is_fresh)
     stale_use = StaleUse.WHERE_A_NEW_ONE_FAILS if is_fresh or door.wants_new else StaleUse.AT_ONCE
@@ -152,6 +149,14 @@ def prepare(given: Mapping[str, Any], door: Door, *, recapture: bool = False) ->
         stale_use=stale_use,
     )
     return asked, terms
+
+
+def complete_request(given: Mapping[str, Any], door: Door) -> Asked:
+    """What a caller asks for, with the defaults of the door; raises as ``complete`` does."""
+    bounds = services().bounds
+    refuse_ttl(given.get("ttl"), bounds.min_ttl_seconds, bounds.max_ttl_seconds)
+    usual = _with_preset(door.usual, given.get("preset"))
+    return complete(given, usual, services().guard, flask.request.headers.get("Accept"))
 
 
 def demand_rights(asked: Asked, *, is_fresh: bool) -> None:

@@ -14,6 +14,7 @@ from blueprints.idempotency import Ledger
 from blueprints.limits import Allowance
 from thumbnailer.bounded_calls import BoundedCalls
 from thumbnailer.database import Database
+from thumbnailer.explaining import Explainer
 from thumbnailer.guard import Guard
 from thumbnailer.jobs.desk import JobDesk
 from thumbnailer.line import Line
@@ -62,6 +63,7 @@ class Services:
     gate: Gate
     guard: Guard
     purger: Purger
+    explainer: Explainer
     allowance: Allowance
     line: Line
     idempotency: Ledger

@@ -94,6 +94,7 @@ LAYERS: list[dict[str, tuple[str, ...]]] = [
     {
         "pipeline": (
             "thumbnailer.arrival",
+            "thumbnailer.explaining",
             "thumbnailer.errands",
             "thumbnailer.keeping",
             "thumbnailer.pipeline",

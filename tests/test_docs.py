@@ -13,6 +13,7 @@ from flask import Flask
 
 from blueprints.capture_requests import DEFAULT_QUALITY
 from blueprints.dialects import VIEWPORTS, HermesforgeError
+from blueprints.explain_schemas import ExplainAnswer
 from blueprints.problems import PROBLEMS
 from blueprints.purge import PurgeAnswer, PurgeBody
 from blueprints.schemas import Problem, StoredImageAnswer
@@ -113,6 +114,7 @@ def test_every_option_is_documented_and_no_other(document: dict[str, Any]) -> No
         ("presign", "`POST /persist`"),
         ("download", "`/thumb`, `/screenshot…`"),
         ("wait", "`GET /thumb`"),
+        ("route", "`GET /explain`"),
         ("viewport", "`/api/screenshot…`"),
     }
     common = set(_documented_options())
@@ -253,6 +255,8 @@ def test_the_members_of_answers_are_those_they_have() -> None:
     assert persist == list(StoredImageAnswer().fields)
     purge = [name for row in table("Purge", 1) for name in names(row["member"])]
     assert purge == list(PurgeAnswer().fields)
+    explain = [name for row in table("Explain") for name in names(row["member"])]
+    assert sorted(explain) == sorted(ExplainAnswer().fields)
     assert [names(row["field"])[0] for row in table("Purge")] == list(PurgeBody().fields)
     problems = [name for row in table("Problems") for name in names(row["member"])]
     assert problems == list(Problem().fields)

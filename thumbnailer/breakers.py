@@ -106,6 +106,11 @@ class Breakers:
         self._tell(provider, BreakerState.OPEN, BreakerState.HALF_OPEN, after)
         return Admission(provider, seconds, is_probe=True)
 
+    def refusal(self, provider: str) -> UpstreamError | None:
+        """What ``admit`` would raise now; None where it would admit. Changes nothing."""
+        circuit = self._circuits.read(provider)
+        return self._refusal(provider, circuit) if circuit.state(self._clock()) is BreakerState.OPEN else None
+
     def settle(self, admission: Admission, error: BaseException | None) -> None:
         """Say how the call ended; ``error`` is None where it delivered."""
         now = self._clock()

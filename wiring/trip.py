@@ -25,6 +25,7 @@ from thumbnailer.circuits import Circuits, LocalCircuits, RedisCircuits
 from thumbnailer.database import Database
 from thumbnailer.engines import DatabaseBounds
 from thumbnailer.errands import Errands
+from thumbnailer.explaining import Explainer
 from thumbnailer.failures import FailureBoard
 from thumbnailer.flights import Flights
 from thumbnailer.guard import Guard
@@ -222,6 +223,7 @@ class Trip:
     refresher: Refresher
     errands: Errands
     purger: Purger
+    explainer: Explainer
 
     def close(self) -> None:
         """End what runs behind the answers, and the providers' connections and processes."""
@@ -246,7 +248,7 @@ def build_trip(settings: Settings, store: Cache) -> Trip:
     cache, flights = CaptureCache(backend), Flights(locks, FailureBoard(backend))
     horizon_seconds = max(settings.cache.retention_seconds, MAX_TTL_SECONDS) + CHUNK_GRACE_SECONDS
     purges = Purges(backend, locks, horizon_seconds=horizon_seconds)
-    pictures = PictureCache(cache, purges)
+    pictures, setbacks = PictureCache(cache, purges), Setbacks(backend, purges)
     limits = PictureLimits(settings.pictures.max_bytes, settings.pictures.max_pixels)
     refresher = Refresher(workers=REFRESHES_AT_ONCE, backlog=REFRESHES_WAITING)
     errands = Errands(places=settings.providers.concurrency + settings.providers.queue)
@@ -255,7 +257,7 @@ def build_trip(settings: Settings, store: Cache) -> Trip:
         failover=failover,
         pictures=pictures,
         flights=flights,
-        setbacks=Setbacks(backend, purges),
+        setbacks=setbacks,
         refresher=refresher,
         bulkhead=Bulkhead(in_flight=settings.providers.concurrency, waiting=settings.providers.queue),
         limits=limits,
@@ -276,4 +278,5 @@ def build_trip(settings: Settings, store: Cache) -> Trip:
         retention_seconds=settings.cache.retention_seconds,
     )
     purger = Purger(purges, build_catalogue(settings, store), cache)
-    return Trip(thumbnails, renderer, guard, failover, backend, refresher, errands, purger)
+    explainer = Explainer(failover=failover, pictures=pictures, setbacks=setbacks, purges=purges)
+    return Trip(thumbnails, renderer, guard, failover, backend, refresher, errands, purger, explainer)

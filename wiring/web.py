@@ -92,6 +92,7 @@ def build_services(app: Flask, settings: Settings) -> Services:
         gate=build_gate(settings, database=database, signer=signer, guard=trip.guard),
         guard=trip.guard,
         purger=trip.purger,
+        explainer=trip.explainer,
         allowance=allowance,
         line=Line(settings.server.waiting),
         idempotency=_ledger(settings, trip, allowance),

@@ -12,10 +12,13 @@ from tests.support.pictures import picture
 from tests.support.stores import flask_cache
 from thumbnailer.backend import ResilientBackend
 from thumbnailer.blanks import Blanks
+from thumbnailer.breakers import Breakers
 from thumbnailer.bulkhead import Bulkhead
 from thumbnailer.cache import CaptureCache
 from thumbnailer.catalogue import Catalogue
+from thumbnailer.circuits import LocalCircuits
 from thumbnailer.errors import ThumbnailerError
+from thumbnailer.explaining import Explainer
 from thumbnailer.failures import FailureBoard
 from thumbnailer.file_cache import FolderCache
 from thumbnailer.flights import Flights
@@ -90,6 +93,8 @@ class Journey:
     refresher: Refresher
     purges: Purges
     purger: Purger
+    explainer: Explainer
+    breakers: Breakers
     charged: list[str] = field(default_factory=list)
 
     def terms(
@@ -113,12 +118,15 @@ def journey(folder: Path, *, forgets: bool = False) -> Journey:
     cache = CaptureCache(backend, clock=clock)
     refresher, locks = Refresher(workers=2, backlog=10), FileLocks(folder / "locks")
     purges = Purges(backend, locks, horizon_seconds=31 * 86_400, clock=clock)
+    pictures, setbacks = PictureCache(cache, purges), Setbacks(backend, purges, clock=clock)
+    breakers = Breakers(LocalCircuits(), clock=clock)
+    failover = Failover([provider], attempts=1, breakers=breakers)
     pipeline = Pipeline(
         guard=Guard(),
-        failover=Failover([provider], attempts=1),
-        pictures=PictureCache(cache, purges),
+        failover=failover,
+        pictures=pictures,
         flights=Flights(locks, FailureBoard(backend)),
-        setbacks=Setbacks(backend, purges, clock=clock),
+        setbacks=setbacks,
         refresher=refresher,
         bulkhead=Bulkhead(in_flight=4, waiting=4),
         limits=PictureLimits(),
@@ -129,4 +137,5 @@ def journey(folder: Path, *, forgets: bool = False) -> Journey:
     )
     catalogue = files if forgets else cast(Catalogue, memory.cache)
     purger = Purger(purges, catalogue, cache, clock=clock)
-    return Journey(pipeline, provider, clock, refresher, purges, purger)
+    explainer = Explainer(failover=failover, pictures=pictures, setbacks=setbacks, purges=purges, clock=clock)
+    return Journey(pipeline, provider, clock, refresher, purges, purger, explainer, breakers)
