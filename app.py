@@ -23,6 +23,7 @@ from blueprints import (
     screenshot,
 )
 from blueprints.access import SECURITY_SCHEMES, register_gate
+from blueprints.edge import register_edge
 from blueprints.entrance import register_entrance
 from blueprints.errors import Api, register_errors
 from blueprints.freshness import register_default_freshness
@@ -58,6 +59,7 @@ def create_app(profile: str | None = None, environ: Mapping[str, str] | None = N
     services = build_services(app, settings)
     app.extensions[EXTENSION] = services
     atexit.register(services.close)
+    register_edge(app, settings.doors.trusted_proxies)
     register_request_log(app)
     register_waiting(app)
     register_entrance(app)

@@ -88,6 +88,12 @@ def caller_address(trusted_proxies: Sequence[Network]) -> str:
     return str(address) if address else "unknown"
 
 
+def comes_from(networks: Sequence[Network]) -> bool:
+    """Whether the peer of the current request's connection is in one of these."""
+    peer = _parsed(flask.request.remote_addr or "")
+    return peer is not None and any(peer in network for network in networks)
+
+
 def _parsed(text: str) -> Address | None:
     """An address; an IPv4 one that IPv6 carries (RFC 4291, section 2.5.5.2) as what it is."""
     try:

@@ -22,6 +22,7 @@ import yaml
 
 from blueprints.schemas import Problem
 from config import documented_settings
+from tests.support.nginx import nginx_configuration, running_nginx
 from tests.support.processes import executable, free_port, running
 from tests.support.raw_http import RawAnswer, exchange, head
 
@@ -92,30 +93,12 @@ def test_ctrl_c_ends_every_process_of_the_service(tmp_path: Path) -> None:
 
 
 def test_the_shipped_nginx_configuration_is_valid(tmp_path: Path) -> None:
-    config = nginx_configuration(tmp_path, listen=free_port(), upstream=free_port())
+    config = nginx_configuration(tmp_path, listen=free_port(), upstreams=[free_port()])
     checked = subprocess.run(
         [executable("nginx"), "-t", "-c", config, "-p", tmp_path], capture_output=True, text=True, check=False
     )
     assert checked.returncode == 0, checked.stderr
     assert "[warn]" not in checked.stderr
-
-
-def nginx_configuration(folder: Path, *, listen: int, upstream: int) -> Path:
-    """The shipped configuration, with the addresses and folders of this machine put in."""
-    text = read("deploy/nginx/nginx.conf")
-    replaced = {
-        "server app:8000;": f"server 127.0.0.1:{upstream};",
-        "listen 8080;": f"listen 127.0.0.1:{listen};",
-        "/tmp/": f"{folder}/",
-        "access_log /dev/stdout": f"access_log {folder}/access.log",
-        "worker_processes auto;": "worker_processes 1; daemon off;",
-    }
-    for shipped, here in replaced.items():
-        assert shipped in text, shipped
-        text = text.replace(shipped, here)
-    config = folder / "nginx.conf"
-    config.write_text(text, encoding="utf-8")
-    return config
 
 
 @dataclass
@@ -161,11 +144,8 @@ def upstream() -> Iterator[Upstream]:
 
 @pytest.fixture
 def nginx(upstream: Upstream, tmp_path: Path) -> Iterator[http.client.HTTPConnection]:
-    port = free_port()
-    config = nginx_configuration(tmp_path, listen=port, upstream=upstream.port)
-    command = [executable("nginx"), "-c", str(config), "-p", str(tmp_path)]
-    with running(command, port=port, log=tmp_path / "nginx.log"):
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+    with running_nginx(tmp_path, upstream.port) as nginx:
+        connection = http.client.HTTPConnection("127.0.0.1", nginx.port, timeout=20)
         yield connection
         connection.close()
 
@@ -184,13 +164,13 @@ def test_nginx_passes_a_stream_on_as_it_arrives_and_breaks_off_where_it_breaks_o
 def test_nginx_says_who_the_client_is_whatever_the_client_claims(
     nginx: http.client.HTTPConnection, upstream: Upstream
 ) -> None:
-    claimed = {"X-Forwarded-For": "203.0.113.9", "Forwarded": "for=203.0.113.9", "X-Request-ID": "mine-1"}
+    claimed = {"X-Forwarded-For": "203.0.113.9", "Forwarded": "for=203.0.113.9", "X-Request-ID": "mine-0001"}
     nginx.request("GET", "/thumb?url=x", headers=claimed)
     assert nginx.getresponse().read() == b"first"
     head = upstream.heads[0].lower()
     assert "x-forwarded-for: 127.0.0.1\r\n" in head
     assert "203.0.113.9" not in head
-    assert "x-request-id: mine-1\r\n" in head
+    assert "x-request-id: mine-0001\r\n" in head
     assert " http/1.1\r\n" in head
 
 
@@ -225,11 +205,8 @@ def test_what_nginx_refuses_is_a_problem_document_that_repeats_nothing(
 
 
 def test_without_the_service_nginx_answers_a_problem_document(tmp_path: Path) -> None:
-    port = free_port()
-    config = nginx_configuration(tmp_path, listen=port, upstream=free_port())
-    command = [executable("nginx"), "-c", str(config), "-p", str(tmp_path)]
-    with running(command, port=port, log=tmp_path / "nginx.log"):
-        answer = exchange(f"http://127.0.0.1:{port}", head("GET /thumb HTTP/1.1", 'X-Request-ID: "}'))
+    with running_nginx(tmp_path, free_port()) as nginx:
+        answer = exchange(nginx.url, head("GET /thumb HTTP/1.1", 'X-Request-ID: "}'))
     document = _assert_problem_of_nginx(answer, 502, "internal")
     assert document["retryable"]
 

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app import create_app
+from blueprints.edge import MARGIN_SECONDS, EdgeTerms, edge_terms
 from blueprints.freshness import Freshness
 from settings.reading import ConfigurationError
 from tests.support.service import TARGET, client_of, snapapi_environment
@@ -138,3 +139,62 @@ def test_an_operator_who_contradicts_the_bounds_is_told_at_the_start(setting: st
     settings = snapapi_environment("http://127.0.0.1:9", **(BOUNDED | {setting: value}))
     with pytest.raises(ConfigurationError, match="TTL_MIN" if setting == "TTL_MAX" else setting):
         create_app("testing", settings)
+
+
+@pytest.mark.parametrize(
+    ("cache_control", "age_seconds", "asked_seconds", "expected"),
+    [
+        pytest.param(
+            f"public, max-age={DAY}, stale-while-revalidate={WEEK}", 0, 60, EdgeTerms(60, 60), id="new"
+        ),
+        pytest.param(
+            f"public, max-age={DAY}, stale-while-revalidate={WEEK}",
+            DAY - 80,
+            60,
+            EdgeTerms(20, 20),
+            id="most of the time is left to clients",
+        ),
+        pytest.param(
+            f"public, max-age={DAY}, stale-while-revalidate={WEEK}",
+            DAY + 1,
+            60,
+            EdgeTerms(5, 5),
+            id="old already",
+        ),
+        pytest.param("public, max-age=43, must-revalidate", 0, 60, EdgeTerms(10, 10), id="it ends soon"),
+        pytest.param(
+            "public, max-age=8, must-revalidate", 0, 60, EdgeTerms(5, 0), id="nothing is left afterwards"
+        ),
+        pytest.param("public, max-age=3, must-revalidate", 0, 60, None, id="it ends too soon"),
+        pytest.param(
+            "public, max-age=60, stale-while-revalidate=40", 99, 60, None, id="it is old, and ends soon"
+        ),
+        pytest.param(f"private, max-age={DAY}", 0, 60, None, id="for the owner of a key"),
+        pytest.param("no-store", 0, 60, None, id="for nobody to keep"),
+        pytest.param("", 0, 60, None, id="nothing is said"),
+        pytest.param("public, max-age=31536000, immutable", 0, 60, None, id="for ever anyway"),
+    ],
+)
+def test_what_the_cache_in_front_is_allowed(
+    cache_control: str, age_seconds: int, asked_seconds: int, expected: EdgeTerms | None
+) -> None:
+    assert edge_terms(cache_control, age_seconds, asked_seconds) == expected
+
+
+@given(
+    ttl_seconds=st.integers(60, MONTH),
+    age_seconds=st.integers(0, 2 * MONTH),
+    left_seconds=st.floats(-100, 3 * MONTH),
+    asked_seconds=st.integers(1, 3600),
+)
+def test_the_cache_in_front_uses_nothing_after_its_last_moment_or_for_longer_than_it_asked(
+    ttl_seconds: int, age_seconds: int, left_seconds: float, asked_seconds: int
+) -> None:
+    freshness = Freshness(ttl_seconds=ttl_seconds, not_after=NOW + left_seconds)
+    value = freshness.cache_control(now=NOW, age_seconds=age_seconds)
+    terms = edge_terms(value, age_seconds, asked_seconds)
+    if terms is not None:
+        used_seconds = terms.fresh_seconds + terms.stale_seconds
+        assert used_seconds + MARGIN_SECONDS <= left_seconds
+        assert 0 < terms.fresh_seconds <= asked_seconds
+        assert terms.stale_seconds <= asked_seconds

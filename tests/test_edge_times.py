@@ -1,0 +1,203 @@
+"""The shipped nginx before something that plays the service: how long it keeps answers, and who may ask."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from tests.support.answers import Answer, content
+from tests.support.edge import SECOND, Application, ask, edge_cache, port_of, thumb_path
+from tests.support.nginx import running_nginx
+from tests.support.pictures import picture
+from tests.support.processes import free_port, wait_until
+from tests.support.raw_http import connected, head, read_answer
+from tests.support.upstream import Upstream
+
+#: A busy machine may need longer than the edge waits.
+PATIENT_LOCK = {"proxy_cache_lock_timeout 250ms;": "proxy_cache_lock_timeout 20s;"}
+
+
+@pytest.fixture
+def application() -> Iterator[Application]:
+    with Application() as application:
+        yield application
+
+
+def test_many_who_want_what_is_not_there_ask_once(tmp_path: Path, application: Application) -> None:
+    application.terms = "max-age=60"
+    application.free.clear()
+    with (
+        running_nginx(tmp_path, application.port, changes=PATIENT_LOCK) as nginx,
+        ThreadPoolExecutor(8) as pool,
+    ):
+        asking = [pool.submit(ask, nginx.url, "/thumb?url=x") for _ in range(8)]
+        wait_until(lambda: len(application.requests) == 1, what="the first request")
+        application.free.set()
+        assert [each.result().body for each in asking] == [b"1"] * 8
+    assert len(application.requests) == 1
+
+
+def test_an_old_answer_is_whole_before_the_new_one_has_come(tmp_path: Path, application: Application) -> None:
+    application.terms = "max-age=1, stale-while-revalidate=60"
+    with running_nginx(tmp_path, application.port) as nginx:
+        assert ask(nginx.url, "/thumb?url=x").body == b"1"
+        application.free.clear()
+        with connected(nginx.url) as wire:
+            wait_until(lambda: _asks_again(wire, application), what="an update")
+        assert ask(nginx.url, "/thumb?url=x").body == b"1", "others do not wait either"
+        assert len(application.requests) == 2, "and ask for no second update"
+        application.free.set()
+        wait_until(lambda: ask(nginx.url, "/thumb?url=x").body == b"2", what="the new answer")
+
+
+def _asks_again(wire: socket.socket, application: Application) -> bool:
+    """Whether this answer, which is read to its last byte, has made the edge ask for a new one."""
+    wire.sendall(b"GET /thumb?url=x HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    received = b""
+    while not received.endswith(b"\r\n\r\n1"):
+        chunk = wire.recv(65536)
+        assert chunk
+        received += chunk
+    deadline = time.monotonic() + 0.3
+    while time.monotonic() < deadline and len(application.requests) < 2:
+        time.sleep(0.01)
+    return len(application.requests) > 1
+
+
+FAILURES = {
+    "it is gone": (422, "application/problem+json"),
+    "the vendor fails": (502, "application/problem+json"),
+    "too much is asked": (503, "application/problem+json"),
+    "a bug": (500, "application/problem+json"),
+    "it may not be seen": (403, "application/problem+json"),
+}
+
+
+@pytest.mark.parametrize(("status", "content_type"), FAILURES.values(), ids=FAILURES.keys())
+def test_an_old_answer_does_not_outlive_its_time_while_there_is_no_new_one(
+    tmp_path: Path, application: Application, status: int, content_type: str
+) -> None:
+    with running_nginx(tmp_path, application.port) as nginx:
+        assert ask(nginx.url, "/thumb?url=x").body == b"1"
+        application.failure = content(b"{}", content_type, ("Cache-Control", "no-store"), status=status)
+        wait_until(lambda: ask(nginx.url, "/thumb?url=x").status == status, what="the bad news")
+        application.failure = None
+        assert ask(nginx.url, "/thumb?url=x").status == 200
+
+
+UNTOLD = {
+    "private": ("private, max-age=60", "public, max-age=60"),
+    "no-store": ("no-store", ""),
+    "no terms": ("public, max-age=60", ""),
+}
+
+
+@pytest.mark.parametrize(("cache_control", "terms"), UNTOLD.values(), ids=UNTOLD.keys())
+def test_nothing_is_kept_that_nobody_allows(tmp_path: Path, cache_control: str, terms: str) -> None:
+    headers = [("Cache-Control", cache_control)]
+    headers += [("X-Edge-Client-Cache-Control", terms)] if terms else []
+    answer = content(picture(), "image/png", *headers)
+    with Upstream(answer) as server, running_nginx(tmp_path, port_of(server.url)) as nginx:
+        answers = [ask(nginx.url, "/thumb?url=x") for _ in range(2)]
+        assert [edge_cache(each) for each in answers] == ["MISS", "MISS"]
+        assert nginx.kept == 0
+
+
+def test_what_depends_on_more_than_accept_is_not_kept(tmp_path: Path) -> None:
+    terms = (("Cache-Control", "max-age=60"), ("X-Edge-Client-Cache-Control", "public, max-age=60"))
+    answer = content(picture(), "image/png", *terms, ("Vary", "Origin"))
+    with Upstream(answer) as server, running_nginx(tmp_path, port_of(server.url)) as nginx:
+        assert [edge_cache(ask(nginx.url, "/thumb?url=x")) for _ in range(2)] == ["MISS", "MISS"]
+
+
+def test_while_the_service_is_down_old_pictures_go_on_but_not_those_whose_url_ends(tmp_path: Path) -> None:
+    paths = {"open": thumb_path(), "ending": thumb_path(exp="1999999999"), "spelt": thumb_path() + "&e%78p=9"}
+    with Application() as application, running_nginx(tmp_path, application.port, changes=SECOND) as nginx:
+        for path in paths.values():
+            assert edge_cache(ask(nginx.url, path)) == "MISS"
+            assert edge_cache(ask(nginx.url, path)) in {"HIT", "UPDATING", "STALE"}
+        application.close()
+        wait_until(lambda: ask(nginx.url, paths["ending"]).status == 502, what="the end of a copy")
+        wait_until(lambda: ask(nginx.url, paths["spelt"]).status == 502, what="the end of another")
+        later = ask(nginx.url, paths["open"])
+    assert (later.status, edge_cache(later), later.body) == (200, "STALE", b"1")
+
+
+def test_every_signature_has_a_copy_of_its_own(tmp_path: Path, application: Application) -> None:
+    application.terms = "max-age=60"
+    urls = ["/thumb?url=x", "/thumb?url=x&sig=a", "/thumb?url=x&sig=b", "/thumb?url=x&exp=9&sig=a"]
+    with running_nginx(tmp_path, application.port) as nginx:
+        assert [ask(nginx.url, url).body for url in urls * 2] == [b"1", b"2", b"3", b"4"] * 2
+
+
+# --- clients --------------------------------------------------------------------------------------
+
+
+def test_who_asks_too_much_is_told_when_to_come_again(tmp_path: Path, application: Application) -> None:
+    changes = {"zone=answers burst=300 nodelay": "zone=answers burst=1 nodelay", "rate=600r/m": "rate=1r/m"}
+    with running_nginx(tmp_path, application.port, changes=changes) as nginx:
+        answers = [ask(nginx.url, "/thumb?url=x") for _ in range(3)]
+        keyed = ask(nginx.url, "/thumb?url=x", "X-API-Key: tn_none")
+    assert [each.status for each in answers] == [200, 200, 429]
+    refused = answers[2]
+    assert refused.headers["content-type"] == "application/problem+json"
+    assert refused.headers["retry-after"] == "1"
+    assert refused.headers["cache-control"] == "no-store"
+    assert (refused.headers["ratelimit-policy"], refused.headers["ratelimit"]) == (
+        '"edge";q=600;w=60',
+        '"edge";r=0;t=1',
+    )
+    document = refused.json()
+    assert (document["type"], document["status"], document["retryable"]) == (
+        "/problems/rate-limited",
+        429,
+        True,
+    )
+    assert keyed.status == 200, "who has a key has limits of their own"
+
+
+def test_a_request_that_does_not_come_in_time_never_reaches_the_service(
+    tmp_path: Path, application: Application
+) -> None:
+    changes = {"client_header_timeout 10s;": "client_header_timeout 1s;"}
+    changes |= {"client_body_timeout 10s;": "client_body_timeout 1s;"}
+    post = head("POST /screenshot HTTP/1.1", "Content-Length: 100").replace(b"Connection: close\r\n", b"")
+    with running_nginx(tmp_path, application.port, changes=changes) as nginx:
+        for begun in (b"GET /thumb HTTP/1.1\r\nHost: x\r\n", post + b"{"):
+            with connected(nginx.url) as wire:
+                wire.sendall(begun)
+                with contextlib.suppress(ConnectionResetError):
+                    assert not wire.recv(65536).startswith(b"HTTP/1.1 200")
+    assert application.requests == ()
+
+
+def test_a_client_that_does_not_read_holds_nobody_up_behind_the_edge(tmp_path: Path) -> None:
+    body = b"x" * 4_000_000
+    sent = threading.Event()
+
+    def chunks() -> Iterator[bytes]:
+        yield from (body[at : at + 65536] for at in range(0, len(body), 65536))
+        sent.set()
+
+    answer = Answer(headers=(("Content-Type", "image/png"),), chunks=chunks, length=len(body))
+    with (
+        Upstream(answer) as server,
+        running_nginx(tmp_path, port_of(server.url)) as nginx,
+        connected(nginx.url, receive_buffer=4096) as wire,
+    ):
+        wire.sendall(head("GET /thumb?url=x HTTP/1.1"))
+        assert sent.wait(20), "all of it has left the service"
+        assert read_answer(wire).body == body
+
+
+def test_a_port_without_a_service_is_a_problem_that_says_when_to_come_again(tmp_path: Path) -> None:
+    with running_nginx(tmp_path, free_port()) as nginx:
+        answer = ask(nginx.url, "/thumb?url=x")
+    assert (answer.status, answer.headers["retry-after"]) == (502, "5")
