@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-import struct
 from dataclasses import replace
 from pathlib import Path
 
-from thumbnailer import backend, cache, file_cache
+from thumbnailer import backend, cache
 
-_PREFIX = struct.calcsize(">4sd") + len(backend.MAGIC)
+#: How the value of a picture begins, after whatever the folder writes in front of it.
+_PICTURE = backend.MAGIC + cache.MAGIC
 
 
 def age_pictures(folder: Path, seconds: float) -> int:
     """Make every picture in the cache of ``folder`` that much older; how many there were."""
     aged = 0
-    for path in (folder / "entries").glob("*/*"):
-        content = path.read_bytes()
-        if not content.startswith(file_cache.MAGIC) or cache.MAGIC not in content[_PREFIX : _PREFIX + 4]:
+    for path in (folder / "entries").rglob("*"):
+        content = path.read_bytes() if path.is_file() else b""
+        at = content.find(_PICTURE)
+        if at < 0:
             continue
-        entry = cache._Entry.decode(content[_PREFIX:])
+        at += len(backend.MAGIC)
+        entry = cache._Entry.decode(content[at:])
         record = replace(entry.record, captured_at=entry.record.captured_at - seconds)
-        path.write_bytes(content[:_PREFIX] + replace(entry, record=record).encode())
+        path.write_bytes(content[:at] + replace(entry, record=record).encode())
         aged += 1
     return aged
