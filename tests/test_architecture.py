@@ -28,7 +28,11 @@ LAYERS: list[dict[str, tuple[str, ...]]] = [
         "telemetry": ("thumbnailer.telemetry",),
         "bulkhead": ("thumbnailer.bulkhead", "thumbnailer.line"),
         "cooldown": ("thumbnailer.cooldown",),
-        "signing": ("thumbnailer.signing",),
+        "signing": (
+            "thumbnailer.signature_faults",
+            "thumbnailer.signature_mistakes",
+            "thumbnailer.signing",
+        ),
         "wire": ("thumbnailer.wire",),
     },
     {
