@@ -21,6 +21,8 @@ from blueprints import (
     pages,
     purge,
     screenshot,
+    sign_commands,
+    signing,
 )
 from blueprints.access import SECURITY_SCHEMES, register_gate
 from blueprints.edge import register_edge
@@ -67,7 +69,7 @@ def create_app(profile: str | None = None, environ: Mapping[str, str] | None = N
     register_default_freshness(app)
     register_routes(app, services)
     register_gate(app, services.gate)
-    for commands in (database_commands.db, key_commands.keys):
+    for commands in (database_commands.db, key_commands.keys, sign_commands.sign):
         app.cli.add_command(commands)
     for warning in settings.warnings:
         log.warning("configuration_doubt", detail=warning)
@@ -83,7 +85,7 @@ def register_routes(app: Flask, services: Services) -> None:
     for name, scheme in SECURITY_SCHEMES.items():
         api.spec.components.security_scheme(name, dict(scheme))
     api.register_blueprint(screenshot.blueprint)
-    for each in (jobs, batches, pages, deliveries, dialects, purge, explain):
+    for each in (jobs, batches, pages, deliveries, dialects, purge, explain, signing):
         api.register_blueprint(each.blueprint)
     api.register_blueprint(ops.blueprint)
     if isinstance(services.storage, LocalStorage):

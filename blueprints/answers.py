@@ -52,9 +52,10 @@ def picture_answer(delivery: Delivery, freshness: Freshness, now: float) -> Resp
     response = Response(delivery.capture.chunks(), content_type=record.content_type)
     response.content_length = record.size_bytes
     _dress(response, _cache_answer(delivery, freshness.ttl_seconds, age_seconds))
-    response.headers["Cache-Control"] = (
-        "no-store" if delivery.was_purged else freshness.cache_control(now=now, age_seconds=age_seconds)
-    )
+    if delivery.was_purged:
+        response.headers["Cache-Control"] = "no-store"
+    else:
+        _limit_keeping(response, freshness, now, age_seconds)
     response.headers["Age"] = str(age_seconds)
     if delivery.trouble is not None:
         response.headers[PROBLEM_HEADER] = problem_of_error(delivery.trouble).slug
@@ -77,11 +78,18 @@ def stream_answer(stream: CaptureStream, freshness: Freshness, now: float) -> Re
     if stream.length is not None:
         response.content_length = stream.length
     _dress(response, CacheAnswer("MISS", "thumbnailer; fwd=miss"))  # whether it is stored shows at its end
-    response.headers["Cache-Control"] = freshness.cache_control(now=now)
+    _limit_keeping(response, freshness, now)
     response.accept_ranges = "none"
     response.headers["X-Accel-Buffering"] = "no"  # nginx would collect it first, on disk
     note(cache=CacheStatus.MISS.value, provider=stream.provider)
     return response
+
+
+def _limit_keeping(response: Response, freshness: Freshness, now: float, age_seconds: int = 0) -> None:
+    response.headers["Cache-Control"] = freshness.cache_control(now=now, age_seconds=age_seconds)
+    accel_expires = freshness.accel_expires(now=now, age_seconds=age_seconds)
+    if accel_expires is not None:
+        response.headers["X-Accel-Expires"] = accel_expires
 
 
 def _dress(response: Response, cache: CacheAnswer) -> None:

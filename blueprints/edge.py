@@ -87,6 +87,8 @@ def register_edge(app: flask.Flask, trusted_proxies: Sequence[Network]) -> None:
     def dress(response: Response) -> Response:
         asked = flask.request.headers.get(ASKED_HEADER, "")
         if response.status_code == 200 and _ASKED.fullmatch(asked) and comes_from(trusted_proxies):
+            # nginx would take it before the terms that it asks for.
+            response.headers.pop("X-Accel-Expires", None)
             dress_for_edge(response.headers, min(int(asked), MOST_SECONDS))
         return response
 

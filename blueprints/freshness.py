@@ -41,6 +41,18 @@ class Freshness:
         max_age_seconds = min(self.ttl_seconds, usable_seconds)
         return self._directives(scope, max_age_seconds, usable_seconds - max_age_seconds)
 
+    def accel_expires(self, *, now: float, age_seconds: int = 0) -> str | None:
+        """The value of ``X-Accel-Expires`` where the answer has an end; None elsewhere.
+
+        nginx counts ``max-age`` from when it stores an answer, whatever ``Age`` says, and so would use it
+        beyond ``not_after``. This moment it takes as it stands, as the last second in which the answer is
+        good, and keeps the header to itself.
+        """
+        if self.not_after is None or self.is_private:  # it would have nginx keep what is private
+            return None
+        last_second = math.floor(min(self.not_after, now - age_seconds + self.ttl_seconds)) - 1
+        return f"@{last_second}" if last_second >= math.floor(now) else "0"
+
     def _directives(self, scope: str, max_age_seconds: int, stale_seconds: float) -> str:
         """``stale_seconds`` is how long after ``max-age`` the answer may be used at all."""
         directives = [scope, f"max-age={max_age_seconds}"]

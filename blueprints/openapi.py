@@ -76,6 +76,17 @@ JOB_PROBLEMS = (
     "idempotency-mismatch",
     "database-unavailable",
 )
+SIGN_DEBUG_PROBLEMS = (
+    "invalid-parameters",
+    "unauthorized",
+    "scope-missing",
+    "not-found",
+    "body-too-large",
+    "rate-limited",
+    "internal",
+    "database-unavailable",
+)
+SIGN_PROBLEMS = (*SIGN_DEBUG_PROBLEMS, "target-forbidden", "option-unsupported")
 READ_PROBLEMS = (
     "unauthorized",
     "scope-missing",

@@ -152,11 +152,20 @@ def prepare(given: Mapping[str, Any], door: Door, *, recapture: bool = False) ->
 
 
 def complete_request(given: Mapping[str, Any], door: Door) -> Asked:
-    """What a caller asks for, with the defaults of the door; raises as ``complete`` does."""
+    """What a caller asks for, with the defaults of the door; raises as ``judge`` does."""
+    return judge(given, door, flask.request.headers.get("Accept"))
+
+
+def judge(given: Mapping[str, Any], door: Door, accept: str | None) -> Asked:
+    """What a caller wants by way of ``door``, judged as far as its looks go.
+
+    Raises:
+        InvalidParameters, TargetForbidden: it is refused, whoever asks.
+    """
     bounds = services().bounds
     refuse_ttl(given.get("ttl"), bounds.min_ttl_seconds, bounds.max_ttl_seconds)
     usual = _with_preset(door.usual, given.get("preset"))
-    return complete(given, usual, services().guard, flask.request.headers.get("Accept"))
+    return complete(given, usual, services().guard, accept)
 
 
 def demand_rights(asked: Asked, *, is_fresh: bool) -> None:

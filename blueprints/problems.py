@@ -68,7 +68,10 @@ PROBLEMS = _table(
         "signature-invalid",
         403,
         "Signature invalid",
-        ("The signature was made with a key that is not live, or for another path or other parameters."),
+        (
+            "The signature was made with a key that is not live, or for another path or other parameters. "
+            "POST /sign/debug says which."
+        ),
     ),
     (
         "signature-expired",
@@ -278,6 +281,7 @@ SLUG_OF_ERROR: tuple[tuple[type[errors.ThumbnailerError], str], ...] = (
     (errors.CacheUnavailable, "cache-unavailable"),
     (errors.StorageUnavailable, "storage-unavailable"),
     (errors.ObjectNotFound, "not-found"),
+    (errors.NothingToSignWith, "not-found"),
 )
 SLUG_OF_STATUS = {
     404: "not-found",

@@ -198,6 +198,13 @@ def download_name() -> fields.String:
     )
 
 
+def seconds_to_wait() -> WholeNumber:
+    return WholeNumber(
+        validate=validate.Range(0, 60),
+        metadata=described("Seconds after which a picture that is still being made is answered with 202."),
+    )
+
+
 class CaptureQuery(CaptureOptions):
     """The same in a query."""
 
@@ -224,10 +231,7 @@ class ThumbQuery(CaptureQuery):
     )
     block_ads = Flag(metadata=described("Load no advertisements and trackers.", default=True))
     block_cookie_banners = Flag(metadata=described("Decline cookie banners and hide the rest.", default=True))
-    wait = WholeNumber(
-        validate=validate.Range(0, 60),
-        metadata=described("Seconds after which a picture that is still being made is answered with 202."),
-    )
+    wait = seconds_to_wait()
 
 
 class ScreenshotQuery(CaptureQuery):

@@ -198,3 +198,29 @@ def test_the_cache_in_front_uses_nothing_after_its_last_moment_or_for_longer_tha
         assert used_seconds + MARGIN_SECONDS <= left_seconds
         assert 0 < terms.fresh_seconds <= asked_seconds
         assert terms.stale_seconds <= asked_seconds
+
+
+@pytest.mark.parametrize(
+    ("freshness", "age_seconds", "expected"),
+    [
+        pytest.param(Freshness(ttl_seconds=DAY), 0, None, id="no end"),
+        pytest.param(Freshness(ttl_seconds=DAY, not_after=NOW + 100.9), 0, f"@{int(NOW) + 99}", id="its end"),
+        pytest.param(
+            Freshness(ttl_seconds=DAY, not_after=NOW + 100), 5000, f"@{int(NOW) + 99}", id="whatever its age"
+        ),
+        pytest.param(
+            Freshness(ttl_seconds=60, not_after=NOW + 100),
+            20,
+            f"@{int(NOW) + 39}",
+            id="the picture's time is over first",
+        ),
+        pytest.param(Freshness(ttl_seconds=60, not_after=NOW + 100), 60, "0", id="a stale picture"),
+        pytest.param(Freshness(ttl_seconds=60, not_after=NOW + 1), 0, f"@{int(NOW)}", id="the last second"),
+        pytest.param(Freshness(ttl_seconds=60, not_after=NOW), 0, "0", id="over"),
+        pytest.param(Freshness(ttl_seconds=60, not_after=NOW + 9, is_private=True), 0, None, id="private"),
+    ],
+)
+def test_nginx_is_told_the_moment_itself(
+    freshness: Freshness, age_seconds: int, expected: str | None
+) -> None:
+    assert freshness.accel_expires(now=NOW, age_seconds=age_seconds) == expected

@@ -14,7 +14,8 @@
     │   ├── CaptureRefused            an upstream refuses the target or an option
     │   ├── SignatureRequired         there is no signature where one is needed
     │   ├── SignatureInvalid          the signature does not fit the URL, or no live key made it
-    │   └── SignatureExpired          the signed URL has come to its end
+    │   ├── SignatureExpired          the signed URL has come to its end
+    │   └── NothingToSignWith         no signing keys are configured
     ├── TargetFailed                  the page itself is at fault
     │   ├── TargetUnreachable         no such host, no answer, gone
     │   └── TargetStatus              it answered with a status that counts as failure
@@ -129,6 +130,13 @@ class SignatureExpired(RequestRefused):
 
     def __init__(self) -> None:
         super().__init__("This URL was good until the time that exp names. Ask for a new one.")
+
+
+class NothingToSignWith(RequestRefused):
+    """The operator has configured no signing keys."""
+
+    def __init__(self) -> None:
+        super().__init__("This service signs no URLs: the operator has set no SIGNING_KEYS.")
 
 
 class TargetFailed(ThumbnailerError):
