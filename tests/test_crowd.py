@@ -7,11 +7,10 @@ import json
 import secrets
 import socket
 import threading
-import time
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -19,6 +18,7 @@ import requests
 from werkzeug.serving import make_server
 
 from blueprints.services import EXTENSION
+from tests.support.ageing import age_pictures
 from tests.support.answers import Answer, Received, image, json_error, streamed
 from tests.support.pictures import picture
 from tests.support.processes import free_port, wait_until
@@ -28,12 +28,8 @@ from tests.support.service import (
     running_service,
     snapapi_environment,
 )
-from tests.support.stores import flask_cache
 from tests.support.upstream import Upstream
-from thumbnailer.backend import ResilientBackend
-from thumbnailer.cache import CaptureCache
 from thumbnailer.line import Line
-from thumbnailer.model import Capture, CaptureRequest, capture_key
 
 THREADS = 6
 WAITING = 4
@@ -166,24 +162,13 @@ def test_captures_in_line_are_bounded_as_well(service: Service, gate: Gate) -> N
     assert statuses == {200: WAITING, 503: ASKING - WAITING}
 
 
-def aged(capture: Capture, seconds: float) -> Capture:
-    record = replace(capture.record, captured_at=time.time() - seconds)
-    return Capture.of_bytes(record, capture.body())
-
-
 def test_what_needs_no_waiting_is_answered_while_the_line_is_full(
     service: Service, upstream: Upstream, gate: Gate
 ) -> None:
     hit, old, very_old = (a_page("quick") for _ in range(3))
-    folder = service.log.parent / "cache"
-    config = {"CACHE_TYPE": "thumbnailer.file_cache.FileCache", "CACHE_DIR": str(folder)}
-    cache = CaptureCache(ResilientBackend(flask_cache(**config, CACHE_OPTIONS={"max_bytes": 2**30})))
-    for target, age_seconds in ((hit, 0), (old, 7200), (very_old, 20 * 86_400)):
+    for target, until_the_next_seconds in ((very_old, 20 * 86_400), (old, 7200), (hit, 0)):
         assert requests.get(f"{service.url}/screenshot", {"url": target}, timeout=60).status_code == 200
-        key = capture_key(CaptureRequest(url=target))
-        capture = cache.load(key)
-        assert capture is not None
-        cache.store(key, aged(capture, age_seconds), retention_seconds=86_400)
+        assert age_pictures(service.log.parent / "cache", until_the_next_seconds)
     with crowd(DOORS[0], service.url, [a_page("slow")] * ASKING) as asking:
         turned_away(asking, ASKING - WAITING)
         found = [

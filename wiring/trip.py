@@ -236,7 +236,8 @@ class Trip:
 def build_catalogue(settings: Settings, store: Cache) -> Catalogue:
     """What can tell what is in the cache: Redis itself, and our own backends."""
     if not settings.cache.redis_url:
-        return cast(Catalogue, store.cache)
+        with store.app.app_context():  # whichever application is being served just now
+            return cast(Catalogue, store.cache)
     client = redis.Redis.from_url(settings.cache.redis_url, **redis_options(settings))
     return RedisCatalogue(client, key_prefix=settings.cache.key_prefix)
 

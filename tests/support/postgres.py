@@ -73,7 +73,7 @@ def running_postgres(*, port: int | None = None) -> Iterator[PostgresServer]:
         finally:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGCONT)
-            process.send_signal(signal.SIGINT)  # "fast": disconnects clients and ends
+            process.send_signal(signal.SIGQUIT)  # "immediate": nobody needs what is in it
             try:
                 process.wait(20)
             finally:
