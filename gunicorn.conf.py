@@ -16,8 +16,8 @@ from config import ConfigurationError, load_settings
 from thumbnailer.telemetry import configure_logging
 from wiring.access import refuse_unmeant_openness
 from wiring.client_watch import ClientBounds
+from wiring.fast_worker import FastWorker, ReplayBounds
 from wiring.web import check_settings
-from wiring.web_worker import ServiceWorker
 
 try:
     settings = load_settings()
@@ -38,13 +38,19 @@ class ServiceLogger(Logger):  # type: ignore[misc]  # gunicorn carries no types
         self.error_log.propagate = True
 
 
-class BoundedWorker(ServiceWorker):
+class BoundedWorker(FastWorker):
     """The worker with this service's bounds; gunicorn makes its workers by itself."""
 
     client_bounds = ClientBounds(
         request_seconds=settings.server.client_request_seconds,
         answer_seconds=settings.providers.timeout_seconds + settings.server.client_answer_seconds,
         max_body_bytes=settings.doors.max_body_bytes,
+    )
+    replay_bounds = ReplayBounds(
+        life_seconds=settings.cache.replay_seconds,
+        max_bytes=settings.cache.replay_bytes,
+        trusted_proxies=settings.doors.trusted_proxies,
+        is_log_json=settings.logs.format == "json",
     )
 
 

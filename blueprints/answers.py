@@ -48,15 +48,10 @@ def _cache_answer(delivery: Delivery, ttl_seconds: int, age_seconds: int) -> Cac
 def picture_answer(delivery: Delivery, freshness: Freshness, now: float) -> Response:
     """A whole capture."""
     record = delivery.capture.record
-    age_seconds = max(0, int(now - record.captured_at))
     response = Response(delivery.capture.chunks(), content_type=record.content_type)
     response.content_length = record.size_bytes
-    _dress(response, _cache_answer(delivery, freshness.ttl_seconds, age_seconds))
-    if delivery.was_purged:
-        response.headers["Cache-Control"] = "no-store"
-    else:
-        _limit_keeping(response, freshness, now, age_seconds)
-    response.headers["Age"] = str(age_seconds)
+    response.headers.update(SAFETY_HEADERS)
+    response.headers.update(dated_headers(delivery, freshness, now))
     if delivery.trouble is not None:
         response.headers[PROBLEM_HEADER] = problem_of_error(delivery.trouble).slug
     validate_by(response, record)
@@ -64,6 +59,16 @@ def picture_answer(delivery: Delivery, freshness: Freshness, now: float) -> Resp
     if delivery.cache_status is CacheStatus.MISS:
         note(provider=record.provider, upstream_ms=round(record.upstream_seconds * 1000, 1))
     return response
+
+
+def dated_headers(delivery: Delivery, freshness: Freshness, now: float) -> dict[str, str]:
+    """What the answer with a whole capture says of its age, at ``now``, Unix time in seconds."""
+    age_seconds = max(0, int(now - delivery.capture.record.captured_at))
+    cache = _cache_answer(delivery, freshness.ttl_seconds, age_seconds)
+    headers = {"X-Cache": cache.x_cache, "Cache-Status": cache.cache_status, "Age": str(age_seconds)}
+    if delivery.was_purged:
+        return headers | {"Cache-Control": "no-store"}
+    return headers | _keeping_headers(freshness, now, age_seconds)
 
 
 def validate_by(response: Response, record: CaptureRecord) -> None:
@@ -77,22 +82,17 @@ def stream_answer(stream: CaptureStream, freshness: Freshness, now: float) -> Re
     response = Response(stream, content_type=stream.content_type)
     if stream.length is not None:
         response.content_length = stream.length
-    _dress(response, CacheAnswer("MISS", "thumbnailer; fwd=miss"))  # whether it is stored shows at its end
-    _limit_keeping(response, freshness, now)
+    response.headers.update(SAFETY_HEADERS)
+    response.headers["X-Cache"] = "MISS"
+    response.headers["Cache-Status"] = "thumbnailer; fwd=miss"  # whether it is stored shows at its end
+    response.headers.update(_keeping_headers(freshness, now))
     response.accept_ranges = "none"
     response.headers["X-Accel-Buffering"] = "no"  # nginx would collect it first, on disk
     note(cache=CacheStatus.MISS.value, provider=stream.provider)
     return response
 
 
-def _limit_keeping(response: Response, freshness: Freshness, now: float, age_seconds: int = 0) -> None:
-    response.headers["Cache-Control"] = freshness.cache_control(now=now, age_seconds=age_seconds)
+def _keeping_headers(freshness: Freshness, now: float, age_seconds: int = 0) -> dict[str, str]:
+    headers = {"Cache-Control": freshness.cache_control(now=now, age_seconds=age_seconds)}
     accel_expires = freshness.accel_expires(now=now, age_seconds=age_seconds)
-    if accel_expires is not None:
-        response.headers["X-Accel-Expires"] = accel_expires
-
-
-def _dress(response: Response, cache: CacheAnswer) -> None:
-    response.headers["X-Cache"] = cache.x_cache
-    response.headers["Cache-Status"] = cache.cache_status
-    response.headers.update(SAFETY_HEADERS)
+    return headers if accel_expires is None else headers | {"X-Accel-Expires": accel_expires}

@@ -76,8 +76,13 @@ def caller_address(trusted_proxies: Sequence[Network]) -> str:
     ``X-Forwarded-For`` is read from its end, and only as far as every hop is one of
     ``trusted_proxies``: what stands before that is anybody's claim.
     """
-    address = _parsed(flask.request.remote_addr or "")
-    hops = flask.request.headers.get("X-Forwarded-For", "").split(",")
+    peer = flask.request.remote_addr or ""
+    return address_of(peer, flask.request.headers.get("X-Forwarded-For", ""), trusted_proxies)
+
+
+def address_of(peer: str, forwarded_for: str, trusted_proxies: Sequence[Network]) -> str:
+    """As ``caller_address``, for a request from ``peer`` with that ``X-Forwarded-For``."""
+    address, hops = _parsed(peer), forwarded_for.split(",")
     while address and hops and any(address in network for network in trusted_proxies):
         claimed = _parsed(hops.pop().strip())
         if claimed is None:

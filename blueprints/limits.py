@@ -7,9 +7,13 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from flask import g
 from flask_limiter import Limiter, RateLimitExceeded
+from limits import parse_many
 from limits.errors import StorageError
 
+from blueprints.callers import caller
+from blueprints.credits import Credits
 from thumbnailer.errors import CallerLimited
 
 
@@ -30,7 +34,7 @@ class Allowance:
 
     ``thumb``, ``screenshot`` and ``persist`` are called when a capture is taken on a caller's
     account, ``jobs`` for every job that is accepted, ``answer`` for every answer, ``purge`` for every
-    purge. Each raises ``CallerLimited``.
+    purge. Each raises ``CallerLimited``. Answers are counted in batches that each process takes for itself.
     """
 
     def __init__(self, limiter: Limiter, texts: LimitTexts) -> None:
@@ -38,16 +42,42 @@ class Allowance:
         self.screenshot = _charge(limiter, texts.screenshot, "screenshot")
         self.persist = _charge(limiter, texts.persist, "persist")
         self.jobs = _charge(limiter, texts.jobs, "jobs")
-        self.answer = _charge(limiter, texts.cached, "answers")
         self.purge = _charge(limiter, texts.purge, "purge")
+        self._limiter = limiter
+        self._charge_answers = _charge(limiter, texts.cached, "answers", cost=lambda: int(g.answers_batch))
+        quotas = parse_many(texts.cached)
+        self._credits = Credits(
+            min(limit.amount for limit in quotas), min(limit.get_expiry() for limit in quotas)
+        )
+
+    def answer(self) -> None:
+        """Charge the current caller for one answer; raises ``CallerLimited``."""
+        identity = caller().identity
+        if self.spend_answer(identity):
+            return
+        g.answers_batch = batch = self._credits.next_batch(identity)
+        self._charge_answers()
+        self._credits.grant(identity, batch, self._remaining_answers())
+
+    def spend_answer(self, identity: str) -> bool:
+        """Charge a caller for one answer without asking anybody; False where that needs ``answer``."""
+        return self._credits.spend(identity) or not self._limiter.enabled
+
+    def _remaining_answers(self) -> int:
+        """What the counter has left for the current caller, as far as it can tell."""
+        counted = self._limiter.current_limit
+        try:
+            return counted.remaining if counted else 0
+        except StorageError:
+            return 0
 
 
-def _charge(limiter: Limiter, text: str, scope: str) -> Callable[[], None]:
+def _charge(limiter: Limiter, text: str, scope: str, cost: Callable[[], int] | int = 1) -> Callable[[], None]:
     def charge() -> None:
         """Flask-Limiter counts the calls of this function."""
 
     charge.__qualname__ = f"charge_{scope}"  # Flask-Limiter tells limited functions apart by this name
-    counted = limiter.shared_limit(text, scope=scope)(charge)
+    counted = limiter.shared_limit(text, scope=scope, cost=cost)(charge)
 
     def charge_or_refuse() -> None:
         try:

@@ -11,18 +11,20 @@ import flask
 from flask import Response
 
 from blueprints.access import CHALLENGE
-from blueprints.answers import picture_answer, stream_answer
+from blueprints.answers import dated_headers, picture_answer, stream_answer
 from blueprints.callers import caller
 from blueprints.capture_requests import Asked, RouteDefaults, complete, refuse_ttl
 from blueprints.conditions import answer_conditionally
 from blueprints.disposition import name_file
 from blueprints.freshness import Freshness
 from blueprints.placeholders import pending_answer
-from blueprints.request_log import note, request_deadline, timings
+from blueprints.replays import ENVIRON_NAME as REPLAY
+from blueprints.replays import MAX_BODY_BYTES, Replay
+from blueprints.request_log import note, noted, request_deadline, timings
 from blueprints.services import services
 from blueprints.waiting import line_up
 from thumbnailer.errors import InvalidParameters, Unauthorized
-from thumbnailer.pipeline import Delivery, StaleUse, Terms
+from thumbnailer.pipeline import CacheStatus, Delivery, StaleUse, Terms
 from thumbnailer.sites import Site
 
 #: ``fresh=true`` wants a capture that is not older than this: so a target is photographed again at
@@ -101,7 +103,28 @@ def _whole_answer(asked: Asked, delivery: Delivery) -> Response:
     if asked.varies_by_accept:
         response.vary.add("Accept")
     name_file(response, asked.request.capture.url, asked.download)
+    _offer_replay(asked, delivery)
     return answer_conditionally(_tagged(response, asked), delivery.capture.record.size_bytes)
+
+
+def _offer_replay(asked: Asked, delivery: Delivery) -> None:
+    """Let the server give this answer again, where it is the same for all who send the same request."""
+    record, request = delivery.capture.record, flask.request
+    is_common = request.method in ("GET", "HEAD") and caller().key is None and "fresh" not in request.args
+    if delivery.cache_status is not CacheStatus.HIT or record.size_bytes > MAX_BODY_BYTES or not is_common:
+        return
+    purges, freshness = services().purges, _freshness(asked)
+    version, not_after = purges.version, freshness.not_after
+    if purges.covers(asked.request.picture.site, record):
+        return  # it came while the picture was being loaded
+    good_until = record.captured_at + asked.ttl_seconds
+    request.environ[REPLAY] = Replay(
+        body=delivery.capture.body(),
+        dated_headers=lambda now: dated_headers(delivery, freshness, now),
+        good_until=good_until if not_after is None else min(good_until, not_after),
+        is_current=lambda: purges.version == version,
+        facts=noted(),
+    )
 
 
 def _tagged(response: Response, asked: Asked) -> Response:

@@ -11,9 +11,9 @@ import structlog
 from flask import Response, g
 
 from thumbnailer.model import Deadline
-from thumbnailer.telemetry import Timings
+from thumbnailer.telemetry import REQUEST_LOGGER, Timings
 
-log = structlog.get_logger("thumbnailer.request")
+log = structlog.get_logger(REQUEST_LOGGER)
 
 SANE_REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=-]{8,128}", re.ASCII)
 
@@ -21,9 +21,13 @@ SANE_REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=-]{8,128}", re.ASCII)
 def request_id() -> str:
     """The name of the current request: the caller's where it is sane, else a new one."""
     if "request_id" not in g:
-        given = flask.request.headers.get("X-Request-ID", "")
-        g.request_id = given if SANE_REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+        g.request_id = request_id_of(flask.request.headers.get("X-Request-ID", ""))
     return str(g.request_id)
+
+
+def request_id_of(given: str) -> str:
+    """The name of a request that came with this one: ``given`` where it is sane, else a new one."""
+    return given if SANE_REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
 
 
 def timings() -> Timings:
@@ -42,6 +46,11 @@ def request_deadline(seconds: float) -> Deadline:
 def note(**facts: object) -> None:
     """Add facts to the current request's log line."""
     g.setdefault("facts", {}).update(facts)
+
+
+def noted() -> dict[str, object]:
+    """The facts that the current request's log line has so far."""
+    return dict(g.get("facts", {}))
 
 
 def register_request_log(app: flask.Flask) -> None:

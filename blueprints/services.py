@@ -20,6 +20,7 @@ from thumbnailer.jobs.desk import JobDesk
 from thumbnailer.line import Line
 from thumbnailer.placeholders import Placeholders
 from thumbnailer.providers.fallback import ProviderHealth
+from thumbnailer.purges import Purges
 from thumbnailer.purging import Purger
 from thumbnailer.signing import UrlSigner
 from thumbnailer.storage import Storage
@@ -62,6 +63,7 @@ class Services:
     database: Database
     gate: Gate
     guard: Guard
+    purges: Purges
     purger: Purger
     explainer: Explainer
     allowance: Allowance

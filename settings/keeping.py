@@ -52,6 +52,18 @@ class CacheSettings:
         profile_defaults={"testing": None},
     )
     max_bytes: int = setting("CACHE_MAX_BYTES", size_of, "2 GiB", "Bytes that the file cache may take up.")
+    replay_bytes: int = setting(
+        "REPLAY_BYTES",
+        size_of,
+        "32 MiB",
+        "Bytes of memory in which each worker process keeps its latest answers from the cache.",
+    )
+    replay_seconds: float = setting(
+        "REPLAY_SECONDS",
+        seconds(0, 3),
+        "3",
+        "Seconds for which a worker process gives an answer from the cache again by itself; `0`: never.",
+    )
     retention_seconds: int = setting(
         "CACHE_DEFAULT_TIMEOUT",
         integer(60, 31_536_000),

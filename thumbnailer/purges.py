@@ -59,6 +59,12 @@ class Purges:
         self._reread_at = float("-inf")
         self._content: bytes | None = None
         self._marks: Mapping[str, float] = {}
+        self._version = 0
+
+    @property
+    def version(self) -> int:
+        """Grows whenever this process hears of a purge."""
+        return self._version
 
     def newest(self, site: Site, *, is_fresh: bool = False) -> float:
         """When the page was purged last, by any mark; zero for never.
@@ -117,6 +123,7 @@ class Purges:
         with self._guard:
             self._marks = self._merged(content)
             self._content = content
+            self._version += 1
 
     def _merged(self, content: bytes | None) -> Mapping[str, float]:
         """What is known here and what stands in ``content``: a store that lost its marks loses none here."""

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from datetime import UTC, datetime
 
 import structlog
 from structlog.typing import EventDict
@@ -73,6 +75,57 @@ def configure_logging(level: str, *, is_json: bool) -> None:
         logging.getLogger(name).setLevel(level.upper())
     # It tells the whole URL of an answer with malformed headers, at this very level.
     logging.getLogger("urllib3").setLevel(logging.ERROR)
+
+
+REQUEST_LOGGER = "thumbnailer.request"
+
+
+def log_facts(facts: Mapping[str, object]) -> str:
+    """The part of a request's log line that is the same for all requests alike, as JSON without braces."""
+    line = {**facts, "event": "request", "level": "info", "logger": REQUEST_LOGGER}
+    return json.dumps(line, default=repr)[1:-1]
+
+
+class LogLines:
+    """Log lines of requests, written several at a time; for one thread, and what it adds it flushes.
+
+    They have the form that ``configure_logging`` gives all others, and go to the same place.
+    """
+
+    def __init__(self, *, is_json: bool) -> None:
+        self._is_json = is_json
+        self._is_enabled = logging.getLogger(REQUEST_LOGGER).isEnabledFor(logging.INFO)
+        self._lines: list[str] = []
+
+    def add_request(self, facts: str, request_id: str, milliseconds: float) -> None:
+        """Add a line; ``facts`` are as ``log_facts`` makes them, ``request_id`` needs no escaping."""
+        if self._is_enabled:
+            written_at = datetime.now(UTC).isoformat().replace("+00:00", "Z")
+            own = f'"duration_ms": {milliseconds:.1f}, "request_id": "{request_id}"'
+            self._lines.append(f'{{{own}, {facts}, "timestamp": "{written_at}"}}')
+
+    def flush(self) -> None:
+        """Write what has been added."""
+        if not self._lines:
+            return
+        lines, self._lines = self._lines, []
+        if not self._is_json:
+            for line in lines:
+                _log_again(json.loads(line))
+            return
+        for handler in logging.getLogger().handlers:
+            if isinstance(handler, logging.StreamHandler):
+                with handler.lock or nullcontext():
+                    handler.stream.write("\n".join([*lines, ""]))
+                    handler.flush()
+
+
+def _log_again(line: dict[str, object]) -> None:
+    """For readers at a terminal, who have the time."""
+    facts = {
+        name: value for name, value in line.items() if name not in ("event", "level", "logger", "timestamp")
+    }
+    structlog.get_logger(REQUEST_LOGGER).info("request", **facts)
 
 
 class Timings:

@@ -222,6 +222,7 @@ class Trip:
     backend: ResilientBackend
     refresher: Refresher
     errands: Errands
+    purges: Purges
     purger: Purger
     explainer: Explainer
 
@@ -280,4 +281,4 @@ def build_trip(settings: Settings, store: Cache) -> Trip:
     )
     purger = Purger(purges, build_catalogue(settings, store), cache)
     explainer = Explainer(failover=failover, pictures=pictures, setbacks=setbacks, purges=purges)
-    return Trip(thumbnails, renderer, guard, failover, backend, refresher, errands, purger, explainer)
+    return Trip(thumbnails, renderer, guard, failover, backend, refresher, errands, purges, purger, explainer)

@@ -91,6 +91,7 @@ def build_services(app: Flask, settings: Settings) -> Services:
         database=database,
         gate=build_gate(settings, database=database, signer=signer, guard=trip.guard),
         guard=trip.guard,
+        purges=trip.purges,
         purger=trip.purger,
         explainer=trip.explainer,
         allowance=allowance,

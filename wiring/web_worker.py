@@ -69,12 +69,28 @@ def refusal(status: int, request_id: str) -> bytes:
     return "\r\n".join([*lines, "", ""]).encode("ascii") + body
 
 
-class _Connection(TConn):  # type: ignore[misc]  # gunicorn carries no types
+class Connection(TConn):  # type: ignore[misc]  # gunicorn carries no types
     """A client's connection that is never waited for in the thread that accepts all others."""
 
     def __init__(self, worker: ServiceWorker, client_socket: Any, client: Any, server: Any) -> None:
         super().__init__(worker.cfg, client_socket, client, server)
+        self.peer = str(client[0]) if isinstance(client, tuple) else ""
         self._worker = worker
+        self._received = b""
+
+    def init(self) -> None:
+        super().init()
+        if self._received:
+            self.parser.unreader.unread(self._received)
+            self._received = b""
+
+    def give_back(self, received: bytes) -> None:
+        """Let the parser find what has been read already."""
+        self.data_ready = True
+        if self.parser is None:
+            self._received = received
+        else:
+            self.parser.unreader.unread(received)
 
     def close(self, graceful: bool = False) -> None:
         """End it; ``graceful`` leaves the client the time to take what was sent.
@@ -114,7 +130,11 @@ class ServiceWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn carries no 
         except (BlockingIOError, ConnectionAbortedError):
             return  # another worker was faster, or the client thought better of it
         self.nr_conns += 1
-        self.enqueue_req(_Connection(self, client_socket, client, listener.getsockname()))
+        self.admit(Connection(self, client_socket, client, listener.getsockname()))
+
+    def admit(self, conn: Connection) -> None:
+        """Serve a new client."""
+        self.enqueue_req(conn)
 
     def handle(self, conn: Any) -> Any:
         """Serve one request, in a thread."""

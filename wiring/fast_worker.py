@@ -1,0 +1,167 @@
+"""gunicorn's worker with the fast path: answers from memory are given by the thread that waits for clients.
+
+So such an answer needs no thread of the pool, whatever those wait for, and is written without waiting:
+what a client does not take at once is sent as it reads on.
+"""
+
+from __future__ import annotations
+
+import selectors
+import time
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from blueprints.callers import Network
+from blueprints.services import EXTENSION, Services
+from thumbnailer.telemetry import LogLines
+from wiring.fast_path import AnswerMemory, FastPath, Recorder
+from wiring.web_worker import Connection, ServiceWorker
+
+#: The longest request that is looked at: as long as gunicorn's longest line, and some fields.
+RECEIVED_BYTES = 16_384
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReplayBounds:
+    """How long answers are given again, in seconds, and how much memory they take up at most, in bytes."""
+
+    life_seconds: float
+    max_bytes: int
+    trusted_proxies: Sequence[Network]
+    is_log_json: bool
+
+
+@dataclass(slots=True)
+class _Rest:
+    """What a client has not taken yet, and the moment when it must have, on the monotonic clock."""
+
+    content: memoryview
+    until: float
+
+
+class FastWorker(ServiceWorker):
+    """Looks at each request before the pool does."""
+
+    #: Set by the configuration, for gunicorn makes its workers by itself.
+    replay_bounds: ReplayBounds
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._fast_path: FastPath | None = None
+        self._lines = LogLines(is_json=self.replay_bounds.is_log_json)
+        self._resting: dict[Connection, _Rest] = {}
+        self._sorted_at = 0.0
+
+    def load_wsgi(self) -> None:
+        super().load_wsgi()
+        bounds = self.replay_bounds
+        if not bounds.life_seconds:
+            return
+        memory = AnswerMemory(life_seconds=bounds.life_seconds, max_bytes=bounds.max_bytes)
+        services: Services = self.application.extensions[EXTENSION]
+        self.wsgi = Recorder(self.wsgi, memory)
+        self._fast_path = FastPath(
+            memory,
+            spend=services.allowance.spend_answer,
+            trusted_proxies=bounds.trusted_proxies,
+            lines=self._lines,
+        )
+
+    def admit(self, conn: Connection) -> None:
+        """Wait for a new client's request here, not in a thread."""
+        conn.set_timeout()
+        self.pending_conns.append(conn)
+        self.poller.register(conn.sock, selectors.EVENT_READ, partial(self.on_pending_socket_readable, conn))
+
+    def on_pending_socket_readable(self, conn: Connection, client: Any) -> None:
+        """Take a client's first request."""
+        if self._answer(conn):
+            self.pending_conns.remove(conn)
+            if conn not in self._resting:
+                self._keep(conn)
+        else:
+            super().on_pending_socket_readable(conn, client)
+
+    def on_client_socket_readable(self, conn: Connection, client: Any) -> None:
+        """Take a client's next request."""
+        if not self._answer(conn):
+            super().on_client_socket_readable(conn, client)
+        elif conn in self._resting:
+            self.keepalived_conns.remove(conn)
+        else:
+            conn.set_timeout()
+
+    def _answer(self, conn: Connection) -> bool:
+        """Answer a request from memory; False leaves it to the pool, with all that came of it."""
+        if self._fast_path is None or not self.alive or len(self.keepalived_conns) >= self.max_keepalived:
+            return False
+        try:
+            received = conn.sock.recv(RECEIVED_BYTES)
+        except OSError:
+            return False
+        answer = self._fast_path.answer(received, conn.peer)
+        if answer is None:
+            conn.give_back(received)
+            return False
+        self._send(conn, *answer)
+        return True
+
+    def _send(self, conn: Connection, head: bytes, body: bytes) -> None:
+        try:
+            sent = conn.sock.sendmsg((head, body))
+        except BlockingIOError:
+            sent = 0
+        except OSError:
+            return  # it has gone; reading from it will show that
+        if sent < len(head) + len(body):
+            until = time.monotonic() + self.client_bounds.answer_seconds
+            self._resting[conn] = _Rest(memoryview(head + body)[sent:], until)
+            self.poller.modify(conn.sock, selectors.EVENT_WRITE, partial(self._send_rest, conn))
+
+    def _send_rest(self, conn: Connection, client: Any) -> None:
+        rest = self._resting[conn]
+        try:
+            rest.content = rest.content[client.send(rest.content) :]
+        except BlockingIOError:
+            return
+        except OSError:
+            self._give_up(conn)
+            return
+        if not rest.content:
+            del self._resting[conn]
+            self._keep(conn)
+
+    def _keep(self, conn: Connection) -> None:
+        """Wait for the client's next request."""
+        conn.set_timeout()
+        self.keepalived_conns.append(conn)
+        self.poller.modify(conn.sock, selectors.EVENT_READ, partial(self.on_client_socket_readable, conn))
+
+    def _give_up(self, conn: Connection) -> None:
+        self._resting.pop(conn, None)
+        self.poller.unregister(conn.sock)
+        self.nr_conns -= 1
+        conn.close()
+
+    def murder_keepalived(self, force: bool = False) -> None:
+        """Close idle connections; the fast path renews their time without moving them in the line."""
+        now = time.monotonic()
+        if self.alive and not force and now < self._sorted_at + 1:
+            return
+        self._sorted_at = now
+        self.keepalived_conns: deque[Connection]
+        self.keepalived_conns = deque(sorted(self.keepalived_conns, key=lambda conn: conn.timeout))
+        super().murder_keepalived(force)
+
+    def murder_pending(self) -> None:
+        super().murder_pending()
+        now = time.monotonic()
+        for conn in [conn for conn, rest in self._resting.items() if rest.until < now]:
+            self._give_up(conn)
+
+    def wait_for_and_dispatch_events(self, timeout: float) -> None:
+        super().wait_for_and_dispatch_events(timeout)
+        self._lines.flush()
