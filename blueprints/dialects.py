@@ -18,6 +18,7 @@ from marshmallow import Schema, ValidationError, fields, validate, validates_sch
 from werkzeug.exceptions import HTTPException
 
 from blueprints.access import RENDER, needs
+from blueprints.documented_headers import problem_headers
 from blueprints.errors import (
     answer_refusal,
     detail_of_status,
@@ -35,7 +36,6 @@ from blueprints.openapi import (
     answers_not_modified,
     answers_pictures,
     answers_ranges,
-    problem_headers,
     problems_by_status,
 )
 from blueprints.pictures import answer_picture, answer_stream, deliver, hermesforge_door

@@ -10,10 +10,10 @@ from flask import Response
 from blueprints.access import OPEN, needs
 from blueprints.answers import SAFETY_HEADERS
 from blueprints.conditions import answer_conditionally
+from blueprints.documented_headers import STORED_HEADERS
 from blueprints.openapi import (
     MEDIA_PROBLEMS,
     PICTURE_TYPES,
-    STORED_HEADERS,
     StrictBlueprint,
     answers_not_modified,
     answers_pictures,

@@ -8,7 +8,9 @@ from itertools import groupby
 from typing import Any, TypeVar
 
 from flask_smorest import Blueprint
+from flask_smorest.utils import resolve_schema_instance
 
+from blueprints.documented_headers import CAPTURE_HEADERS, problem_headers, text_header
 from blueprints.idempotency import HEADER, KEY_PATTERN
 from blueprints.parsing import StrictParser
 from blueprints.problems import PROBLEMS, ProblemType
@@ -126,57 +128,39 @@ IDEMPOTENCY_KEY = {
 }
 
 
-def _text_header(text: str) -> Mapping[str, Any]:
-    return {"description": text, "schema": {"type": "string"}}
-
-
-CAPTURE_HEADERS = {
-    "Cache-Control": _text_header("How long caches may keep the picture."),
-    "ETag": _text_header("The strong entity tag of the bytes; absent from a stream."),
-    "Last-Modified": _text_header("When the picture was taken; absent from a stream."),
-    "Age": _text_header("Seconds since then; absent from a stream."),
-    "Accept-Ranges": _text_header("bytes; none of a stream."),
-    "Content-Disposition": _text_header("What the picture is called when it is saved."),
-    "X-Cache": _text_header("HIT, STALE or MISS."),
-    "Cache-Status": _text_header("The same in the words of RFC 9211."),
-    "X-Problem": _text_header("The slug of why an old picture could not be replaced."),
-    "Cache-Tag": _text_header("Tags for purging, with commas between; where the operator wants it."),
-    "Surrogate-Key": _text_header("The same with spaces between; where the operator wants it."),
-    "Server-Timing": _text_header("How long each step took, in milliseconds."),
-    "X-Request-ID": _text_header("Names this request in logs and problem documents."),
-}
-
-STORED_HEADERS = {
-    name: CAPTURE_HEADERS[name]
-    for name in (
-        "Cache-Control",
-        "ETag",
-        "Last-Modified",
-        "Accept-Ranges",
-        "Content-Disposition",
-        "X-Request-ID",
-    )
-}
-
-
-def problem_headers(status: int) -> dict[str, Mapping[str, Any]]:
-    """The headers that a problem of ``status`` comes with."""
-    headers = {"X-Request-ID": _text_header("Names this request in logs.")}
-    headers["X-Problem"] = _text_header("The slug, where a placeholder stands for the document.")
-    if status == 401:
-        headers["WWW-Authenticate"] = _text_header("How a key is given.")
-    if status in (409, 422, 429, 502, 503, 504):
-        headers["Retry-After"] = _text_header("Seconds until a later try makes sense.")
-    if status == 429:
-        headers["RateLimit-Policy"] = _text_header("The limit that was reached.")
-        headers["RateLimit"] = _text_header("What is left of it, and the seconds until it starts anew.")
-    return headers
-
-
 class StrictBlueprint(Blueprint):
     """A flask-smorest blueprint that reads parameters strictly."""
 
     ARGUMENTS_PARSER = StrictParser()
+
+    def alt_response(
+        self,
+        status_code: int,
+        *,
+        description: str,
+        schema: Any = None,
+        content_type: str | None = None,
+        headers: Mapping[str, Mapping[str, Any]] | None = None,
+        success: bool = False,
+    ) -> Callable[[View], View]:
+        """Document an answer of a view, as flask-smorest does, and leave the view as it is.
+
+        flask-smorest wraps the view anew for each of its answers, some eighty times for a picture: every
+        request would go through all of that.
+        """
+        answer: dict[str, Any] = {"description": description, "content_type": content_type}
+        answer |= {"schema": resolve_schema_instance(schema)} if schema is not None else {}
+        answer |= {"headers": headers} if headers is not None else {}
+
+        def document(view: View) -> View:
+            documented: dict[str, Any] = view.__dict__.setdefault("_apidoc", {})
+            answers = documented.setdefault("response", {}).setdefault("responses", {})
+            answers.setdefault(status_code, []).append(answer)
+            if success:
+                documented.setdefault("success_status_codes", []).append(status_code)
+            return view
+
+        return document
 
 
 def answers_pictures(
@@ -188,8 +172,13 @@ def answers_pictures(
 
     def decorate(view: View) -> View:
         for content_type in content_types:
-            view = blueprint.response(
-                200, {}, content_type=content_type, description="The picture.", headers=headers
+            view = blueprint.alt_response(
+                200,
+                schema={},
+                content_type=content_type,
+                description="The picture.",
+                headers=headers,
+                success=True,
             )(view)
         return view
 
@@ -202,7 +191,7 @@ def answers_ranges(
     headers: Mapping[str, Mapping[str, Any]] = CAPTURE_HEADERS,
 ) -> Callable[[View], View]:
     """Document that a view answers a part of a picture, where a part is asked for."""
-    headers = {**headers, "Content-Range": _text_header("Which bytes, and of how many.")}
+    headers = {**headers, "Content-Range": text_header("Which bytes, and of how many.")}
 
     def decorate(view: View) -> View:
         for content_type in content_types:
@@ -222,7 +211,7 @@ def answers_ranges(
 def answers_pending(blueprint: StrictBlueprint) -> Callable[[View], View]:
     """Document that a view answers 202 while a picture is being made."""
     headers = {name: CAPTURE_HEADERS[name] for name in ("Cache-Control", "X-Cache", "Cache-Status")}
-    headers["Retry-After"] = _text_header("Seconds until a later try makes sense.")
+    headers["Retry-After"] = text_header("Seconds until a later try makes sense.")
     document: Callable[..., Callable[[View], View]] = partial(
         blueprint.alt_response,
         202,
@@ -241,9 +230,7 @@ def answers_pending(blueprint: StrictBlueprint) -> Callable[[View], View]:
 
 def answers_not_modified(blueprint: StrictBlueprint) -> Callable[[View], View]:
     """Document that a view answers 304 to a caller who has the picture."""
-    return blueprint.alt_response(  # type: ignore[no-any-return]  # flask-smorest carries no types
-        304, description="The caller's copy is still good.", success=True
-    )
+    return blueprint.alt_response(304, description="The caller's copy is still good.", success=True)
 
 
 def problems_by_status(slugs: Iterable[str]) -> Iterator[tuple[int, list[ProblemType]]]:

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import cycle
 
 import pytest
@@ -68,6 +69,10 @@ def contents(services: list[Service], target: str) -> set[bytes]:
     return {answer.content for answer in ask_all(services, target)}
 
 
+def _show_the_new_one(services: list[Service], target: str) -> bool:
+    return contents(services, target) == {NEW}
+
+
 def purge(service: Service, target: str) -> None:
     response = requests.delete(f"{service.url}/cache", params={"url": target}, timeout=60)
     assert response.status_code == 200, response.text
@@ -81,7 +86,7 @@ def test_no_worker_serves_what_any_of_them_has_purged(
         assert contents(services, target) == {OLD}, round_number
         upstream.behave(image("png", 400, 300))
         purge(services[-1], target)
-        wait_until(lambda: contents(services, target) == {NEW}, what="every worker's memory to end")
+        wait_until(partial(_show_the_new_one, services, target), what="every worker's memory to end")
         assert len(upstream.requests) == 1, "one capture for all of them"
         target += "/next"
 
