@@ -23,13 +23,16 @@ from blueprints import (
     screenshot,
     sign_commands,
     signing,
+    usage,
 )
 from blueprints.access import SECURITY_SCHEMES, register_gate
 from blueprints.edge import register_edge
 from blueprints.entrance import register_entrance
 from blueprints.errors import Api, register_errors
 from blueprints.freshness import register_default_freshness
+from blueprints.limits import register_quota_headers
 from blueprints.media import media_blueprint
+from blueprints.metering import register_metering
 from blueprints.openapi import API_OPTIONS
 from blueprints.request_log import register_request_log
 from blueprints.services import EXTENSION, Services
@@ -63,6 +66,8 @@ def create_app(profile: str | None = None, environ: Mapping[str, str] | None = N
     atexit.register(services.close)
     register_edge(app, settings.doors.trusted_proxies)
     register_request_log(app)
+    register_metering(app, services.accounts.meter)
+    register_quota_headers(app)
     register_waiting(app)
     register_entrance(app)
     register_errors(app)
@@ -85,7 +90,7 @@ def register_routes(app: Flask, services: Services) -> None:
     for name, scheme in SECURITY_SCHEMES.items():
         api.spec.components.security_scheme(name, dict(scheme))
     api.register_blueprint(screenshot.blueprint)
-    for each in (jobs, batches, pages, deliveries, dialects, purge, explain, signing):
+    for each in (jobs, batches, pages, deliveries, dialects, purge, explain, signing, usage):
         api.register_blueprint(each.blueprint)
     api.register_blueprint(ops.blueprint)
     if isinstance(services.storage, LocalStorage):

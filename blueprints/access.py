@@ -175,7 +175,10 @@ class Gate:
             return Caller(address=address, is_free=True)
         token = _given_token(need)
         if token is not None:
-            return Caller(address=address, key=self._key(token, need))
+            key = self._key(token)
+            remember_caller(Caller(address=address, key=key))  # what is refused is counted on their account
+            _demand(key, need)
+            return Caller(address=address, key=key)
         if need.takes_signature and self._signer is not None and "sig" in flask.request.args:
             parameters = read_parameters(flask.request.query_string)
             signed = self._signer.verify(flask.request.path, parameters, self._clock())
@@ -186,18 +189,22 @@ class Gate:
             raise SignatureRequired
         raise Unauthorized("This needs an API key.", challenge=CHALLENGE)
 
-    def _key(self, token: str, need: Need) -> ApiKey:
+    def _key(self, token: str) -> ApiKey:
         key = self._keyring.find(token, self._clock())
         if key is None:
             raise Unauthorized(
                 "This API key is unknown, revoked or expired.",
                 challenge=f'{CHALLENGE}, error="invalid_token"',
             )
-        if not key.terms.allow_referrer(_referring_host()):
-            raise ScopeMissing("This key is not for requests from that page.")
-        if need.scope is not None and not key.terms.allow(need.scope):
-            raise ScopeMissing(f"This needs a key with the scope {need.scope.value}.")
         return key
+
+
+def _demand(key: ApiKey, need: Need) -> None:
+    """Raise ``ScopeMissing`` where a key is for something else, or for other pages."""
+    if not key.terms.allow_referrer(_referring_host()):
+        raise ScopeMissing("This key is not for requests from that page.")
+    if need.scope is not None and not key.terms.allow(need.scope):
+        raise ScopeMissing(f"This needs a key with the scope {need.scope.value}.")
 
 
 def register_gate(app: flask.Flask, gate: Gate) -> None:

@@ -9,9 +9,11 @@ from typing import cast
 
 import flask
 
+from thumbnailer.accounts import account_of_key
 from thumbnailer.errors import ScopeMissing, TargetForbidden
 from thumbnailer.keys import ApiKey, Scope
 from thumbnailer.signing import Signed
+from thumbnailer.usage import ANONYMOUS, SIGNED
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -43,6 +45,13 @@ class Caller:
         return f"key:{self.key.id}" if self.key else self.address
 
     @property
+    def account(self) -> str:
+        """Where what they have is counted: the key's account, or one of those who have none."""
+        if self.key is not None:
+            return account_of_key(self.key.id)
+        return ANONYMOUS if self.signed is None else SIGNED
+
+    @property
     def is_known(self) -> bool:
         """Whether somebody with a key vouches for what is asked, or nobody needs to."""
         return self.is_free or self.key is not None or self.signed is not None
@@ -64,6 +73,11 @@ class Caller:
 def caller() -> Caller:
     """The caller of the current request, as the gate has found them."""
     return cast(Caller, flask.request.environ[ENVIRON_NAME])
+
+
+def caller_so_far() -> Caller | None:
+    """The same while the gate may not have let them in: of those without a key it knows nobody then."""
+    return cast(Caller | None, flask.request.environ.get(ENVIRON_NAME))
 
 
 def remember_caller(found: Caller) -> None:

@@ -23,6 +23,8 @@ CAPTURE_HEADERS = {
     "X-Problem": text_header("The slug of why an old picture could not be replaced."),
     "Cache-Tag": text_header("Tags for purging, with commas between; where the operator wants it."),
     "Surrogate-Key": text_header("The same with spaces between; where the operator wants it."),
+    "RateLimit-Policy": text_header("The limits that a capture was charged to."),
+    "RateLimit": text_header("What is left of them, and the seconds until they start anew."),
     "Server-Timing": text_header("How long each step took, in milliseconds."),
     "X-Request-ID": text_header("Names this request in logs and problem documents."),
 }

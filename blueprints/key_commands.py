@@ -78,6 +78,7 @@ def _with_terms(command: Command) -> Command:
             type=click.Choice([scope.value for scope in Scope]),
             help="What the key is for; may be repeated. [default: render]",
         ),
+        click.option("--plan", help="The plan of PLANS whose limits it has."),
         click.option("--expires", type=Moment(), help="When it ends: 30d, 2027-01-31, … [default: never]"),
         click.option(
             "--limit",
@@ -138,6 +139,18 @@ def revoke(name: str) -> None:
     click.echo(f"Revoked the key {key.id} ({key.name}).")
 
 
+@keys.command("plan")
+@click.argument("name")
+@click.argument("plan", required=False)
+def put_on_plan(name: str, plan: str | None) -> None:
+    """Put the key with that name or id on another plan, or without PLAN on none."""
+    with _faults_told("PLAN"):
+        plan = _known_plan(plan)
+    with _faults_told("NAME"):
+        key = _store().put_on_plan(name, plan)
+    click.echo(f"The key {key.id} ({key.name}) is on {f'the plan {plan}' if plan else 'no plan'} now.")
+
+
 @keys.command("rotate")
 @click.argument("name")
 @click.option(
@@ -168,6 +181,8 @@ def make_entry(name: str, **given: Any) -> None:
     click.echo(f"scopes = {_array(sorted(terms.scopes))}")
     if terms.expires_at is not None:
         click.echo(f"expires = {datetime.fromtimestamp(terms.expires_at, UTC).isoformat(timespec='seconds')}")
+    if terms.plan is not None:
+        click.echo(f'plan = "{terms.plan}"')
     if terms.daily_captures is not None:
         click.echo(f"daily_captures = {terms.daily_captures}")
     for member, patterns in (("targets", terms.targets), ("referrers", terms.referrers)):
@@ -182,7 +197,16 @@ def _store() -> KeyStore:
     return KeyStore(services().database)
 
 
+def _known_plan(plan: str | None) -> str | None:
+    """A plan that PLANS has. Raises ValueError."""
+    if plan is not None and plan not in services().keyring.plan_names:
+        raise ValueError(f"PLANS has {', '.join(services().keyring.plan_names) or 'none'}")
+    return plan
+
+
 def _terms(given: Mapping[str, Any]) -> KeyTerms:
+    with _faults_told("--plan"):
+        plan = _known_plan(given["plan"])
     with _faults_told("--limit"):
         written = [limit.partition("=") for limit in given["limits"]]
         limits = check_limits({kind.strip(): limit.strip() for kind, _, limit in written})
@@ -193,6 +217,7 @@ def _terms(given: Mapping[str, Any]) -> KeyTerms:
             patterns[option] = tuple(parse_host_pattern(part) for part in parts)
     return KeyTerms(
         scopes=frozenset(Scope(scope) for scope in given["scopes"] or ("render",)),
+        plan=plan,
         limits=limits,
         daily_captures=given["daily_captures"],
         expires_at=given["expires"],
@@ -224,7 +249,8 @@ def _day(moment: float | None) -> str:
 
 
 def _bounds(terms: KeyTerms) -> str:
-    bounds = [f"{kind}={limit}" for kind, limit in terms.limits.items()]
+    bounds = [f"plan={terms.plan}"] if terms.plan else []
+    bounds += [f"{kind}={limit}" for kind, limit in terms.limits.items()]
     if terms.daily_captures is not None:
         bounds.append(f"daily_captures={terms.daily_captures}")
     bounds += [f"target={pattern}" for pattern in terms.targets]

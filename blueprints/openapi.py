@@ -117,6 +117,14 @@ EXPLAIN_PROBLEMS = (
     "internal",
     "database-unavailable",
 )
+USAGE_PROBLEMS = (
+    "invalid-parameters",
+    "unauthorized",
+    "scope-missing",
+    "rate-limited",
+    "internal",
+    "database-unavailable",
+)
 PAGE_PROBLEMS = ("not-found", "internal")
 
 IDEMPOTENCY_KEY = {

@@ -12,11 +12,13 @@ from blueprints.access import Gate
 from blueprints.capture_requests import RouteDefaults
 from blueprints.idempotency import Ledger
 from blueprints.limits import Allowance
+from thumbnailer.accounts import Accounts
 from thumbnailer.bounded_calls import BoundedCalls
 from thumbnailer.database import Database
 from thumbnailer.explaining import Explainer
 from thumbnailer.guard import Guard
 from thumbnailer.jobs.desk import JobDesk
+from thumbnailer.keyring import Keyring
 from thumbnailer.line import Line
 from thumbnailer.placeholders import Placeholders
 from thumbnailer.providers.fallback import ProviderHealth
@@ -62,6 +64,8 @@ class Services:
     storage_calls: BoundedCalls
     database: Database
     gate: Gate
+    keyring: Keyring
+    accounts: Accounts
     guard: Guard
     purges: Purges
     purger: Purger

@@ -5,12 +5,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from settings.reading import setting
 from settings.values import file_of, listed
 from thumbnailer.host_patterns import HostPattern, parse_host_pattern
+from thumbnailer.plans import Plan, parse_plans
 
 
 def _preset_name_of(text: str) -> str:
@@ -28,6 +30,13 @@ class AccessSettings:
         file_of,
         None,
         "A TOML file of API keys, in addition to those of the database.",
+    )
+    plans: Mapping[str, Plan] = setting(
+        "PLANS",
+        parse_plans,
+        "",
+        "Limits under a name, for keys that are put on that plan, such as "
+        "`free:thumb=10 per minute,daily_captures=100;pro:thumb=300 per minute`.",
     )
     public_targets: tuple[HostPattern, ...] = setting(
         "PUBLIC_TARGETS",

@@ -54,20 +54,30 @@ class LimitSettings:
         "LIMIT_CACHED", limit_of, "600 per minute", "Answers from the cache, for each caller."
     )
     purge: str = setting("LIMIT_PURGE", limit_of, "30 per minute", "Purges, for each caller.")
+    daily_captures: int | None = setting(
+        "CAPTURE_BUDGET",
+        integer(0, 10**12),
+        None,
+        "Captures that the whole service takes in a day, UTC; then only what the cache has is answered.",
+        computed="no bound",
+    )
+    usage_days: int = setting(
+        "USAGE_DAYS", integer(1, 3650), "400", "Days for which `GET /usage` knows what callers have had."
+    )
     redis_url: str | None = setting(
         "LIMITER_REDIS_URL",
         redis_url_of,
         None,
         "The Redis that counts for the limits; it must not evict keys.",
         secret=True,
-        computed="`REDIS_URL`, else the memory of each worker process",
+        computed="`REDIS_URL`, else the database counts, and cached answers each worker process for itself",
     )
 
     @property
     def storage_uri(self) -> str:
-        """The store in the words of Flask-Limiter, whose socket URLs have a name of their own."""
+        """The store in the words of the library ``limits``, whose socket URLs have a name of their own."""
         if self.redis_url is None:
-            return "memory://"
+            return "database://"
         is_socket = self.redis_url.startswith("unix:")
         return f"redis+{self.redis_url}" if is_socket else self.redis_url
 

@@ -92,8 +92,16 @@ LAYERS: list[dict[str, tuple[str, ...]]] = [
             "thumbnailer.key_store",
             "thumbnailer.keyring",
             "thumbnailer.keys",
+            "thumbnailer.plans",
         ),
         "webhooks": ("thumbnailer.webhooks",),
+        "accounts": (
+            "thumbnailer.accounts",
+            "thumbnailer.budgets",
+            "thumbnailer.counters",
+            "thumbnailer.quotas",
+            "thumbnailer.usage",
+        ),
     },
     {
         "pipeline": (

@@ -39,7 +39,7 @@ DEFAULTS = {
     "limits.screenshot": "10 per minute",
     "limits.persist": "5 per minute",
     "limits.cached": "600 per minute",
-    "limits.storage_uri": "memory://",
+    "limits.storage_uri": "database://",
     "storage.media_folder": PROJECT_FOLDER / "var/media",
     "storage.key_template": "thumbs/{digest}.{ext}",
     "s3.bucket": None,

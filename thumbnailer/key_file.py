@@ -8,6 +8,7 @@ TOML, one table for each key; only ``id``, ``name`` and ``digest`` have to be th
     digest = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
     scopes = ["render", "persist"]
     expires = 2027-01-01T00:00:00Z
+    plan = "pro"
     daily_captures = 5000
     targets = ["example.com", "*.example.com"]
     referrers = ["shop.example.com"]
@@ -25,6 +26,7 @@ from typing import Any
 
 from thumbnailer.host_patterns import HostPattern, parse_host_pattern
 from thumbnailer.keys import ID, ApiKey, KeyTerms, Scope, check_limits, check_name
+from thumbnailer.plans import check_plan_name
 
 DIGEST = re.compile(r"[0-9a-f]{64}")
 
@@ -34,6 +36,7 @@ MEMBERS = (
     "digest",
     "scopes",
     "expires",
+    "plan",
     "daily_captures",
     "targets",
     "referrers",
@@ -95,6 +98,7 @@ def _terms(entry: Mapping[str, Any]) -> KeyTerms:
         raise ValueError("daily_captures must be a whole number")
     return KeyTerms(
         scopes=frozenset(scopes),
+        plan=_text(entry, "plan", check_plan_name) if "plan" in entry else None,
         limits=check_limits(limits),
         daily_captures=daily,
         targets=_list(entry, "targets", _pattern),

@@ -53,6 +53,10 @@ class KeyStore:
         """End the key with that name or id for good. Raises LookupError."""
         return self._change(name, {"revoked_at": self._clock()})
 
+    def put_on_plan(self, name: str, plan: str | None) -> ApiKey:
+        """Let the plan of the key with that name or id be another, or none. Raises LookupError."""
+        return self._change(name, {"plan": plan})
+
     def rotate(self, name: str, *, overlap_seconds: float) -> tuple[ApiKey, str]:
         """A new token for the key of that name or id; the old one goes on for a while. Raises LookupError."""
         with self._database.transaction() as connection:
@@ -90,6 +94,7 @@ def _written(key: ApiKey) -> dict[str, Any]:
         "name": key.name,
         "digest": key.digest,
         "scopes": sorted(terms.scopes),
+        "plan": terms.plan,
         "limits": {**terms.limits, **budget},
         "targets": [str(pattern) for pattern in terms.targets],
         "referrers": [str(pattern) for pattern in terms.referrers],
@@ -103,6 +108,7 @@ def _read(row: Row[Any]) -> ApiKey:
     budget = limits.pop(DAILY_CAPTURES, None)
     terms = KeyTerms(
         scopes=frozenset(Scope(scope) for scope in row.scopes),
+        plan=row.plan,
         limits=check_limits(limits),
         daily_captures=budget,
         targets=tuple(parse_host_pattern(text) for text in row.targets),

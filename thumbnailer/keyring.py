@@ -13,11 +13,13 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 from thumbnailer.errors import DatabaseUnavailable
 from thumbnailer.key_file import read_key_file
 from thumbnailer.key_store import KeyStore
 from thumbnailer.keys import ApiKey, id_of
+from thumbnailer.plans import Plan, with_plan
 
 logger = logging.getLogger(__name__)
 
@@ -49,6 +51,7 @@ class Keyring:
 
     While the database is out of reach the keys go on as they were last known. A file that has become
     faulty is complained of, and its keys go on too. A key of the file goes before one of the same id.
+    The terms of the keys that it finds include those of their ``plans``.
     """
 
     def __init__(
@@ -56,16 +59,23 @@ class Keyring:
         store: KeyStore,
         file: Path | None = None,
         *,
+        plans: Mapping[str, Plan] = MappingProxyType({}),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._store = store
         self._file = file
+        self._plans = plans
+        self._complained_of: frozenset[str] = frozenset()
         self._clock = clock
         self._loading = threading.Lock()
         self._held: _Held | None = None
         self._rationing = threading.Lock()
         self._readings: float = READINGS_FOR_STRANGERS
         self._rationed_at = clock()
+
+    @property
+    def plan_names(self) -> tuple[str, ...]:
+        return tuple(sorted(self._plans))
 
     def find(self, token: str, now: float) -> ApiKey | None:
         """The live key that ``token`` is, at ``now`` in Unix seconds; None where there is none.
@@ -85,6 +95,16 @@ class Keyring:
         if not held.is_known:
             raise DatabaseUnavailable("The keys cannot be read at this moment.", retry_after_seconds=5)
         return None
+
+    def daily_captures(self, key_id: str) -> int | None:
+        """The daily budget of a key; None where it has none, or nobody can say."""
+        key = self._hold(HELD_SECONDS).keys.get(key_id)
+        return key.terms.daily_captures if key else None
+
+    def name_of(self, key_id: str) -> str | None:
+        """What a key is called, be it revoked."""
+        key = self._hold(HELD_SECONDS).keys.get(key_id)
+        return key.name if key else None
 
     def is_empty(self) -> bool:
         """Whether no key was ever made; a revoked one counts. Raises ``DatabaseUnavailable`` as ``find``."""
@@ -126,8 +146,15 @@ class Keyring:
         except DatabaseUnavailable:
             logger.debug("The keys of the database stay as they were last known.")
         filed, version = self._read_file(before)
-        keys = {key.id: key for key in (*stored, *filed)}
+        keys = {key.id: with_plan(key, self._plans) for key in (*stored, *filed)}
+        self._complain_of_plans({key.terms.plan for key in keys.values() if key.terms.plan})
         return _Held(keys, self._clock(), is_known, stored, filed, version)
+
+    def _complain_of_plans(self, named: set[str]) -> None:
+        unknown = frozenset(named - self._plans.keys())
+        if unknown - self._complained_of:
+            logger.error("PLANS has no plan %s; its keys have the usual limits.", ", ".join(sorted(unknown)))
+        self._complained_of = unknown
 
     def _read_file(self, before: _Held | None) -> tuple[tuple[ApiKey, ...], object]:
         if self._file is None:

@@ -26,7 +26,7 @@ ID = re.compile(rf"[{ID_ALPHABET}]{{{ID_LENGTH}}}")
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._@-]{0,99}", re.ASCII)
 
 #: What has a limit of its own: LIMIT_THUMB and so on, for one key.
-LIMITED = ("thumb", "screenshot", "persist", "cached")
+LIMITED = ("thumb", "screenshot", "persist", "jobs", "cached", "purge")
 
 
 class Scope(StrEnum):
@@ -43,13 +43,14 @@ class Scope(StrEnum):
 class KeyTerms:
     """What a key may do.
 
-    ``limits`` holds limits such as ``100 per minute`` by the names of ``LIMITED``; others are as usual.
-    ``daily_captures`` is the budget of a day, UTC. ``targets`` are the hosts that may be photographed,
-    ``referrers`` those of the pages that requests may come from; empty: all. ``expires_at`` is Unix
-    time in seconds.
+    ``limits`` holds limits such as ``100 per minute`` by the names of ``LIMITED``; others are those of its
+    ``plan``, or as usual. ``daily_captures`` is the budget of a day, UTC. ``targets`` are the hosts that
+    may be photographed, ``referrers`` those of the pages that requests may come from; empty: all.
+    ``expires_at`` is Unix time in seconds.
     """
 
     scopes: frozenset[Scope] = frozenset({Scope.RENDER})
+    plan: str | None = None
     limits: Mapping[str, str] = field(default_factory=dict)
     daily_captures: int | None = None
     targets: tuple[HostPattern, ...] = ()

@@ -28,17 +28,22 @@ OPENNESS_UNMEANT = (
 )
 
 
+def build_keyring(settings: Settings, database: Database) -> Keyring:
+    """All keys there are, with the terms of their plans."""
+    return Keyring(KeyStore(database), settings.access.key_file, plans=settings.access.plans)
+
+
 def build_gate(
     settings: Settings,
     *,
-    database: Database,
+    keyring: Keyring,
     signer: UrlSigner | None,
     guard: Guard,
 ) -> Gate:
     """What stands before the doors."""
     access = settings.access
     return Gate(
-        keyring=Keyring(KeyStore(database), access.key_file),
+        keyring=keyring,
         signer=signer,
         public=PublicThumbs(access.public_targets, frozenset(access.public_presets)),
         guard=guard,

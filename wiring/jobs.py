@@ -12,6 +12,7 @@ from celery import Celery
 from blueprints.job_answers import describe_batch, describe_job
 from blueprints.page_answers import describe_page
 from config import Settings
+from thumbnailer.accounts import Accounts
 from thumbnailer.database import Database
 from thumbnailer.egress import GuardedSession
 from thumbnailer.errors import DatabaseUnavailable
@@ -124,10 +125,13 @@ def _page_rules(settings: Settings) -> PageRules:
     )
 
 
-def build_workshop(settings: Settings, office: Office, trip: Trip, storage: Storage) -> Workshop:
+def build_workshop(
+    settings: Settings, office: Office, trip: Trip, storage: Storage, accounts: Accounts
+) -> Workshop:
     """The work itself, known to the office's Celery."""
     leases = Leases(office.ledger, settings.jobs.lease_seconds / SIGNS_PER_LEASE)
     studio = Studio(
+        accounts=accounts,
         thumbnails=trip.thumbnails,
         storage=storage,
         key_template=settings.storage.key_template,
@@ -135,6 +139,7 @@ def build_workshop(settings: Settings, office: Office, trip: Trip, storage: Stor
     )
     photographer = PageRunner(
         ledger=office.pages,
+        accounts=accounts,
         thumbnails=trip.thumbnails,
         storage=storage,
         queue=office.queue,
@@ -210,8 +215,11 @@ class Counter:
                 self._workshop.housekeeper.start()
 
 
-def build_counter(settings: Settings, database: Database, trip: Trip, storage: Storage) -> Counter:
+def build_counter(
+    settings: Settings, database: Database, trip: Trip, storage: Storage, accounts: Accounts
+) -> Counter:
     """The job desk of a web process."""
     office = build_office(settings, database)
     is_embedded = settings.cache.redis_url is None
-    return Counter(office, build_workshop(settings, office, trip, storage) if is_embedded else None)
+    workshop = build_workshop(settings, office, trip, storage, accounts) if is_embedded else None
+    return Counter(office, workshop)

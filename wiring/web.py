@@ -8,7 +8,6 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
-import flask
 from flask import Flask
 from flask_caching import Cache
 from flask_limiter import Limiter
@@ -16,7 +15,7 @@ from flask_limiter import Limiter
 from blueprints.callers import caller
 from blueprints.capture_requests import RouteDefaults, refuse_ttl
 from blueprints.idempotency import Ledger
-from blueprints.limits import Allowance, LimitTexts
+from blueprints.limits import Allowance
 from blueprints.media import MEDIA_PREFIX
 from blueprints.parsing import typed_options
 from blueprints.schemas import CaptureOptions, ThumbQuery
@@ -24,7 +23,7 @@ from blueprints.services import RequestBounds, Services
 from config import Settings
 from settings.keeping import CacheSettings
 from settings.reading import ConfigurationError, Fault
-from settings.serving import LimitSettings
+from thumbnailer.accounts import Accounts
 from thumbnailer.backend import ResilientBackend
 from thumbnailer.bounded_calls import BoundedCalls
 from thumbnailer.database import Database
@@ -34,8 +33,10 @@ from thumbnailer.line import Line
 from thumbnailer.placeholders import PlaceholderKind, Placeholders, read_own_picture
 from thumbnailer.signing import UrlSigner
 from thumbnailer.storage import Storage
-from wiring.access import build_gate, check_key_file
+from wiring.access import build_gate, build_keyring, check_key_file
+from wiring.accounts import build_accounts
 from wiring.jobs import Counter, build_counter
+from wiring.limits import build_limiters, limit_texts, limiter_config
 from wiring.trip import (
     Trip,
     build_database,
@@ -44,15 +45,11 @@ from wiring.trip import (
     build_trip,
     cache_config,
     read_challenge_markers,
-    redis_options,
 )
 
 DAY_SECONDS = 86_400
 HOUR_SECONDS = 3_600
 READY_KEY = "ready"
-
-#: Doors that charge nobody: without this, Flask-Limiter looks for a lost Redis at each of them too.
-UNLIMITED = frozenset({"ops", "media"})
 
 #: Pages that are shown to people are photographed without what covers them.
 UNCOVERED = {"block_ads": True, "block_cookie_banners": True}
@@ -76,20 +73,23 @@ def check_settings(settings: Settings) -> None:
 
 def build_services(app: Flask, settings: Settings) -> Services:
     """Everything the doors call. Raises ``ConfigurationError``."""
-    app.config.update(cache_config(settings), **_limiter_config(settings))
+    app.config.update(cache_config(settings), **limiter_config(settings))
     trip = build_trip(settings, Cache(app))
-    limits = settings.limits
-    limiter = _limiter(app, lambda: caller().identity)
-    allowance = Allowance(limiter, _limit_texts(limits))
     storage, database, signer = _storage(settings), build_database(settings), _signer(settings)
-    counter = build_counter(settings, database, trip, storage)
+    keyring = build_keyring(settings, database)
+    accounts = build_accounts(settings, database, keyring)
+    limiters = build_limiters(app, settings, database)
+    allowance = Allowance(*limiters, limit_texts(settings), accounts.charge_capture)
+    counter = build_counter(settings, database, trip, storage, accounts)
     return Services(
         thumbnails=trip.thumbnails,
         placeholders=Placeholders(trip.renderer, own_pictures=_own_placeholders(settings)),
         storage=storage,
         storage_calls=BoundedCalls(settings.server.threads),
         database=database,
-        gate=build_gate(settings, database=database, signer=signer, guard=trip.guard),
+        gate=build_gate(settings, keyring=keyring, signer=signer, guard=trip.guard),
+        keyring=keyring,
+        accounts=accounts,
         guard=trip.guard,
         purges=trip.purges,
         purger=trip.purger,
@@ -106,23 +106,11 @@ def build_services(app: Flask, settings: Settings) -> Services:
         public_base_url=settings.doors.public_base_url,
         tag_headers=settings.doors.cache_tags,
         clock=time.time,
-        checks=_checks(settings, trip, limiter, storage, database),
+        checks=_checks(settings, trip, limiters.captures, storage, database),
         providers=trip.failover.health,
         resume=counter.resume,
-        close=partial(_close, counter, trip, database),
+        close=partial(_close, counter, trip, accounts, database),
     )
-
-
-def _limit_texts(limits: LimitSettings) -> LimitTexts:
-    return LimitTexts(
-        limits.thumb, limits.screenshot, limits.persist, limits.jobs, limits.cached, limits.purge
-    )
-
-
-def _limiter(app: Flask, caller: Callable[[], str]) -> Limiter:
-    limiter = Limiter(caller, app=app)
-    limiter.request_filter(lambda: flask.request.blueprint in UNLIMITED)
-    return limiter
 
 
 def _ledger(settings: Settings, trip: Trip, allowance: Allowance) -> Ledger:
@@ -147,9 +135,10 @@ def _checks(
     }
 
 
-def _close(counter: Counter, trip: Trip, database: Database) -> None:
+def _close(counter: Counter, trip: Trip, accounts: Accounts, database: Database) -> None:
     counter.close()
     trip.close()
+    accounts.meter.close()
     database.close()
 
 
@@ -178,19 +167,6 @@ def _signer(settings: Settings) -> UrlSigner | None:
 
 def _storage(settings: Settings) -> Storage:
     return build_storage(settings, MEDIA_PREFIX)
-
-
-def _limiter_config(settings: Settings) -> dict[str, Any]:
-    """Flask-Limiter's configuration: shared where Redis is, going on in memory where it is gone."""
-    config: dict[str, Any] = {
-        "RATELIMIT_ENABLED": settings.limits.enabled,
-        "RATELIMIT_STORAGE_URI": settings.limits.storage_uri,
-        "RATELIMIT_IN_MEMORY_FALLBACK_ENABLED": True,
-        "RATELIMIT_KEY_PREFIX": settings.cache.key_prefix,
-    }
-    if settings.limits.redis_url:
-        config["RATELIMIT_STORAGE_OPTIONS"] = redis_options(settings) | {"wrap_exceptions": True}
-    return config
 
 
 def _bounds(settings: Settings) -> RequestBounds:

@@ -11,6 +11,8 @@ from blueprints.media import MEDIA_PREFIX
 from config import Settings
 from settings.reading import ConfigurationError, Fault
 from thumbnailer.telemetry import configure_logging
+from wiring.access import build_keyring
+from wiring.accounts import build_accounts
 from wiring.jobs import build_office, build_workshop
 from wiring.trip import build_database, build_storage, build_trip, cache_config
 
@@ -30,7 +32,8 @@ def build_worker(settings: Settings) -> Celery:
     trip = build_trip(settings, Cache(host))
     database = build_database(settings)
     office = build_office(settings, database)
-    workshop = build_workshop(settings, office, trip, build_storage(settings, MEDIA_PREFIX))
+    accounts = build_accounts(settings, database, build_keyring(settings, database))
+    workshop = build_workshop(settings, office, trip, build_storage(settings, MEDIA_PREFIX), accounts)
 
     def begin(**_more: object) -> None:
         workshop.housekeeper.start()
@@ -38,6 +41,7 @@ def build_worker(settings: Settings) -> Celery:
     def end(**_more: object) -> None:
         workshop.close()
         trip.close()
+        accounts.meter.close()
         database.close()
 
     worker_ready.connect(begin, weak=False)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import structlog
 
+from thumbnailer.accounts import Accounts, account_of_owner
 from thumbnailer.errors import Overloaded, StorageUnavailable, ThumbnailerError, UpstreamError, UpstreamFailed
 from thumbnailer.jobs import Claim, JobOrder, JobResult
 from thumbnailer.jobs.deliveries import DeliveryLedger
@@ -35,17 +36,18 @@ class Studio:
     ``deadline_seconds`` bounds one attempt as it bounds a request.
     """
 
+    accounts: Accounts
     thumbnails: Thumbnails
     storage: Storage
     key_template: str
     deadline_seconds: float
 
-    def bring(self, order: JobOrder) -> JobResult:
-        """Take the picture. Raises any of the tree."""
+    def bring(self, order: JobOrder, owner: str) -> JobResult:
+        """Take the picture, on the account of ``owner``. Raises any of the tree."""
         terms = Terms(
             max_age_seconds=order.ttl_seconds,
             deadline=Deadline.after(self.deadline_seconds),
-            admit=_is_paid,
+            admit=lambda: self._charge(owner),
             timings=Timings(),
             stale_use=StaleUse.WHERE_A_NEW_ONE_FAILS,
         )
@@ -67,9 +69,9 @@ class Studio:
             stored_url=stored.image.url if stored else None,
         )
 
-
-def _is_paid() -> None:
-    """A job is charged when it is accepted."""
+    def _charge(self, owner: str) -> None:
+        """Its limit was charged when the job was accepted; the budget is that of the day of the capture."""
+        self.accounts.charge_capture(account_of_owner(owner))
 
 
 class JobRunner:
@@ -100,7 +102,7 @@ class JobRunner:
 
     def _do(self, claim: Claim) -> Ended:
         try:
-            result = self._studio.bring(claim.job.order)
+            result = self._studio.bring(claim.job.order, claim.job.owner)
         except ThumbnailerError as error:
             return self._put_back_or_fail(claim, error)
         except Exception:

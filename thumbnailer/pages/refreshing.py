@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import structlog
 
+from thumbnailer.accounts import Accounts, account_of_owner
 from thumbnailer.errors import NotARealPicture, StorageUnavailable, ThumbnailerError, UpstreamFailed
 from thumbnailer.fingerprints import distance, fingerprint
 from thumbnailer.jobs.queue import WorkQueue
@@ -30,6 +31,7 @@ class PageRunner:
     """Takes new pictures of pages, from any thread; ``deadline_seconds`` bounds one capture."""
 
     ledger: PageLedger
+    accounts: Accounts
     thumbnails: Thumbnails
     storage: Storage
     queue: WorkQueue
@@ -93,12 +95,12 @@ class PageRunner:
         terms = Terms(
             max_age_seconds=page.order.refresh_seconds // 2,
             deadline=Deadline.after(self.deadline_seconds),
-            admit=_is_paid,
+            admit=lambda: self._charge(page),
             timings=Timings(),
             stale_use=StaleUse.WHERE_A_NEW_ONE_FAILS,
         )
         return self.thumbnails.fetch(page.order.request, terms)
 
-
-def _is_paid() -> None:
-    """A page is charged when it is kept, not each time it is photographed."""
+    def _charge(self, page: Page) -> None:
+        """Its limit was charged when the page was kept; the budget each time it is photographed."""
+        self.accounts.charge_capture(account_of_owner(page.owner))

@@ -1,0 +1,120 @@
+"""What the caller has had, by day."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import timedelta
+from itertools import groupby
+from typing import Any
+
+from flask import Response, jsonify
+from marshmallow import Schema, fields, validate
+
+from blueprints.access import ANY_KEY, needs
+from blueprints.callers import caller
+from blueprints.fields import WholeNumber
+from blueprints.openapi import USAGE_PROBLEMS, StrictBlueprint, answers_problems
+from blueprints.schemas import StrictSchema, described
+from blueprints.services import services
+from thumbnailer.accounts import key_id_of
+from thumbnailer.keys import Scope
+from thumbnailer.usage import NAMES, DayOfUsage
+
+DAYS = 30
+
+blueprint = StrictBlueprint("usage", __name__, description="What callers have had.")
+
+
+class UsageQuery(StrictSchema):
+    """``GET /usage``."""
+
+    days = WholeNumber(
+        validate=validate.Range(1, 400),
+        metadata=described("So many days, today (UTC) included.", default=DAYS),
+    )
+
+
+class UsageCounts(Schema):
+    """What was had."""
+
+    captures = fields.Integer(
+        required=True, metadata=described("Captures taken, those of jobs and behind old pictures included.")
+    )
+    hits = fields.Integer(
+        required=True, metadata=described("Answers with a picture that was there, or that another took.")
+    )
+    stale = fields.Integer(required=True, metadata=described("Answers with an old picture."))
+    misses = fields.Integer(required=True, metadata=described("Answers with a new picture."))
+    refusals = fields.Integer(required=True, metadata=described("Answers with the status 401, 403 or 429."))
+    size_bytes = fields.Integer(required=True, metadata=described("Bytes of the pictures in these answers."))
+
+
+class UsageDay(UsageCounts):
+    """The same of one day."""
+
+    day = fields.String(required=True, metadata=described("A day, UTC.", format="date"))
+
+
+class UsageAccount(Schema):
+    """What one account had."""
+
+    account = fields.String(
+        required=True,
+        metadata=described("key: and the key's id; signed for signed URLs; anonymous for everybody else."),
+    )
+    name = fields.String(required=True, allow_none=True, metadata=described("The key's name."))
+    days = fields.List(
+        fields.Nested(UsageDay), required=True, metadata=described("Days on which there was something.")
+    )
+    total = fields.Nested(UsageCounts, required=True, metadata=described("All of them together."))
+
+
+class UsageAnswer(Schema):
+    """What ``GET /usage`` answers."""
+
+    first_day = fields.String(required=True, metadata=described("From this day on, UTC.", format="date"))
+    last_day = fields.String(required=True, metadata=described("To this day, UTC.", format="date"))
+    accounts = fields.List(
+        fields.Nested(UsageAccount),
+        required=True,
+        metadata=described("The caller's own account; for the scope admin all that had something."),
+    )
+
+
+@blueprint.get("/usage")
+@needs(ANY_KEY)
+@blueprint.arguments(UsageQuery(), location="query")
+@blueprint.response(200, UsageAnswer, description="What was had, by day.")
+@answers_problems(blueprint, USAGE_PROBLEMS)
+def usage(given: dict[str, Any]) -> Response:
+    """What the caller has had, by day; with the scope admin what all have had."""
+    services().allowance.answer()
+    meter = services().accounts.meter
+    last = meter.today()
+    first = last - timedelta(given.get("days", DAYS) - 1)
+    own = caller().account
+    is_for_all = caller().key is not None and caller().may(Scope.ADMIN)
+    found = meter.read(first, None if is_for_all else own)
+    by_account = {account: tuple(days) for account, days in groupby(found, lambda day: day.account)}
+    accounts: dict[str, Sequence[DayOfUsage]] = {own: (), **by_account}
+    response = jsonify(
+        first_day=first.isoformat(),
+        last_day=last.isoformat(),
+        accounts=[_described(account, days) for account, days in sorted(accounts.items())],
+    )
+    response.headers["Cache-Control"] = "no-store"
+    return response
+
+
+def _described(account: str, days: Sequence[DayOfUsage]) -> dict[str, Any]:
+    return {
+        "account": account,
+        "name": _name_of(account),
+        "days": [{"day": each.day.isoformat(), **each.counts} for each in days],
+        "total": {name: sum(each.counts[name] for each in days) for name in NAMES},
+    }
+
+
+def _name_of(account: str) -> str | None:
+    key_id = key_id_of(account)
+    return None if key_id is None else services().keyring.name_of(key_id)

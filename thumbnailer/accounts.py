@@ -1,0 +1,39 @@
+"""On whose account captures are taken: the budget that they come from, and the count of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from thumbnailer.budgets import CaptureBudgets
+from thumbnailer.quotas import Quota
+from thumbnailer.usage import ANONYMOUS, Counted, UsageMeter
+
+KEY_PREFIX = "key:"
+
+
+def account_of_key(key_id: str) -> str:
+    return f"{KEY_PREFIX}{key_id}"
+
+
+def key_id_of(account: str) -> str | None:
+    """The key whose account it is; None for those of callers without one."""
+    return account.removeprefix(KEY_PREFIX) if account.startswith(KEY_PREFIX) else None
+
+
+def account_of_owner(owner: str) -> str:
+    """The account of whoever a job or page belongs to; without a key, nobody in particular."""
+    return owner or ANONYMOUS
+
+
+@dataclass(frozen=True, slots=True)
+class Accounts:
+    """What every process has that takes captures."""
+
+    budgets: CaptureBudgets
+    meter: UsageMeter
+
+    def charge_capture(self, account: str) -> tuple[Quota, ...]:
+        """Spend and count a capture; tells what is left of the account's budget. Raises ``CallerLimited``."""
+        left = self.budgets.spend(account)
+        self.meter.count(account, Counted.CAPTURES)
+        return left

@@ -1,0 +1,109 @@
+"""How many captures a day may bring, for one account and for the whole service.
+
+Days are those of UTC. What is counted is counted for all processes that share the store; while that
+does not answer, each process goes on from what it knew last.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+from limits.errors import StorageError
+from limits.storage import Storage
+
+from thumbnailer.cooldown import CoolDown
+from thumbnailer.errors import CallerLimited
+from thumbnailer.quotas import Quota, quota_headers
+
+DAY_SECONDS = 86_400
+
+#: The whole service's name among the accounts, and those of the two budgets in answers.
+EVERYBODY = "service"
+OWN_NAME, TOTAL_NAME = "day", "service-day"
+
+
+class CaptureBudgets:
+    """Spends the captures of a day; safe to use from many threads.
+
+    ``quota_of`` tells how many an account may have, ``total`` how many there are for all; None: no
+    bound. Without a bound nothing is counted. ``store`` must raise ``StorageError`` where it fails.
+    ``clock`` is Unix time in seconds.
+    """
+
+    def __init__(
+        self,
+        store: Storage,
+        *,
+        total: int | None,
+        quota_of: Callable[[str], int | None],
+        prefix: str,
+        cool_down: CoolDown | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._store = store
+        self._total = total
+        self._quota_of = quota_of
+        self._prefix = prefix
+        self._cool_down = cool_down or CoolDown("The store of budgets")
+        self._clock = clock
+        self._guard = threading.Lock()
+        self._known_day = ""
+        self._known: dict[str, int] = {}
+
+    def spend(self, account: str) -> tuple[Quota, ...]:
+        """Take one capture from the budgets; tells what is left of the account's own.
+
+        Raises:
+            CallerLimited: the account's budget is used up, or that of the whole service.
+        """
+        own = self._take(account, OWN_NAME, self._quota_of(account))
+        # The service's second: who is refused anyhow takes nothing from the others.
+        self._take(EVERYBODY, TOTAL_NAME, self._total)
+        return (own,) if own else ()
+
+    def _take(self, account: str, name: str, amount: int | None) -> Quota | None:
+        if amount is None:
+            return None
+        now = self._clock()
+        seconds = DAY_SECONDS - int(now) % DAY_SECONDS
+        day = datetime.fromtimestamp(now, UTC).date().isoformat()
+        spent = self._add(day, account, seconds) if amount else 1
+        quota = Quota(
+            name=name,
+            amount=amount,
+            window_seconds=DAY_SECONDS,
+            remaining=max(0, amount - spent),
+            reset_seconds=seconds,
+        )
+        if spent > amount:
+            whose = "service" if account == EVERYBODY else "key"
+            raise CallerLimited(
+                f"All {amount} captures of this {whose} for today are taken. Try again in {seconds} seconds.",
+                retry_after_seconds=seconds,
+                headers=quota_headers([quota]),
+            )
+        return quota
+
+    def _add(self, day: str, account: str, seconds: int) -> int:
+        """One more, and how many there are then."""
+        if self._cool_down.allows():
+            try:
+                count = self._store.incr(f"{self._prefix}budget:{day}:{account}", seconds)
+            except StorageError as error:
+                self._cool_down.failed(error)
+            else:
+                self._cool_down.answered()
+                return self._know(day, account, count)
+        return self._know(day, account, None)
+
+    def _know(self, day: str, account: str, count: int | None) -> int:
+        """Remember a count for when the store does not answer; without one, count on from there."""
+        with self._guard:
+            if day != self._known_day:
+                self._known_day, self._known = day, {}
+            known = self._known.get(account, 0)
+            self._known[account] = known + 1 if count is None else max(count, known)
+            return self._known[account] if count is None else count

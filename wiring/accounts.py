@@ -1,0 +1,52 @@
+"""Limits, budgets and the count of usage, from the settings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from limits.storage import Storage, storage_from_string
+
+from config import Settings
+from thumbnailer.accounts import Accounts, key_id_of
+from thumbnailer.budgets import CaptureBudgets
+from thumbnailer.counters import DatabaseStorage
+from thumbnailer.database import Database
+from thumbnailer.keyring import Keyring
+from thumbnailer.usage import UsageMeter
+from wiring.trip import redis_options
+
+
+def counter_options(settings: Settings, database: Database) -> dict[str, Any]:
+    """What the store of counters is made with, beside its URI."""
+    own = redis_options(settings) if settings.limits.redis_url else {"database": database}
+    return {**own, "wrap_exceptions": True}
+
+
+def build_accounts(settings: Settings, database: Database, keyring: Keyring) -> Accounts:
+    """The accounts of one process."""
+    return Accounts(
+        CaptureBudgets(
+            _counter_store(settings, database),
+            total=settings.limits.daily_captures,
+            quota_of=_quota_of(keyring),
+            prefix=settings.cache.key_prefix,
+        ),
+        UsageMeter(database, kept_days=settings.limits.usage_days),
+    )
+
+
+def _counter_store(settings: Settings, database: Database) -> Storage:
+    if settings.limits.redis_url is None:
+        return DatabaseStorage(**counter_options(settings, database))
+    store = storage_from_string(settings.limits.storage_uri, **counter_options(settings, database))
+    assert isinstance(store, Storage), "none of the asynchronous ones has been asked for"
+    return store
+
+
+def _quota_of(keyring: Keyring) -> Callable[[str], int | None]:
+    def quota_of(account: str) -> int | None:
+        key_id = key_id_of(account)
+        return None if key_id is None else keyring.daily_captures(key_id)
+
+    return quota_of
