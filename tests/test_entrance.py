@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import socket
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -11,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import requests
 
@@ -193,6 +195,11 @@ def test_who_does_not_finish_a_request_is_cut_off_and_holds_up_nobody_for_longer
             assert document["retryable"]
 
 
+def test_who_says_nothing_is_let_go(service: Service) -> None:
+    with connected(service.url) as wire:
+        assert wire.recv(1) == b""
+
+
 def test_who_sends_a_byte_now_and_then_is_cut_off_too(service: Service) -> None:
     with connected(service.url) as wire:
         is_over = threading.Event()
@@ -229,6 +236,34 @@ def test_who_does_not_read_an_answer_is_let_go(service: Service, upstream: Upstr
             assert requests.get(f"{service.url}/health", timeout=20).json() == {"ok": True}
     finally:
         upstream.behave(answers.image("png"))
+
+
+def test_who_does_not_read_what_memory_answers_is_let_go_too(service: Service, upstream: Upstream) -> None:
+    path, size_bytes, many = f"/screenshot?url={TARGET}?unread-memory", 250_000, 40
+    request = head(f"GET {path} HTTP/1.1").replace(b"Connection: close\r\n", b"")
+    upstream.behave(answers.streamed(size_bytes))
+    try:
+        with connected(service.url, receive_buffer=4096) as wire:
+            for _ in range(many):
+                wire.sendall(request)
+                assert requests.get(service.url + path, timeout=20).headers["Content-Length"] == str(
+                    size_bytes
+                )
+            wait_until(lambda: not _is_established(wire), what="the end of the connection")
+            received = 0
+            with contextlib.suppress(ConnectionResetError):
+                while chunk := wire.recv(1 << 20):
+                    received += len(chunk)
+        assert received < many * size_bytes
+    finally:
+        upstream.behave(answers.image("png"))
+
+
+def _is_established(wire: socket.socket) -> bool:
+    """Whether the server's end of a connection is still open to it."""
+    ends = (wire.getpeername(), wire.getsockname())
+    found = [one for one in psutil.net_connections("tcp") if (one.laddr, one.raddr) == ends]
+    return any(one.status == psutil.CONN_ESTABLISHED for one in found)
 
 
 def test_who_does_not_hang_up_holds_up_nobody(service: Service) -> None:

@@ -71,8 +71,8 @@ class FastWorker(ServiceWorker):
         )
 
     def admit(self, conn: Connection) -> None:
-        """Wait for a new client's request here, not in a thread."""
-        conn.set_timeout()
+        """Wait for a new client's request here, not in a thread, and for no longer than it may take."""
+        conn.timeout = time.monotonic() + self.client_bounds.request_seconds
         self.pending_conns.append(conn)
         self.poller.register(conn.sock, selectors.EVENT_READ, partial(self.on_pending_socket_readable, conn))
 
