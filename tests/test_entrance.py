@@ -244,12 +244,14 @@ def test_who_does_not_read_what_memory_answers_is_let_go_too(service: Service, u
     upstream.behave(answers.streamed(size_bytes))
     try:
         with connected(service.url, receive_buffer=4096) as wire:
+            ends = (wire.getpeername(), wire.getsockname())
+            wire.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # each request by itself
             for _ in range(many):
                 wire.sendall(request)
                 assert requests.get(service.url + path, timeout=20).headers["Content-Length"] == str(
                     size_bytes
                 )
-            wait_until(lambda: not _is_established(wire), what="the end of the connection")
+            wait_until(lambda: not _is_established(ends), what="the end of the connection")
             received = 0
             with contextlib.suppress(ConnectionResetError):
                 while chunk := wire.recv(1 << 20):
@@ -259,9 +261,8 @@ def test_who_does_not_read_what_memory_answers_is_let_go_too(service: Service, u
         upstream.behave(answers.image("png"))
 
 
-def _is_established(wire: socket.socket) -> bool:
-    """Whether the server's end of a connection is still open to it."""
-    ends = (wire.getpeername(), wire.getsockname())
+def _is_established(ends: tuple[Any, Any]) -> bool:
+    """Whether the server still has its end of a connection."""
     found = [one for one in psutil.net_connections("tcp") if (one.laddr, one.raddr) == ends]
     return any(one.status == psutil.CONN_ESTABLISHED for one in found)
 
