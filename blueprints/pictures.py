@@ -124,6 +124,7 @@ def _offer_replay(asked: Asked, delivery: Delivery) -> None:
         good_until=good_until if not_after is None else min(good_until, not_after),
         is_current=lambda: purges.version == version,
         facts=noted(),
+        account=caller().account,
     )
 
 

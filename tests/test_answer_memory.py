@@ -101,6 +101,7 @@ def replay_of(clock: Clock, body: bytes = b"picture", **more: Any) -> Replay:
         "good_until": clock.now + 60,
         "is_current": lambda: True,
         "facts": {"cache": "hit"},
+        "account": "anonymous",
     }
     return Replay(**{**facts, **more})
 

@@ -260,17 +260,41 @@ def test_a_claimed_address_counts_for_nothing_where_the_proxy_is_not_trusted(
     assert statuses == [200] * 5 + [429] * 2
 
 
-def test_what_is_purged_is_gone_from_memory_at_once(upstream: Upstream, tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def open_service(upstream: Upstream, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """For everybody, who may purge, too."""
     settings = snapapi_environment(upstream.url, WEB_CONCURRENCY="1", LIMIT_PURGE="100 per hour")
-    with running_service(tmp_path, settings) as service, connected(service.url) as wire:
-        target = "http://93.184.216.34/purged"
+    with running_service(tmp_path_factory.mktemp("open"), settings) as service:
+        yield service
+
+
+def test_what_is_purged_is_gone_from_memory_at_once(open_service: Service) -> None:
+    page, purge = secrets.token_hex(8), f"{open_service.url}/cache"
+    with connected(open_service.url) as wire:
         for _ in range(3):
-            found = [exchange(wire, request_of(thumb("purged"))).field("X-Cache") for _ in range(3)]
+            found = [exchange(wire, request_of(thumb(page))).field("X-Cache") for _ in range(3)]
             assert found[1:] == ["HIT", "HIT"]
-            assert (
-                requests.delete(f"{service.url}/cache", params={"url": target}, timeout=20).status_code == 200
-            )
-            assert exchange(wire, request_of(thumb("purged"))).field("X-Cache") == "MISS"
+            target = {"url": f"http://93.184.216.34/{page}"}
+            assert requests.delete(purge, params=target, timeout=20).status_code == 200
+            assert exchange(wire, request_of(thumb(page))).field("X-Cache") == "MISS"
+
+
+def test_what_memory_answers_is_counted_as_the_rest_is(open_service: Service) -> None:
+    path, usage = thumb(), f"{open_service.url}/usage"
+
+    def counted() -> dict[str, int]:
+        (account,) = requests.get(usage, timeout=20).json()["accounts"]
+        return {name: account["total"][name] for name in ("captures", "hits", "misses", "size_bytes")}
+
+    before = counted()
+    with connected(open_service.url) as wire:
+        size_bytes = len(exchange(wire, request_of(path)).body)
+        for _ in range(9):
+            exchange(wire, request_of(path))
+        exchange(wire, request_of(path, method="HEAD"))
+        exchange(wire, request_of(path, method="HEAD"))
+    after = {name: count - before[name] for name, count in counted().items()}
+    assert after == {"captures": 1, "hits": 11, "misses": 1, "size_bytes": 10 * size_bytes}
 
 
 def test_an_answer_is_given_again_for_a_few_seconds_only(service: Service, upstream: Upstream) -> None:

@@ -234,8 +234,8 @@ class Recorder:
 class FastPath:
     """Answers from memory; for one thread, which never waits here.
 
-    ``spend`` charges a caller by their address for an answer and says whether they had one left; ``lines``
-    takes the lines of the log.
+    ``spend`` charges a caller by their address for an answer and says whether they had one left; ``count``
+    counts a hit of an account, and its bytes; ``lines`` takes the lines of the log.
     """
 
     def __init__(
@@ -243,12 +243,14 @@ class FastPath:
         memory: AnswerMemory,
         *,
         spend: Callable[[str], bool],
+        count: Callable[[str, int], None],
         trusted_proxies: Sequence[Network],
         lines: LogLines,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._memory = memory
         self._spend = spend
+        self._count = count
         self._lines = lines
         self._clock = clock
         self._address = lru_cache(MAX_ADDRESSES)(
@@ -267,6 +269,7 @@ class FastPath:
             return None
         request_id = request_id_of(request.request_id.decode())
         milliseconds = (time.perf_counter() - started_at) * 1000
+        self._count(found.replay.account, len(found.body))
         self._lines.add_request(found.log_facts, request_id, milliseconds)
         head = found.head(now).replace(REQUEST_ID, request_id.encode(), 1)
         return head.replace(SERVER_TIMING, b"cache;dur=%.1f" % milliseconds, 1), found.body

@@ -17,6 +17,7 @@ from typing import Any
 from blueprints.callers import Network
 from blueprints.services import EXTENSION, Services
 from thumbnailer.telemetry import LogLines
+from thumbnailer.usage import Counted
 from wiring.fast_path import AnswerMemory, FastPath, Recorder
 from wiring.web_worker import Connection, ServiceWorker
 
@@ -62,10 +63,12 @@ class FastWorker(ServiceWorker):
             return
         memory = AnswerMemory(life_seconds=bounds.life_seconds, max_bytes=bounds.max_bytes)
         services: Services = self.application.extensions[EXTENSION]
+        meter = services.accounts.meter
         self.wsgi = Recorder(self.wsgi, memory)
         self._fast_path = FastPath(
             memory,
             spend=services.allowance.spend_answer,
+            count=lambda account, size_bytes: meter.count(account, Counted.HITS, size_bytes),
             trusted_proxies=bounds.trusted_proxies,
             lines=self._lines,
         )
