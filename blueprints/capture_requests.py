@@ -9,7 +9,7 @@ from typing import Any
 from thumbnailer.devices import DEVICES
 from thumbnailer.errors import InvalidParameters, InvalidTarget
 from thumbnailer.guard import Guard
-from thumbnailer.model import NEUTRAL_OPTIONS, CaptureRequest, Format, WaitUntil
+from thumbnailer.model import NEUTRAL_OPTIONS, CaptureRequest, Cookie, Format, WaitUntil
 from thumbnailer.negotiation import choose_format
 from thumbnailer.renditions import Fit, Rendition, RenditionFormat
 from thumbnailer.thumbnails import ThumbnailRequest
@@ -76,6 +76,8 @@ def complete(given: Mapping[str, Any], usual: RouteDefaults, guard: Guard, accep
     wanted |= _viewport(given, options) | (MASTER if rendition else _encoding(given, options))
     if "wait_until" in options:
         wanted["wait_until"] = WaitUntil(options["wait_until"])
+    if "cookies" in options:
+        wanted["cookies"] = tuple(Cookie(name, text, target.host) for name, text in options["cookies"])
     asked = {"device_scale_factor" if name == "retina" else name for name in given}
     if rendition:
         asked -= MASTER.keys()

@@ -6,16 +6,14 @@ from collections.abc import Mapping
 from dataclasses import fields as fields_of
 from datetime import UTC, datetime
 from typing import Any
-from urllib.parse import urlsplit
 
 from flask import Response, jsonify
 
 from blueprints.access import ANY_KEY, needs
-from blueprints.callers import caller
 from blueprints.capture_requests import Asked
 from blueprints.explain_schemas import ExplainAnswer, ExplainQuery
 from blueprints.openapi import EXPLAIN_PROBLEMS, StrictBlueprint, answers_problems
-from blueprints.pictures import FRESH_SECONDS, complete_request, screenshot_door, thumb_door
+from blueprints.pictures import FRESH_SECONDS, complete_request, entitle, screenshot_door, thumb_door
 from blueprints.problems import problem_of_error
 from blueprints.services import services
 from thumbnailer.errors import ThumbnailerError
@@ -44,8 +42,8 @@ def explain(given: dict[str, Any]) -> Response:
     services().allowance.answer()
     route = given.pop("route", "thumb")
     asked = complete_request(given, thumb_door() if route == "thumb" else screenshot_door())
-    caller().demand_target(urlsplit(asked.request.capture.url).hostname or "")
     is_fresh = given.get("fresh", False)
+    asked = entitle(asked, is_fresh=is_fresh)
     max_age_seconds = min(asked.ttl_seconds, FRESH_SECONDS) if is_fresh else asked.ttl_seconds
     found = services().explainer.explain(asked.request, max_age_seconds=max_age_seconds, wants_new=is_fresh)
     response = jsonify(_told(asked, route, found, max_age_seconds, services().clock()))

@@ -7,7 +7,7 @@ from typing import Any
 from marshmallow import Schema, ValidationError, fields, validate, validates_schema
 
 from blueprints.fields import Flag, Text, WholeNumber
-from blueprints.schemas import IMAGE_PIXELS, CaptureOptions, described
+from blueprints.schemas import IMAGE_PIXELS, BodyOptions, described
 from thumbnailer.jobs import JobState
 from thumbnailer.jobs.deliveries import DeliveryState
 
@@ -19,7 +19,7 @@ STATES = [state.value for state in JobState]
 TIME = {"format": "date-time"}
 
 
-class JobOptions(CaptureOptions):
+class JobOptions(BodyOptions):
     """What jobs have besides the options of a capture."""
 
     persist = Flag(metadata=described("Store the picture for good, as /persist does.", default=False))

@@ -25,7 +25,7 @@ from blueprints.openapi import (
     answers_pictures,
     answers_problems,
 )
-from blueprints.pictures import demand_rights
+from blueprints.pictures import entitle
 from blueprints.preferences import preferred_wait
 from blueprints.request_log import note
 from blueprints.services import public_url, services
@@ -89,7 +89,7 @@ def order_of(given: Mapping[str, Any]) -> JobOrder:
         caller().demand(Scope.PERSIST, "persist")
     options = {name: value for name, value in given.items() if name not in ("persist", "webhook_url")}
     asked = complete(options, services().bounds.screenshot, services().guard, None)
-    demand_rights(asked, is_fresh=given.get("fresh", False))
+    asked = entitle(asked, is_fresh=given.get("fresh", False))
     services().thumbnails.pipeline.judge(asked.request.capture)
     return JobOrder(
         request=asked.request,

@@ -10,11 +10,12 @@ from typing import Any, TypeVar
 from flask_smorest import Blueprint
 from flask_smorest.utils import resolve_schema_instance
 
+from blueprints.answer_schemas import PendingAnswer
 from blueprints.documented_headers import CAPTURE_HEADERS, problem_headers, text_header
 from blueprints.idempotency import HEADER, KEY_PATTERN
 from blueprints.parsing import StrictParser
 from blueprints.problems import PROBLEMS, ProblemType
-from blueprints.schemas import PendingAnswer, Problem
+from blueprints.schemas import Problem
 
 API_OPTIONS = {
     "API_TITLE": "thumbnailer",

@@ -10,6 +10,9 @@ from thumbnailer.errors import ThumbnailerError, UpstreamFailed
 from thumbnailer.failures import restore
 from thumbnailer.pages import Page, PageVersion
 
+#: Options that may let somebody in.
+SECRET = frozenset({"headers", "cookies"})
+
 
 def page_path(page_id: str) -> str:
     return f"/pages/{page_id}"
@@ -22,7 +25,7 @@ def describe_page(page: Page, base_url: str) -> dict[str, Any]:
         "id": page.id,
         "status": page.state.value,
         "url": page.order.url,
-        "options": dict(page.order.options),
+        "options": {name: _told(name, value) for name, value in page.order.options.items()},
         "refresh_seconds": page.order.refresh_seconds,
         "webhook_url": page.order.webhook_url,
         "thumb_url": f"{base_url}{page_path(page.id)}/thumb" if page.versions else None,
@@ -34,6 +37,11 @@ def describe_page(page: Page, base_url: str) -> dict[str, Any]:
         "error_detail": error and str(error),
         "versions": [_describe_version(version, base_url) for version in page.versions],
     }
+
+
+def _told(option: str, value: Any) -> Any:
+    """An option as it was written; secrets are told by their names alone, for webhooks tell others."""
+    return dict.fromkeys(value, "…") if option in SECRET else value
 
 
 def _describe_version(version: PageVersion, base_url: str) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from marshmallow import Schema, fields, validate
 
 from blueprints.fields import Text, WholeNumber
 from blueprints.job_schemas import TIME
-from blueprints.schemas import IMAGE_FORMATS, IMAGE_PIXELS, CaptureOptions, StrictSchema, described
+from blueprints.schemas import IMAGE_FORMATS, IMAGE_PIXELS, BodyOptions, StrictSchema, described
 from thumbnailer.pages import PageState
 
 SHORTEST_REFRESH_SECONDS, LONGEST_REFRESH_SECONDS = 60, 31_536_000
@@ -25,10 +25,10 @@ RECEIVER = Text(
 )
 
 
-class PageBody(CaptureOptions):
+class PageBody(BodyOptions):
     """``POST /pages``."""
 
-    class Meta(CaptureOptions.Meta):
+    class Meta(BodyOptions.Meta):
         exclude = ("ttl", "fresh")
 
     format = fields.String(

@@ -25,7 +25,7 @@ from blueprints.openapi import (
 from blueprints.page_answers import describe_page, page_path
 from blueprints.page_schemas import PageAnswer, PageBody, PageChanges, PageList, PagesAnswer
 from blueprints.parsing import flat_messages
-from blueprints.pictures import demand_rights
+from blueprints.pictures import entitle
 from blueprints.request_log import note
 from blueprints.services import public_url, services
 from thumbnailer.errors import ImageNotReady, InvalidParameters
@@ -168,7 +168,7 @@ def _order_of(words: Mapping[str, Any], given: Mapping[str, Any]) -> PageOrder:
     """
     options = {name: value for name, value in given.items() if name not in PAGE_WORDS}
     asked = complete(options, services().bounds.thumb, services().guard, None)
-    demand_rights(asked, is_fresh=False)
+    asked = entitle(asked, is_fresh=False)
     services().thumbnails.pipeline.judge(asked.request.capture)
     return PageOrder(
         url=given["url"],

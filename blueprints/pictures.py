@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -24,6 +24,8 @@ from blueprints.request_log import note, noted, request_deadline, timings
 from blueprints.services import services
 from blueprints.waiting import line_up
 from thumbnailer.errors import InvalidParameters, Unauthorized
+from thumbnailer.keys import Scope
+from thumbnailer.model import POWERFUL
 from thumbnailer.pipeline import CacheStatus, Delivery, StaleUse, Terms
 from thumbnailer.sites import Site
 
@@ -110,7 +112,8 @@ def _whole_answer(asked: Asked, delivery: Delivery) -> Response:
 def _offer_replay(asked: Asked, delivery: Delivery) -> None:
     """Let the server give this answer again, where it is the same for all who send the same request."""
     record, request = delivery.capture.record, flask.request
-    is_common = request.method in ("GET", "HEAD") and caller().key is None and "fresh" not in request.args
+    is_own = caller().key is not None or bool(asked.request.capture.partition)
+    is_common = request.method in ("GET", "HEAD") and not is_own and "fresh" not in request.args
     if delivery.cache_status is not CacheStatus.HIT or record.size_bytes > MAX_BODY_BYTES or not is_common:
         return
     purges, freshness = services().purges, _freshness(asked)
@@ -143,7 +146,7 @@ def _freshness(asked: Asked) -> Freshness:
     signed = caller().signed
     return Freshness(
         ttl_seconds=asked.ttl_seconds,
-        is_private=caller().key is not None,
+        is_private=caller().key is not None or bool(asked.request.capture.partition),
         not_after=signed.exp if signed else None,
     )
 
@@ -160,7 +163,7 @@ def prepare(given: Mapping[str, Any], door: Door, *, recapture: bool = False) ->
     services().allowance.answer()
     asked = complete_request(given, door)
     is_fresh = given.get("fresh", False)
-    demand_rights(asked, is_fresh=is_fresh)
+    asked = entitle(asked, is_fresh=is_fresh)
     stale_use = StaleUse.WHERE_A_NEW_ONE_FAILS if is_fresh or door.wants_new else StaleUse.AT_ONCE
     note(target=urlsplit(asked.request.capture.url).hostname)
     terms = Terms(
@@ -192,16 +195,32 @@ def judge(given: Mapping[str, Any], door: Door, accept: str | None) -> Asked:
     return complete(given, usual, services().guard, accept)
 
 
-def demand_rights(asked: Asked, *, is_fresh: bool) -> None:
-    """Refuse what the gate could not see yet: a page or an option that is not for this caller.
+def entitle(asked: Asked, *, is_fresh: bool) -> Asked:
+    """What this caller gets of what they ask for; refuses what the gate could not see yet.
+
+    A picture that something of the caller's own went into is theirs alone.
 
     Raises:
         TargetForbidden: the caller's key is for other hosts.
-        Unauthorized: ``fresh`` is asked for by nobody known.
+        Unauthorized: ``fresh`` is asked for by nobody known, or ``css`` without a key.
+        ScopeMissing: an option is for other keys.
     """
     caller().demand_target(urlsplit(asked.request.capture.url).hostname or "")
     if is_fresh and not caller().is_known:
         raise Unauthorized("fresh=true needs an API key or a signature.", challenge=CHALLENGE)
+    powers = sorted(POWERFUL & asked.request.capture.asked)
+    for option in powers:
+        if option != "css":
+            caller().demand(Scope.SCRIPT, option)
+        elif not (caller().is_free or caller().key):
+            raise Unauthorized("css needs an API key.", challenge=CHALLENGE)
+    return keep_apart(asked) if powers else asked
+
+
+def keep_apart(asked: Asked) -> Asked:
+    """The same, as a picture that no other caller finds."""
+    capture = replace(asked.request.capture, partition=caller().identity)
+    return replace(asked, request=replace(asked.request, capture=capture))
 
 
 def _with_preset(usual: RouteDefaults, preset: str | None) -> RouteDefaults:

@@ -22,6 +22,7 @@ from blueprints.fields import (
     encodable,
     known_timezone,
 )
+from blueprints.powers import CookiesField, HeadersField, ProgramText
 from thumbnailer.devices import DEVICES
 from thumbnailer.model import Format, WaitUntil
 from thumbnailer.renditions import MAX_DPR, MAX_SIDE, MIN_SIDE, Fit, RenditionFormat
@@ -164,6 +165,8 @@ class CaptureOptions(StrictSchema):
             default="400-599",
         )
     )
+    css = ProgramText(metadata=described("A style sheet that the page gets. Needs a key."))
+    js = ProgramText(metadata=described("A program that runs in the page. Needs a key of scope script."))
     ttl = WholeNumber(
         validate=validate.Range(60, 2_592_000),
         metadata=described("The oldest picture that will do, in seconds, within the operator's bounds."),
@@ -179,6 +182,22 @@ class CaptureOptions(StrictSchema):
             raise ValidationError({"clip": ["Cannot be combined with selector."]})
         if "full_page" in given and given["full_page"] and ("selector" in given or "clip" in given):
             raise ValidationError({"full_page": ["Cannot be combined with selector or clip."]})
+
+
+class BodyOptions(CaptureOptions):
+    """The same in a JSON body, where secrets may stand."""
+
+    headers = HeadersField(
+        metadata=described(
+            "Header fields for the target's own origin, by name. Needs a key of scope script.",
+            **HeadersField.SCHEMA,
+        )
+    )
+    cookies = CookiesField(
+        metadata=described(
+            "Cookies for the target's host, by name. Needs a key of scope script.", **CookiesField.SCHEMA
+        )
+    )
 
 
 #: In a query nothing is a list.
@@ -240,13 +259,13 @@ class ScreenshotQuery(CaptureQuery):
     stream = Flag(metadata=described("The same as /screenshot/stream.", default=False))
 
 
-class ScreenshotBody(CaptureOptions):
+class ScreenshotBody(BodyOptions):
     """``POST /screenshot``."""
 
     download = download_name()
 
 
-class PersistBody(CaptureOptions):
+class PersistBody(BodyOptions):
     """``POST /persist``."""
 
     block_ads = Flag(metadata=described("Load no advertisements and trackers.", default=True))
@@ -255,32 +274,6 @@ class PersistBody(CaptureOptions):
     presign = WholeNumber(
         validate=validate.Range(1, 604_800),
         metadata=described("Answer a URL of a private bucket that works for so many seconds."),
-    )
-
-
-class PendingAnswer(Schema):
-    """What ``GET /thumb`` answers a program while the picture is being made."""
-
-    status = fields.String(required=True, metadata=described("Always pending.", enum=["pending"]))
-    detail = fields.String(required=True, metadata=described("The same in words."))
-    retry_after_seconds = fields.Integer(required=True, metadata=described("When to ask again."))
-    request_id = fields.String(required=True, metadata=described("Names this request in the logs."))
-
-
-class StoredImageAnswer(Schema):
-    """What ``POST /persist`` answers."""
-
-    url = fields.String(required=True, metadata=described("Where the stored image is.", format="uri"))
-    cached = fields.Boolean(required=True, metadata=described("Whether this very picture was stored before."))
-    key = fields.String(required=True, metadata=described("The object's key in the storage."))
-    etag = fields.String(required=True, metadata=described("The strong entity tag of the bytes."))
-    sha256 = fields.String(required=True, metadata=described("Hexadecimal SHA-256 of the bytes."))
-    content_type = fields.String(required=True, metadata=described("The media type of the bytes."))
-    size_bytes = fields.Integer(required=True, metadata=described("The number of bytes."))
-    width = fields.Integer(required=True, allow_none=True, metadata=IMAGE_PIXELS)
-    height = fields.Integer(required=True, allow_none=True, metadata=IMAGE_PIXELS)
-    captured_at = fields.String(
-        required=True, metadata=described("When the picture was taken.", format="date-time")
     )
 
 

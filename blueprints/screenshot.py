@@ -11,6 +11,7 @@ import structlog
 from flask import Response, jsonify
 
 from blueprints.access import EMBEDDABLE, PERSIST, RENDER, SIGNABLE, needs
+from blueprints.answer_schemas import StoredImageAnswer
 from blueprints.capture_requests import Asked
 from blueprints.errors import answer_failure
 from blueprints.idempotency import KEPT_SECONDS
@@ -46,7 +47,6 @@ from blueprints.schemas import (
     PersistBody,
     ScreenshotBody,
     ScreenshotQuery,
-    StoredImageAnswer,
     ThumbQuery,
 )
 from blueprints.services import public_url, services

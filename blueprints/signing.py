@@ -13,7 +13,7 @@ from marshmallow import Schema, fields, validate
 from blueprints.access import RENDER, needs
 from blueprints.fields import Text, WholeNumber
 from blueprints.openapi import SIGN_DEBUG_PROBLEMS, SIGN_PROBLEMS, StrictBlueprint, answers_problems
-from blueprints.pictures import demand_rights
+from blueprints.pictures import entitle
 from blueprints.schemas import ScreenshotQuery, StrictSchema, described, seconds_to_wait
 from blueprints.services import public_url, services
 from blueprints.signable import SIGNABLE_ROUTES, judge_query, sign_query, signer
@@ -105,7 +105,7 @@ def sign(given: Mapping[str, Any]) -> Response:
     path = given.get("path", "/thumb")
     texts = _as_query(flask.request.get_json())
     asked = judge_query(path, texts)
-    demand_rights(asked, is_fresh=given.get("fresh", False))
+    entitle(asked, is_fresh=given.get("fresh", False))
     signed = sign_query(path, texts, given.get("exp"))
     answer = {"url": public_url(str(signed)), "path": signed.path}
     return jsonify(answer | {"sig": signed.sig, "kid": signed.kid, "exp": signed.exp})

@@ -11,19 +11,20 @@ from typing import Any
 import pytest
 from flask import Flask
 
+from blueprints.answer_schemas import StoredImageAnswer
 from blueprints.capture_requests import DEFAULT_QUALITY
 from blueprints.dialects import VIEWPORTS, HermesforgeError
 from blueprints.explain_schemas import ExplainAnswer
 from blueprints.problems import PROBLEMS
 from blueprints.purge import PurgeAnswer, PurgeBody
-from blueprints.schemas import Problem, StoredImageAnswer
+from blueprints.schemas import Problem
 from tests.support.pictures import picture
 from tests.support.service import PROJECT, TARGET, running_app, snapapi_environment
 from tests.support.settings import load
 from tests.support.upstream import Upstream
 from thumbnailer.devices import DEVICES
 from thumbnailer.guard import Guard
-from thumbnailer.model import NEUTRAL_OPTIONS, CaptureRequest, Clip, Format, Geolocation, StatusRange
+from thumbnailer.model import NEUTRAL_OPTIONS, CaptureRequest, Clip, Cookie, Format, Geolocation, StatusRange
 from thumbnailer.model import WaitUntil as Moment
 from thumbnailer.providers import Provider
 from thumbnailer.providers.chromium import ChromiumProvider, ChromiumSettings
@@ -198,6 +199,10 @@ WISHES: dict[str, Any] = {
     "timezone": "UTC",
     "geolocation": Geolocation(1, 1),
     "fail_on_status": (StatusRange(404, 404),),
+    "css": "a {}",
+    "js": "1",
+    "headers": (("a", "b"),),
+    "cookies": (Cookie("a", "b", "c"),),
 }
 
 
@@ -273,7 +278,8 @@ def test_the_dialect_differs_as_documented(document: dict[str, Any]) -> None:
     rows = {row[""].strip("`"): row for row in table("The hermesforge dialect")}
     here = document["components"]["schemas"]["HermesforgeOptions"]["properties"]
     elsewhere = dict(document["components"]["schemas"]["ScreenshotBody"]["properties"])
-    del elsewhere["download"]
+    for name in ("download", "headers", "cookies"):
+        del elsewhere[name]
     for name in ("height", "format"):
         assert rows[name]["here"] == f"`{here[name]['default']}`"
         assert rows[name]["elsewhere"] == f"`{elsewhere[name]['default']}`"

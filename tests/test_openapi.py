@@ -47,14 +47,15 @@ CHOICES = {
     "device": set(DEVICES),
 }
 TEXTS = ("selector", "clip", "wait_for", "hide_selectors", "user_agent", "locale", "timezone", "geolocation")
-OPTIONS = {"url", "fail_on_status", "preset", *NUMBERS, *FLAGS, *CHOICES, *TEXTS}
+SECRETS = {"headers", "cookies"}
+OPTIONS = {"url", "fail_on_status", "preset", "css", "js", *NUMBERS, *FLAGS, *CHOICES, *TEXTS}
 
 #: The JSON bodies, and what each takes beside the options.
 BODIES: dict[str, set[str]] = {
-    "ScreenshotBody": {"download"},
-    "PersistBody": {"force", "presign"},
+    "ScreenshotBody": {"download", *SECRETS},
+    "PersistBody": {"force", "presign", *SECRETS},
     "HermesforgeOptions": {"viewport"},
-    "JobBody": {"persist", "webhook_url", "wait"},
+    "JobBody": {"persist", "webhook_url", "wait", *SECRETS},
 }
 
 #: Options that contradict others, which no schema can say; tests of their own hold what happens then.

@@ -30,7 +30,16 @@ from thumbnailer.errors import (
     UpstreamFailed,
     UpstreamTimeout,
 )
-from thumbnailer.model import NEUTRAL_OPTIONS, CaptureRequest, Clip, Deadline, Format, Geolocation, WaitUntil
+from thumbnailer.model import (
+    NEUTRAL_OPTIONS,
+    CaptureRequest,
+    Clip,
+    Cookie,
+    Deadline,
+    Format,
+    Geolocation,
+    WaitUntil,
+)
 from thumbnailer.providers import Provider
 from thumbnailer.providers.exchange import UpstreamSession
 from thumbnailer.providers.hermesforge import HERMESFORGE
@@ -284,6 +293,10 @@ WISHES: dict[str, Mapping[str, object]] = {
     "timezone": {"timezone": "Europe/Berlin"},
     "geolocation": {"geolocation": Geolocation(52.5, 13.4)},
     "fail_on_status": {"fail_on_status": ()},
+    "css": {"css": "h1 { color: red }"},
+    "js": {"js": "scrollTo(0, 0)"},
+    "headers": {"headers": (("x-token", "a"),)},
+    "cookies": {"cookies": (Cookie("a", "b", "127.0.0.1"),)},
 }
 
 

@@ -10,6 +10,7 @@ import pytest
 from thumbnailer.model import (
     CaptureRequest,
     Clip,
+    Cookie,
     Format,
     Geolocation,
     StatusRange,
@@ -45,6 +46,11 @@ EVERYTHING = CaptureRequest(
     timezone="Europe/Vienna",
     geolocation=Geolocation(48.2, 16.4),
     fail_on_status=(StatusRange(404, 404), StatusRange(500, 599)),
+    css="body { color: red }",
+    js="scrollTo(0, 0)\n",
+    headers=(("authorization", "Bearer a"), ("x-b", "c")),
+    cookies=(Cookie("a", "b", "example.com"),),
+    partition="key:abc",
     asked=frozenset({"width", "selector"}),
 )
 RENDITION = Rendition(

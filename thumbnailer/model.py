@@ -60,6 +60,15 @@ class Geolocation:
 
 
 @dataclass(frozen=True, slots=True)
+class Cookie:
+    """A cookie for the target's host and no other; ``host`` is that of the normalised target."""
+
+    name: str
+    value: str = field(repr=False)
+    host: str
+
+
+@dataclass(frozen=True, slots=True)
 class StatusRange:
     """HTTP statuses from ``first`` to ``last``, both included."""
 
@@ -81,6 +90,10 @@ class CaptureRequest:
     ``quality`` is 1-100, and None where the format has none. ``device`` names a preset of
     ``thumbnailer.devices``; width, height and device_scale_factor are then already the preset's
     unless the caller asked otherwise.
+
+    ``css``, ``js``, ``headers`` and ``cookies`` (``POWERFUL``) change the page or say who asks for it;
+    what they hold is nobody else's business and stays out of every ``repr``. ``partition`` names the
+    caller who wrote one of them: the picture is theirs, and nobody who asks for the same finds it.
 
     ``asked`` holds the names of the options that the caller wrote themselves: a provider may leave
     out a default that it lacks, but never one of these. It does not change the picture, so it is
@@ -110,13 +123,23 @@ class CaptureRequest:
     timezone: str | None = None
     geolocation: Geolocation | None = None
     fail_on_status: tuple[StatusRange, ...] = ERROR_STATUSES
+    css: str | None = field(default=None, repr=False)
+    js: str | None = field(default=None, repr=False)
+    headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+    cookies: tuple[Cookie, ...] = field(default=(), repr=False)
+    partition: str = ""
     asked: frozenset[str] = field(default=frozenset(), compare=False)
 
+
+#: Options that change the page or say who asks for it.
+POWERFUL = frozenset({"css", "js", "headers", "cookies"})
 
 #: What each option is when nobody wants anything special; a provider that lacks the option
 #: honours it in this value all the same.
 NEUTRAL_OPTIONS: dict[str, object] = {
-    option.name: option.default for option in fields(CaptureRequest) if option.name not in ("url", "asked")
+    option.name: option.default
+    for option in fields(CaptureRequest)
+    if option.name not in ("url", "partition", "asked")
 }
 
 
@@ -130,8 +153,8 @@ def wanted_options(request: CaptureRequest) -> dict[str, object]:
 
 
 def capture_key(request: CaptureRequest) -> str:
-    """The cache key of a capture: hexadecimal SHA-256 over target and every option."""
-    content = {"url": request.url} | {name: getattr(request, name) for name in NEUTRAL_OPTIONS}
+    """The cache key of a capture: hexadecimal SHA-256 over target, partition and every option."""
+    content = {name: getattr(request, name) for name in ("url", "partition", *NEUTRAL_OPTIONS)}
     canonical = json.dumps(content, default=_plain, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(f"{KEY_VERSION}\n{canonical}".encode()).hexdigest()
 

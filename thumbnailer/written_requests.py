@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, fields
 from typing import Any
 
-from thumbnailer.model import CaptureRequest, Clip, Format, Geolocation, StatusRange, WaitUntil
+from thumbnailer.model import CaptureRequest, Clip, Cookie, Format, Geolocation, StatusRange, WaitUntil
 from thumbnailer.renditions import Fit, Rendition, RenditionFormat
 from thumbnailer.thumbnails import ThumbnailRequest
 
@@ -18,6 +18,8 @@ _CAPTURE_TYPES: Mapping[str, Callable[[Any], object]] = {
     "clip": lambda written: Clip(**written),
     "geolocation": lambda written: Geolocation(**written),
     "hide_selectors": tuple,
+    "headers": lambda written: tuple((name, value) for name, value in written),
+    "cookies": lambda written: tuple(Cookie(**each) for each in written),
     "fail_on_status": lambda written: tuple(StatusRange(**each) for each in written),
     "asked": frozenset,
 }

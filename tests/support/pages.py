@@ -9,6 +9,7 @@ import contextlib
 import io
 import threading
 from collections.abc import Iterator
+from email.message import Message
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, quote, urlsplit
 
@@ -29,7 +30,8 @@ class PageServer(ThreadingHTTPServer):
     """Serves ``PAGES``, and remembers what it was asked for.
 
     Besides: ``/status/N`` answers with that status; ``/check?js=`` is green where the expression is
-    true; ``/hang`` answers when the server ends; ``/pairs`` answers when two ask for it at once.
+    true; ``/to?to=`` leads there; ``/hang`` answers when the server ends; ``/pairs`` answers when
+    two ask for it at once.
     """
 
     daemon_threads = True
@@ -38,6 +40,7 @@ class PageServer(ThreadingHTTPServer):
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _PageDoor)
         self.requests: list[str] = []
+        self.headers: dict[str, Message] = {}  # of the last request for each path
         self.ending = threading.Event()
         self.pair = threading.Barrier(2)
         self.at_once = 0
@@ -54,6 +57,8 @@ class PageServer(ThreadingHTTPServer):
         parts = urlsplit(target)
         if parts.path.startswith("/status/"):
             return Answer(document(box("lime", height="100vh")), status=int(parts.path.rpartition("/")[2]))
+        if parts.path == "/to":
+            return Answer("", status=302, headers=(("Location", parse_qs(parts.query)["to"][0]),))
         if parts.path == "/check":
             return Answer(_check(parse_qs(parts.query)["js"][0]))
         if parts.path == "/hang":
@@ -86,6 +91,7 @@ class _PageDoor(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         self.server.requests.append(self.path)
+        self.server.headers[urlsplit(self.path).path] = self.headers
         answer = self.server.answer(self.path)
         body = answer.body.encode()
         with contextlib.suppress(ConnectionError):

@@ -50,6 +50,15 @@ def _object(**members: Check) -> Check:
     return check
 
 
+def _named_texts(value: object) -> bool:
+    return isinstance(value, dict) and bool(value) and all(_text(text) for text in value.values())
+
+
+def _cookies(value: object) -> bool:
+    cookie = _object(name=_text, value=_text, domain=_text, path=_one_of("/"))
+    return isinstance(value, list) and bool(value) and all(cookie(item) for item in value)
+
+
 EVENTS = _one_of("load", "domcontentloaded", "networkidle")
 
 HERMESFORGE_PARAMETERS: dict[str, Check] = {
@@ -85,6 +94,8 @@ SNAPSHARP_PARAMETERS: dict[str, Check] = {
     "device": _text,
     "clip": _object(x=_whole(), y=_whole(), width=_whole(1), height=_whole(1)),
     "user_agent": _text,
+    "headers": _named_texts,
+    "cookies": _cookies,
     "proxy": _text,
     "country": _text,
     "cache": _flag,
@@ -127,6 +138,8 @@ SNAPAPI_PARAMETERS: dict[str, Check] = {
     "blockTrackers": _flag,
     "blockCookieBanners": _flag,
     "userAgent": _text,
+    "extraHeaders": _named_texts,
+    "cookies": _cookies,
     "geolocation": _object(latitude=_number(-90, 90), longitude=_number(-180, 180)),
     "timezone": _text,
     "locale": _text,

@@ -23,7 +23,7 @@ from thumbnailer.errors import (
     UpstreamFailed,
 )
 from thumbnailer.model import CaptureRequest, Deadline, WaitUntil
-from thumbnailer.providers import page_scripts
+from thumbnailer.providers import alterations, page_scripts
 from thumbnailer.providers.ads import AdFilter
 from thumbnailer.providers.challenges import Challenges
 from thumbnailer.providers.page_errors import PROVIDER, translate_navigation
@@ -37,6 +37,7 @@ CONSENT_SECONDS = 5.0
 SCROLL_SECONDS = 10.0
 SETTLE_SECONDS = 4.0
 SCRIPT_SECONDS = 2.0
+PROGRAM_SECONDS = 10.0
 NOT_LOADED = "The browser could not load the page."
 #: Kept back from ``wait_for``, so that there is time left to refuse in good order.
 RESERVED_SECONDS = 2.0
@@ -98,7 +99,7 @@ class Visit:
         """Make the visit and bring the picture.
 
         Raises:
-            CaptureRefused: a selector is invalid or nothing (visible) matches it.
+            CaptureRefused: a selector is invalid or nothing (visible) matches it, or a program fails.
             TargetForbidden: the page led to where nobody may go.
             TargetStatus, TargetUnreachable: the page is at fault.
             PageChallenged: the page is a check for robots.
@@ -125,6 +126,7 @@ class Visit:
         await self._install()
         await self._open()
         await self._wait()
+        await self._alter()
         await self._tidy_up()
         await self._come_to_rest()
         await self._refuse_failed_document()
@@ -159,6 +161,8 @@ class Visit:
             await self._page.add_init_script(f"({page_scripts.HIDE})({selectors})")
         if self._request.block_cookie_banners:
             await self._page.add_init_script(self._equipment.consent_script)
+        await alterations.introduce_caller(self._page, self._request)
+        await alterations.send_headers(self._page, self._request)
         if self._request.block_ads:
             await self._page.route("**/*", self._let_pass_or_block)
 
@@ -191,6 +195,12 @@ class Visit:
                 await self._page.wait_for_selector(f"css={self._request.wait_for}", timeout=seconds * 1000)
             except PlaywrightTimeout as error:
                 raise CaptureRefused("Nothing that matches wait_for appeared in time.") from error
+
+    async def _alter(self) -> None:
+        if self._request.css is not None:
+            await alterations.style(self._page, self._request.css)
+        if self._request.js is not None:
+            await alterations.run(self._page, self._request.js, self._share(2, PROGRAM_SECONDS))
 
     async def _tidy_up(self) -> None:
         if self._request.block_cookie_banners:

@@ -25,6 +25,15 @@ selectors => {
 }
 """
 
+#: Adds a style sheet, in the same way; ``@import`` does not work in it.
+ADD_STYLE = """
+css => {
+  const sheet = new CSSStyleSheet();
+  sheet.replaceSync(css);
+  document.adoptedStyleSheets = [...document.adoptedStyleSheets, sheet];
+}
+"""
+
 #: Takes out pictures and frames whose content was blocked, instead of leaving a hole with a broken icon.
 COLLAPSE = """
 urls => {

@@ -44,7 +44,7 @@ from thumbnailer.errors import (
     UpstreamFailed,
     UpstreamQuota,
 )
-from thumbnailer.model import NEUTRAL_OPTIONS, CaptureRequest, Deadline, wanted_options
+from thumbnailer.model import NEUTRAL_OPTIONS, POWERFUL, CaptureRequest, Deadline, wanted_options
 from thumbnailer.providers import UpstreamBody
 from thumbnailer.providers.exchange import Exchange, UpstreamSession, begin_exchange
 from thumbnailer.providers.vendor import Fault, Option, Vendor
@@ -118,7 +118,7 @@ class RemoteProvider:
     def capture(self, request: CaptureRequest, deadline: Deadline) -> UpstreamBody:
         exchange = begin_exchange(self._session, self._call(request), deadline, self.name)
         if exchange.status != requests.codes.ok:
-            raise self._error(exchange)
+            raise self._error(exchange, request)
         if exchange.headers.get("Content-Encoding", "").lower() not in ("", "identity"):
             exchange.close()
             raise NotAnImage(f"The provider {self.name} sent an encoded body.", provider=self.name)
@@ -155,9 +155,11 @@ class RemoteProvider:
         )
         return requests.Request("GET", f"{self._url}?{query}", headers=headers)
 
-    def _error(self, exchange: Exchange) -> ThumbnailerError:
+    def _error(self, exchange: Exchange, request: CaptureRequest) -> ThumbnailerError:
         fault = self._vendor.read_fault(_read_object(exchange))
-        message = self._presentable(fault.message)
+        # It may quote what was sent, and that is not for the log.
+        is_quotable = POWERFUL.isdisjoint(wanted_options(request))
+        message = self._presentable(fault.message) if is_quotable else ""
         status = exchange.status
         pause = self._pause(exchange, fault)
         provider = self.name

@@ -10,7 +10,16 @@ from collections.abc import Mapping
 from dataclasses import asdict
 
 from thumbnailer.model import Clip, StatusRange
-from thumbnailer.providers.vendor import Fault, Option, Vendor, between, json_only, named, read_flat_fault
+from thumbnailer.providers.vendor import (
+    Fault,
+    Option,
+    Vendor,
+    between,
+    json_only,
+    named,
+    read_flat_fault,
+    written_cookie,
+)
 
 ERRORS = frozenset(range(400, 600))
 
@@ -70,6 +79,10 @@ SNAPAPI = Vendor(
         "locale": named("locale"),
         "timezone": named("timezone"),
         "geolocation": Option(lambda place: {"geolocation": asdict(place)}),
+        "css": named("css"),
+        "js": named("javascript"),
+        "headers": Option(lambda headers: {"extraHeaders": dict(headers)}),
+        "cookies": Option(lambda cookies: {"cookies": [written_cookie(cookie) for cookie in cookies]}),
         "fail_on_status": Option(
             lambda ranges: {"failOnHttpError": bool(ranges)},
             accepts=lambda ranges: _statuses(ranges) in (frozenset(), ERRORS),

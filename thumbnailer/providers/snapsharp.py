@@ -1,7 +1,8 @@
 """SnapSharp: snake_case, GET where every value is a scalar, else POST with the same names as JSON.
 
-A device scale factor can only be 1 or 2 (``retina``). Several selectors to hide go as one CSS
-selector list, which is a scalar. It photographs error pages as any other page, whatever their status.
+Programs go as JSON too. A device scale factor can only be 1 or 2 (``retina``). Several selectors to hide
+go as one CSS selector list, which is a scalar. It photographs error pages as any other page, whatever
+their status.
 """
 
 from __future__ import annotations
@@ -9,11 +10,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict
 
-from thumbnailer.providers.vendor import Option, Vendor, between, named
+from thumbnailer.providers.vendor import Option, Vendor, between, named, written_cookie
+
+#: Program texts, which it takes in a body only.
+PROGRAMS = frozenset({"css", "js"})
 
 
-def _has_structure(parameters: Mapping[str, object]) -> bool:
-    return any(isinstance(value, dict) for value in parameters.values())
+def _needs_body(parameters: Mapping[str, object]) -> bool:
+    has_structure = any(isinstance(value, dict | list) for value in parameters.values())
+    return has_structure or not PROGRAMS.isdisjoint(parameters)
 
 
 SNAPSHARP = Vendor(
@@ -21,7 +26,7 @@ SNAPSHARP = Vendor(
     base_url="https://api.snapsharp.dev",
     path="/v1/screenshot",
     key_headers=lambda key: {"Authorization": f"Bearer {key}"},
-    sends_json=_has_structure,
+    sends_json=_needs_body,
     options={
         "width": named("width", accepts=between(320, 3840)),
         "height": named("height", accepts=between(240, 2160)),
@@ -40,5 +45,9 @@ SNAPSHARP = Vendor(
         "block_ads": named("block_ads"),
         "hide_selectors": Option(lambda selectors: {"hide_selectors": ",".join(selectors)}),
         "user_agent": named("user_agent"),
+        "css": named("css"),
+        "js": named("js"),
+        "headers": Option(lambda headers: {"headers": dict(headers)}),
+        "cookies": Option(lambda cookies: {"cookies": [written_cookie(cookie) for cookie in cookies]}),
     },
 )

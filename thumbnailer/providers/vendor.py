@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from thumbnailer.model import Cookie
+
 
 def _anything(_: object) -> bool:
     return True
@@ -27,6 +29,11 @@ def named(wire_name: str, *, accepts: Callable[[Any], bool] = _anything) -> Opti
 def between(least: float, most: float) -> Callable[[Any], bool]:
     """Accept numbers from ``least`` to ``most``, both included."""
     return lambda value: bool(least <= value <= most)
+
+
+def written_cookie(cookie: Cookie) -> Mapping[str, str]:
+    """A cookie as browsers' own tools take it, for its host alone."""
+    return {"name": cookie.name, "value": cookie.value, "domain": cookie.host, "path": "/"}
 
 
 @dataclass(frozen=True, slots=True)

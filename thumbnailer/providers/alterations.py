@@ -1,0 +1,100 @@
+"""What callers do to a page by options of their own: cookies, headers, style, script.
+
+Nothing of what these options hold is in an error or a log line.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from typing import Any
+from urllib.parse import urlsplit
+
+from playwright.async_api import Error as PlaywrightError
+from playwright.async_api import Page
+from playwright.async_api import TimeoutError as PlaywrightTimeout
+
+from thumbnailer.errors import CaptureRefused
+from thumbnailer.model import CaptureRequest
+from thumbnailer.providers.page_scripts import ADD_STYLE
+
+#: How Playwright tells that the page was left while a script ran in it.
+LEFT = ("context was destroyed", "navigat")
+
+
+async def introduce_caller(page: Page, request: CaptureRequest) -> None:
+    """Give the browser the cookies, for the target's host alone. Raises ``CaptureRefused``."""
+    if not request.cookies:
+        return
+    is_secure = request.url.startswith("https:")
+    try:
+        await page.context.add_cookies(
+            [
+                {
+                    "name": each.name,
+                    "value": each.value,
+                    "domain": each.host,
+                    "path": "/",
+                    "secure": is_secure,
+                }
+                for each in request.cookies
+            ]
+        )
+    except PlaywrightError:
+        raise CaptureRefused("The browser does not take these cookies.") from None
+
+
+async def style(page: Page, css: str) -> None:
+    """Add a style sheet. Raises ``CaptureRefused``."""
+    try:
+        await page.evaluate(ADD_STYLE, css)
+    except PlaywrightError:
+        raise CaptureRefused("The page does not take the style sheet of the option css.") from None
+
+
+async def run(page: Page, js: str, seconds: float) -> None:
+    """Run a program in the page, and wait for it, and for where it leads the page.
+
+    Raises:
+        CaptureRefused: it failed, or took longer.
+    """
+    try:
+        async with asyncio.timeout(seconds):
+            await page.evaluate(js)
+    except TimeoutError:
+        raise CaptureRefused("The program of the option js did not end in time.") from None
+    except PlaywrightError as error:
+        if not any(sign in error.message for sign in LEFT):
+            raise CaptureRefused("The program of the option js failed.") from None
+    with suppress(PlaywrightTimeout):
+        await page.wait_for_load_state("load", timeout=seconds * 1000)
+
+
+async def send_headers(page: Page, request: CaptureRequest) -> None:
+    """Let the page's requests to the target's own origin (RFC 6454) have the headers, and no others.
+
+    They may let somebody in. Playwright would repeat them after a redirect, wherever that leads; over the
+    DevTools protocol every hop is a request of its own.
+    """
+    if not request.headers:
+        return
+    origin, names = _origin(request.url), {name for name, _ in request.headers}
+    session = await page.context.new_cdp_session(page)
+
+    async def go_on(event: dict[str, Any]) -> None:
+        paused, more = event["request"], {}
+        if _origin(paused["url"]) == origin:
+            kept = {name: text for name, text in paused["headers"].items() if name.lower() not in names}
+            headers = [*kept.items(), *request.headers]
+            more = {"headers": [{"name": name, "value": text} for name, text in headers]}
+        with suppress(PlaywrightError):  # the page has gone
+            await session.send("Fetch.continueRequest", {"requestId": event["requestId"], **more})
+
+    session.on("Fetch.requestPaused", go_on)
+    await session.send("Fetch.enable", {"patterns": [{"urlPattern": "*", "requestStage": "Request"}]})
+
+
+def _origin(url: str) -> tuple[str, str | None, int | None]:
+    parts = urlsplit(url)
+    port = parts.port or {"http": 80, "https": 443}.get(parts.scheme)
+    return (parts.scheme, parts.hostname, port)
