@@ -9,7 +9,13 @@ from blueprints.access import RENDER, needs
 from blueprints.job_answers import describe_delivery
 from blueprints.job_schemas import Deliveries, DeliveryAnswer
 from blueprints.jobs import owner
-from blueprints.openapi import READ_PROBLEMS, StrictBlueprint, answers_problems
+from blueprints.openapi import (
+    IDEMPOTENCY_KEY,
+    READ_PROBLEMS,
+    REDELIVER_PROBLEMS,
+    StrictBlueprint,
+    answers_problems,
+)
 from blueprints.services import services
 from thumbnailer.jobs.deliveries import Delivery
 
@@ -37,12 +43,16 @@ def delivery(delivery_id: str) -> Response:
     return _answer(describe_delivery(_own_delivery(delivery_id)))
 
 
-@blueprint.post("/webhooks/deliveries/<delivery_id>/redeliver")
+@blueprint.post("/webhooks/deliveries/<delivery_id>/redeliver", parameters=[IDEMPOTENCY_KEY])
 @needs(RENDER)
 @blueprint.response(202, DeliveryAnswer, description="It is sent again.")
-@answers_problems(blueprint, READ_PROBLEMS)
+@answers_problems(blueprint, REDELIVER_PROBLEMS)
 def redeliver(delivery_id: str) -> Response:
     """Send a webhook message again, under the same id."""
+    return services().idempotency.once(lambda: _redelivered(delivery_id))
+
+
+def _redelivered(delivery_id: str) -> Response:
     services().allowance.answer()
     _own_delivery(delivery_id)
     services().jobs.redeliver(delivery_id)

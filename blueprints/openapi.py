@@ -98,6 +98,12 @@ READ_PROBLEMS = (
     "internal",
     "database-unavailable",
 )
+REDELIVER_PROBLEMS = (
+    *READ_PROBLEMS,
+    "invalid-parameters",
+    "idempotency-conflict",
+    "idempotency-mismatch",
+)
 MEDIA_PROBLEMS = ("not-found", *CONDITION_PROBLEMS, "internal", "storage-unavailable")
 PURGE_PROBLEMS = (
     "invalid-parameters",

@@ -15,6 +15,7 @@ from blueprints.answers import SAFETY_HEADERS
 from blueprints.capture_requests import complete
 from blueprints.jobs import OPENED_SECONDS, POLL_AFTER_SECONDS, owner, receiver_of
 from blueprints.openapi import (
+    IDEMPOTENCY_KEY,
     IMAGE_TYPES,
     JOB_PROBLEMS,
     READ_PROBLEMS,
@@ -40,13 +41,17 @@ PAGE_WORDS = frozenset({"refresh_seconds", "webhook_url"})
 blueprint = StrictBlueprint("pages", __name__, description="Pages that are kept photographed.")
 
 
-@blueprint.post("/pages")
+@blueprint.post("/pages", parameters=[IDEMPOTENCY_KEY])
 @needs(PERSIST)
 @blueprint.arguments(PageBody(), location="json")
 @blueprint.response(202, PageAnswer, description="The page is photographed from now on.")
 @answers_problems(blueprint, JOB_PROBLEMS)
 def keep_page(given: dict[str, Any]) -> Response:
     """Keep a page photographed."""
+    return services().idempotency.once(lambda: _kept(given))
+
+
+def _kept(given: Mapping[str, Any]) -> Response:
     services().allowance.answer()
     order = _order_of(flask.request.get_json(), given)
     services().allowance.jobs()

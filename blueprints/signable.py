@@ -11,6 +11,7 @@ from blueprints.pictures import Door, judge, screenshot_door, thumb_door
 from blueprints.schemas import CaptureQuery, ScreenshotQuery, ThumbQuery
 from blueprints.services import services
 from thumbnailer.errors import InvalidParameters, NothingToSignWith
+from thumbnailer.model import POWERFUL
 from thumbnailer.signing import SignedPath, UrlSigner
 
 #: Path and query in bytes: gunicorn takes a request line of 8,190, and a proxy may add a prefix.
@@ -48,6 +49,9 @@ def judge_query(path: str, texts: Mapping[str, str]) -> Asked:
     """
     route = SIGNABLE_ROUTES[path]
     asked = judge(typed_query(texts, route.query), route.door(), accept=None)
+    powers = sorted(POWERFUL & asked.request.capture.asked)
+    if powers:
+        raise InvalidParameters({option: ["Needs a key; a signature will not do."] for option in powers})
     services().thumbnails.pipeline.judge(asked.request.capture)
     return asked
 

@@ -58,6 +58,35 @@ def test_the_same_request_again_gets_the_first_answer_again(client: FlaskClient,
     assert len(upstream.requests) == 1
 
 
+CREATING: dict[str, dict[str, Any]] = {
+    "/persist": {"url": TARGET},
+    "/screenshots": {"url": TARGET},
+    "/screenshots/batch": {"urls": [TARGET], "async": True},
+    "/pages": {"url": TARGET},
+}
+
+
+@pytest.mark.parametrize("path", CREATING)
+def test_every_post_that_makes_something_makes_it_once(client: FlaskClient, path: str) -> None:
+    first = client.post(path, json=CREATING[path], headers=KEY)
+    again = client.post(path, json=CREATING[path], headers=KEY)
+    assert first.status_code < 300
+    assert (again.status_code, again.data, _is_replay(again)) == (first.status_code, first.data, True)
+    other = client.post(path, json=CREATING[path] | {"width": 999}, headers=KEY)
+    _assert_problem(other, 422, "idempotency-mismatch")
+
+
+def test_every_such_post_documents_the_key(client: FlaskClient) -> None:
+    paths = client.get("/openapi.json").get_json()["paths"]
+    documented = {
+        path
+        for path, methods in paths.items()
+        for parameter in (*methods.get("parameters", []), *methods.get("post", {}).get("parameters", []))
+        if parameter["name"] == "Idempotency-Key"
+    }
+    assert documented == {*CREATING, "/webhooks/deliveries/{delivery_id}/redeliver"}
+
+
 def test_a_request_without_a_key_is_done_each_time(client: FlaskClient, upstream: Upstream) -> None:
     first = client.post("/persist", json={"url": TARGET, "force": True})
     second = client.post("/persist", json={"url": TARGET, "force": True})

@@ -173,6 +173,8 @@ def test_the_url_starts_where_the_service_is_published(
         pytest.param({"exp": 1}, "invalid-parameters", "exp", id="an end that is past"),
         pytest.param({"exp": "4102444800"}, "invalid-parameters", "exp", id="an end in text"),
         pytest.param({"exp": 4_102_444_800_000}, "invalid-parameters", "exp", id="an end in milliseconds"),
+        pytest.param({"css": "a {}"}, "invalid-parameters", "css", id="an option that needs a key"),
+        pytest.param({"js": "1"}, "invalid-parameters", "js", id="an option that needs a scope"),
         pytest.param({"sig": "a"}, "invalid-parameters", "sig", id="a signature"),
         pytest.param({"kid": "k2"}, "invalid-parameters", "kid", id="a key id"),
         pytest.param({"url": f"{TARGET}?{'🍕' * 1000}"}, "invalid-parameters", "url", id="too long a URL"),

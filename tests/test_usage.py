@@ -22,6 +22,7 @@ from tests.support.vectors import SIGNING_KEYS
 from tests.test_access import signed
 from tests.test_database import open_database
 from thumbnailer.database import Database
+from thumbnailer.errors import DatabaseUnavailable
 from thumbnailer.keys import Scope
 from thumbnailer.usage import NAMES, Counted, UsageMeter
 
@@ -113,7 +114,8 @@ def test_what_cannot_be_written_is_counted_on_and_memory_is_bounded(
         meter = meter_on(unavailable)
         for number in range(5):
             meter.count(f"key:{number}", Counted.HITS)
-        meter.close()
+        with pytest.raises(DatabaseUnavailable):
+            meter.flush()
         assert len(meter._held) == 3
     with closing(open_database(sqlite_url(tmp_path))) as database:
         meter._database = database

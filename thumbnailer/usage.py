@@ -136,12 +136,14 @@ class UsageMeter:
         )
 
     def close(self) -> None:
-        """Write what is left; counts after this are written by ``flush`` alone."""
+        """Write what is left, or lose it; counts after this are written by the next call."""
         self._closing.set()
         flusher = self._flusher
         if flusher is not None:
             flusher.join(timeout=self._flush_seconds)
         self._try_to_flush()
+        with self._guard:
+            self._held.clear()
 
     def today(self) -> date:
         return datetime.fromtimestamp(self._clock(), UTC).date()
@@ -154,7 +156,7 @@ class UsageMeter:
         try:
             self.flush()
         except DatabaseUnavailable:
-            logger.warning("Usage cannot be written at this moment; it is counted on in memory.")
+            logger.warning("Usage cannot be written at this moment.")
         except Exception:
             logger.exception("Usage could not be written.")
 
