@@ -163,7 +163,8 @@ PROBLEMS = _table(
         429,
         "Rate limited",
         (
-            "This caller has used up a limit. Retry-After says when to come back; "
+            "This caller has used up a limit, or the service its captures of this day. "
+            "Retry-After says when to come back; "
             "RateLimit-Policy and RateLimit describe the limit."
         ),
     ),

@@ -20,6 +20,7 @@ from limits.storage import MemoryStorage, storage_from_string
 from limits.strategies import FixedWindowRateLimiter
 
 from tests.support.access import key_store, make_key, sqlite_url
+from tests.support.ageing import age_pictures
 from tests.support.processes import free_port, running_redis, wait_until
 from tests.support.service import TARGET, client_of, running_app, snapapi_environment
 from tests.support.stores import redis_pid
@@ -238,15 +239,19 @@ def test_limits_without_redis_hold_over_processes_and_restarts(settings: dict[st
 
 
 def test_an_old_picture_is_served_where_the_budget_is_used_up(
-    settings: dict[str, str], upstream: Upstream, monkeypatch: pytest.MonkeyPatch
+    settings: dict[str, str], upstream: Upstream
 ) -> None:
     with running_app(settings | {"CAPTURE_BUDGET": "1"}) as app:
         client = app.test_client()
         assert ask(client, {}, page="kept").status_code == 200
-        stale = client.get(
-            "/thumb", query_string={"url": f"{TARGET}?kept", "fresh": "true", "ttl": "60"}, buffered=True
-        )
-        assert stale.status_code == 200
+        assert age_pictures(Path(settings["CACHE_DIR"]), 100_000) == 1
+        stale = ask(client, {}, page="kept")
+        assert (stale.status_code, stale.headers["X-Cache"]) == (200, "STALE")
+        assert "Retry-After" not in stale.headers
+        assert age_pictures(Path(settings["CACHE_DIR"]), 1_000_000) == 1
+        much_older = ask(client, {}, page="kept")
+        assert (much_older.status_code, much_older.headers["X-Cache"]) == (200, "STALE")
+        assert much_older.headers["X-Problem"] == "rate-limited"
         assert len(upstream.requests) == 1
 
 

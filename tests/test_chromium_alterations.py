@@ -53,7 +53,15 @@ def test_a_program_may_lead_the_page_elsewhere(provider: ChromiumProvider, pages
     assert colour_at(take(provider, pages.url("/plain"), js=f"location.href = {led!r}"), 160, 120) == GREEN
 
 
-@pytest.mark.parametrize("js", ["throw new Error('private')", "nonsense private", "new Promise(() => {})"])
+@pytest.mark.parametrize(
+    "js",
+    [
+        "throw new Error('private: has been closed')",
+        "navigator.private.thing()",
+        "nonsense private",
+        "new Promise(() => {})",
+    ],
+)
 def test_a_program_that_fails_is_refused_without_quoting_it(
     provider: ChromiumProvider,
     pages: PageServer,

@@ -18,8 +18,8 @@ from thumbnailer.errors import CaptureRefused
 from thumbnailer.model import CaptureRequest
 from thumbnailer.providers.page_scripts import ADD_STYLE
 
-#: How Playwright tells that the page was left while a script ran in it.
-LEFT = ("context was destroyed", "navigat")
+#: How Playwright begins to tell that the page was left while a program ran in it.
+LEFT = "Page.evaluate: Execution context was destroyed"
 
 
 async def introduce_caller(page: Page, request: CaptureRequest) -> None:
@@ -40,16 +40,16 @@ async def introduce_caller(page: Page, request: CaptureRequest) -> None:
                 for each in request.cookies
             ]
         )
-    except PlaywrightError:
-        raise CaptureRefused("The browser does not take these cookies.") from None
+    except PlaywrightError as error:
+        raise _refusal(page, error, "The browser does not take these cookies.") from None
 
 
 async def style(page: Page, css: str) -> None:
     """Add a style sheet. Raises ``CaptureRefused``."""
     try:
         await page.evaluate(ADD_STYLE, css)
-    except PlaywrightError:
-        raise CaptureRefused("The page does not take the style sheet of the option css.") from None
+    except PlaywrightError as error:
+        raise _refusal(page, error, "The page does not take the style sheet of the option css.") from None
 
 
 async def run(page: Page, js: str, seconds: float) -> None:
@@ -64,8 +64,8 @@ async def run(page: Page, js: str, seconds: float) -> None:
     except TimeoutError:
         raise CaptureRefused("The program of the option js did not end in time.") from None
     except PlaywrightError as error:
-        if not any(sign in error.message for sign in LEFT):
-            raise CaptureRefused("The program of the option js failed.") from None
+        if not error.message.startswith(LEFT):
+            raise _refusal(page, error, "The program of the option js failed.") from None
     with suppress(PlaywrightTimeout):
         await page.wait_for_load_state("load", timeout=seconds * 1000)
 
@@ -92,6 +92,13 @@ async def send_headers(page: Page, request: CaptureRequest) -> None:
 
     session.on("Fetch.requestPaused", go_on)
     await session.send("Fetch.enable", {"patterns": [{"urlPattern": "*", "requestStage": "Request"}]})
+
+
+def _refusal(page: Page, error: PlaywrightError, message: str) -> Exception:
+    """What to raise: the error itself where page or browser have died, for that is not the caller's doing."""
+    browser = page.context.browser
+    is_dead = page.is_closed() or browser is None or not browser.is_connected()
+    return error if is_dead else CaptureRefused(message)
 
 
 def _origin(url: str) -> tuple[str, str | None, int | None]:
