@@ -19,6 +19,7 @@ from tests.support.processes import wait_until
 from tests.support.service import TARGET, running_app, snapapi_environment
 from tests.support.upstream import Upstream
 from tests.support.vectors import SIGNING_KEYS
+from tests.support.vendors import play_vendors
 from tests.test_access import signed, slug_of
 from thumbnailer.keys import Scope
 from thumbnailer.model import CaptureRequest, Cookie, capture_key
@@ -128,6 +129,20 @@ def test_nobody_else_gets_the_picture(app: Flask, upstream: Upstream, option: st
     ]
     assert [answer.headers["X-Cache"] for answer in kinds] == ["MISS", "HIT", "MISS", "MISS", "HIT"]
     assert len(upstream.requests) == 3
+
+
+@pytest.mark.parametrize("option", POWERS)
+def test_nobody_is_kept_from_a_page_by_what_others_did_to_it(
+    app: Flask, upstream: Upstream, option: str
+) -> None:
+    client, scopes = app.test_client(), (Scope.RENDER, Scope.SCRIPT)
+    one, other = make_key(app, "one", *scopes), make_key(app, "other", *scopes)
+    upstream.behave(json_error(404, {"error": "target_not_found", "message": "Gone."}), play_vendors)
+    assert shoot(client, one, **{option: POWERS[option]}).status_code == 422
+    assert shoot(client, one, **{option: POWERS[option]}).status_code == 422, "remembered for this one"
+    assert len(upstream.requests) == 1
+    assert shoot(client, one).status_code == 200
+    assert shoot(client, other, **{option: POWERS[option]}).status_code == 200
 
 
 def test_in_an_open_service_callers_are_told_apart_by_address(settings: dict[str, str]) -> None:

@@ -126,5 +126,8 @@ def _concerns(error: ThumbnailerError, request: CaptureRequest) -> bool:
 
 
 def _target_name(request: CaptureRequest) -> str:
+    """Who brings something of their own, a cookie or a program, learns nothing of the page for others."""
+    if request.partition:
+        return capture_key(request)
     identity = "\n".join([request.url, *(repr(getattr(request, name)) for name in FACE)])
     return hashlib.sha256(identity.encode()).hexdigest()
