@@ -150,6 +150,18 @@ class ChromiumSettings:
         "150",
         "Captures after which the browser is replaced by a fresh one.",
     )
+    page_memory_bytes: int = setting(
+        "CHROMIUM_PAGE_MEMORY",
+        size_of,
+        "1 GiB",
+        "Memory that one process of a page may use before it is ended.",
+    )
+    memory_bytes: int = setting(
+        "CHROMIUM_MEMORY",
+        size_of,
+        "4 GiB",
+        "Memory that one browser with all its processes may use before the largest of them is ended.",
+    )
     sandbox: bool = setting(
         "CHROMIUM_SANDBOX", flag, "true", "Whether Chromium isolates pages in its own sandbox."
     )

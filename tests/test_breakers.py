@@ -23,6 +23,7 @@ from thumbnailer.errors import (
     CaptureRefused,
     ImageTooLarge,
     NotAnImage,
+    PageCrashed,
     TargetForbidden,
     TargetStatus,
     TargetTooSlow,
@@ -190,6 +191,7 @@ NOT_COUNTED = {
     "refused": CaptureRefused("option"),
     "forbidden": TargetForbidden("private"),
     "too-large": ImageTooLarge("300 MP"),
+    "page-crashed": PageCrashed("memory"),
     "a-bug": ZeroDivisionError("oops"),
 }
 

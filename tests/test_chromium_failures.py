@@ -13,12 +13,12 @@ from tests.support.processes import free_port
 from thumbnailer.errors import (
     CaptureRefused,
     ImageTooLarge,
+    PageCrashed,
     TargetForbidden,
     TargetStatus,
     TargetTooSlow,
     TargetUnreachable,
     ThumbnailerError,
-    UpstreamFailed,
 )
 from thumbnailer.model import Clip
 from thumbnailer.providers.chromium import ChromiumProvider
@@ -63,7 +63,7 @@ def provider() -> Iterator[ChromiumProvider]:
         pytest.param("/plain", {"device": "Abacus"}, CaptureRefused, id="device unknown"),
         pytest.param("/hanging-image", {"seconds": 2}, TargetTooSlow, id="never loads"),
         pytest.param("/loop", {"seconds": 3}, TargetTooSlow, id="script without end"),
-        pytest.param("/hog", {}, UpstreamFailed, id="page that eats memory"),
+        pytest.param("/hog", {}, PageCrashed, id="page that eats memory"),
     ],
 )
 def test_what_goes_wrong_is_told_apart(

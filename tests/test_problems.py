@@ -27,7 +27,7 @@ def upstream() -> Iterator[Upstream]:
 @pytest.fixture
 def client(upstream: Upstream) -> Iterator[FlaskClient]:
     settings = snapapi_environment(
-        upstream.url, UPSTREAM_TIMEOUT="2", MAX_IMAGE_BYTES="100000", RATELIMIT_ENABLED="false"
+        upstream.url, UPSTREAM_TIMEOUT="4", MAX_IMAGE_BYTES="100000", RATELIMIT_ENABLED="false"
     )
     with client_of(settings) as client:
         yield client

@@ -9,8 +9,8 @@ UpstreamTimeout after the time a provider can expect     counts a failure
 UpstreamTimeout after less, because the caller was late  learns nothing
 TargetTooSlow: the page hung, and the provider says so   learns nothing
 UpstreamBusy: it lives, and names its own pause          learns nothing
-BlankPicture, PageChallenged, ImageTooLarge, what the
-target or the request is at fault for, and errors that
+PageCrashed, BlankPicture, PageChallenged,
+ImageTooLarge, what the target or the request is at fault for, and errors that
 are none of the tree                                     learns nothing
 =======================================================  ==========================================
 
@@ -30,6 +30,7 @@ from thumbnailer.circuits import BreakerState, Circuit, Circuits
 from thumbnailer.errors import (
     BlankPicture,
     NotAnImage,
+    PageCrashed,
     TargetTooSlow,
     UpstreamAuth,
     UpstreamError,
@@ -133,7 +134,7 @@ class Breakers:
     def _counts(self, error: BaseException, admission: Admission) -> bool:
         if isinstance(error, UpstreamTimeout):
             return not isinstance(error, TargetTooSlow) and admission.seconds >= self._fair_seconds
-        if isinstance(error, BlankPicture):
+        if isinstance(error, BlankPicture | PageCrashed):
             return False
         return isinstance(error, UpstreamFailed | UpstreamAuth | UpstreamQuota | NotAnImage)
 

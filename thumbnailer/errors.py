@@ -177,6 +177,10 @@ class UpstreamFailed(UpstreamError):
     """The provider broke, refused or reset the connection, or crashed."""
 
 
+class PageCrashed(UpstreamFailed):
+    """The page broke the browser that opened it, or took too much memory; the provider works."""
+
+
 class UpstreamAuth(UpstreamError):
     """The provider refuses this service's key or plan: an operator has to act."""
 

@@ -13,6 +13,7 @@ from thumbnailer.errors import (
     ImageTooLarge,
     NotAnImage,
     PageChallenged,
+    PageCrashed,
     TargetFailed,
     TargetStatus,
     ThumbnailerError,
@@ -34,7 +35,7 @@ BLAMED_ON_TARGET = (TargetFailed, PageChallenged)
 FACE = ("user_agent", "device", "locale", "timezone", "geolocation")
 #: Failures that another choice of options may well avoid: nobody shall be able to keep others from
 #: a page by asking for an impossible picture of it.
-BLAMED_ON_CAPTURE = (UpstreamTimeout, NotAnImage, ImageTooLarge)
+BLAMED_ON_CAPTURE = (UpstreamTimeout, NotAnImage, ImageTooLarge, PageCrashed)
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,6 +40,7 @@ from thumbnailer.providers.chromium import ChromiumProvider, ChromiumSettings, f
 from thumbnailer.providers.exchange import UpstreamSession
 from thumbnailer.providers.fallback import Failover
 from thumbnailer.providers.hermesforge import HERMESFORGE
+from thumbnailer.providers.memory_watch import MemoryBounds
 from thumbnailer.providers.remote import RemoteProvider
 from thumbnailer.providers.snapapi import SNAPAPI
 from thumbnailer.providers.snapsharp import SNAPSHARP
@@ -139,6 +140,7 @@ def _build_provider(name: str, settings: Settings, guard: Guard, session: Upstre
                 challenge_markers=read_challenge_markers(settings),
                 max_image_pixels=settings.pictures.max_pixels,
                 is_sandboxed=settings.chromium.sandbox,
+                memory=MemoryBounds(settings.chromium.page_memory_bytes, settings.chromium.memory_bytes),
             ),
             guard,
         )

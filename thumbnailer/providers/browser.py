@@ -8,7 +8,7 @@ long enough.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Coroutine, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
@@ -25,6 +25,9 @@ from thumbnailer.providers.running_browser import BrowserGone, RunningBrowser, l
 LAUNCH_SECONDS = 20.0
 OPEN_PAGE_SECONDS = 10.0
 CLOSE_PAGE_SECONDS = 2.0
+
+#: What Playwright says of a page that ends before it is used; it has no type for that.
+CRASHED = "crashed"
 
 
 class Browsers:
@@ -52,13 +55,20 @@ class Browsers:
             CaptureRefused: the browser does not take the options.
             UpstreamFailed: no browser can be started.
         """
-        async with self._slots, self._lent(deadline) as running, AsyncExitStack() as leaving:
-            page = await self._open(running, options, deadline, leaving)
+        held = AsyncExitStack()
+        try:
+            await held.enter_async_context(self._slots)
+            running = await self._lend(deadline, held)
+            ended_before = running.memory.ended
             try:
-                yield page
-            except PlaywrightError as error:
-                await _require_life(running, error)
+                async with _blamed_on_whom(running):
+                    yield await self._open(running, options, deadline, held)
+            except BrowserGone as gone:
+                self._discard(running)
+                gone.by_page = running.memory.ended > ended_before
                 raise
+        finally:
+            self._leave(held)
 
     async def close(self) -> None:
         """End the browser for good; whoever has a page of it loses it."""
@@ -75,30 +85,35 @@ class Browsers:
         self, running: RunningBrowser, options: Mapping[str, Any], deadline: Deadline, leaving: AsyncExitStack
     ) -> Page:
         try:
-            async with _gone_after(min(OPEN_PAGE_SECONDS, deadline.remaining_seconds() / 2)):
+            async with (
+                _blamed_on_whom(running),
+                _gone_after(min(OPEN_PAGE_SECONDS, deadline.remaining_seconds() / 2)),
+            ):
                 context = await running.browser.new_context(**options)
                 leaving.push_async_callback(self._close_context, context, running)
                 page = await context.new_page()
                 await introduce(page, self.proxy)
                 return page
         except PlaywrightError as error:
-            await _require_life(running, error)
+            if CRASHED in error.message:
+                raise BrowserGone from error
             # A live browser turns down nothing else: sizes and colours were checked before.
             raise CaptureRefused("The browser does not know this timezone, locale or user agent.") from error
 
-    @asynccontextmanager
-    async def _lent(self, deadline: Deadline) -> AsyncIterator[RunningBrowser]:
+    async def _lend(self, deadline: Deadline, held: AsyncExitStack) -> RunningBrowser:
         running = await self._living(deadline)
         running.active += 1
-        try:
-            yield running
-        except BrowserGone:
-            self._discard(running)
-            raise
-        finally:
-            running.active -= 1
-            if running.retired and not running.active:
-                self._end(running, dead=False)
+        held.callback(self._give_back, running)
+        return running
+
+    def _give_back(self, running: RunningBrowser) -> None:
+        running.active -= 1
+        if running.retired and not running.active:
+            self._end(running, dead=False)
+
+    def _leave(self, held: AsyncExitStack) -> None:
+        """Close the page, and then make room for another; whoever has the picture does not wait for that."""
+        self._background(held.aclose())
 
     async def _living(self, deadline: Deadline) -> RunningBrowser:
         async with self._launching:
@@ -140,9 +155,12 @@ class Browsers:
     def _end(self, running: RunningBrowser, *, dead: bool) -> None:
         if not running.ended:
             running.ended = True
-            task = asyncio.ensure_future(running.end(dead=dead))
-            self._endings.add(task)
-            task.add_done_callback(self._endings.discard)
+            self._background(running.end(dead=dead))
+
+    def _background(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.ensure_future(work)
+        self._endings.add(task)
+        task.add_done_callback(self._endings.discard)
 
     async def _close_context(self, context: BrowserContext, running: RunningBrowser) -> None:
         try:
@@ -152,10 +170,15 @@ class Browsers:
             self._discard(running)
 
 
-async def _require_life(running: RunningBrowser, error: PlaywrightError) -> None:
-    """Raise ``BrowserGone`` unless the browser lives, so that the page is at fault."""
-    if not await running.answers():
-        raise BrowserGone from error
+@asynccontextmanager
+async def _blamed_on_whom(running: RunningBrowser) -> AsyncIterator[None]:
+    """Turn what Playwright raises into ``BrowserGone``, unless the browser lives and the page is at fault."""
+    try:
+        yield
+    except PlaywrightError as error:
+        if not await running.answers():
+            raise BrowserGone from error
+        raise
 
 
 @asynccontextmanager

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 import structlog
 
 from thumbnailer.egress_proxy import running_proxy
-from thumbnailer.errors import UpstreamFailed, UpstreamTimeout
+from thumbnailer.errors import TargetTooSlow, UpstreamFailed
 from thumbnailer.guard import Guard
 from thumbnailer.model import Deadline
 from thumbnailer.providers.browser import Browsers
@@ -23,7 +23,7 @@ from thumbnailer.providers.browser_loop import BrowserLoop
 from thumbnailer.providers.launch import ChromiumSettings
 
 #: How much longer than the deadline a caller waits for the loop to say that it has passed.
-TIDYING_SECONDS = 4.0
+TIDYING_SECONDS = 0.7
 JOIN_SECONDS = 20.0
 
 T = TypeVar("T")
@@ -58,7 +58,7 @@ class BrowserThread:
         """Run ``work`` to its end and bring its result; it has to heed ``deadline`` itself.
 
         Raises:
-            UpstreamTimeout: the loop gives no answer though the deadline has passed.
+            TargetTooSlow: there is no result though the deadline has passed.
             UpstreamFailed: the thread was closed meanwhile.
             Exception: whatever ``work`` raises.
         """
@@ -75,7 +75,7 @@ class BrowserThread:
             raise UpstreamFailed("The browser was shut down.", provider="chromium") from error
         except TimeoutError as error:
             future.cancel()
-            raise UpstreamTimeout("The browser does not answer.", provider="chromium") from error
+            raise TargetTooSlow("The page was not photographed in time.", provider="chromium") from error
 
     def close(self) -> None:
         """End browser, driver and thread; seconds at most. Does nothing in a forked child."""

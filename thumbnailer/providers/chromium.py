@@ -8,7 +8,8 @@ forked process starts a browser of its own. ``browser`` keeps it alive, ``page``
 what happens                             becomes
 =======================================  ====================================================
 browser or driver dies or hangs          one more attempt with a new one, then UpstreamFailed
-the page crashes                         UpstreamFailed
+a picture cannot be taken                one more attempt, then PageCrashed
+the page crashes, takes too much memory  PageCrashed
 the page never loads                     TargetTooSlow at the deadline
 ``networkidle`` never comes              the picture all the same, after at most ten seconds
 ``wait_for`` never appears               CaptureRefused, shortly before the deadline
@@ -32,7 +33,13 @@ import structlog
 from playwright.async_api import Error as PlaywrightError
 
 from thumbnailer.devices import CHROME_MAJOR, DEVICES
-from thumbnailer.errors import CaptureRefused, TargetForbidden, TargetTooSlow, UpstreamFailed
+from thumbnailer.errors import (
+    CaptureRefused,
+    PageCrashed,
+    TargetForbidden,
+    TargetTooSlow,
+    UpstreamFailed,
+)
 from thumbnailer.guard import Guard
 from thumbnailer.model import CaptureRequest, Deadline
 from thumbnailer.providers import WholeBody
@@ -55,6 +62,14 @@ USER_AGENT = (
 )
 
 ATTEMPTS = 2
+
+#: A page may take the process with it that draws all pages; it is back in less than this.
+RECOVERY_SECONDS = 0.3
+
+#: How the last attempt may have ended.
+DIED = (UpstreamFailed, "The browser died twice.")
+DIED_BY_PAGE = (PageCrashed, "The page takes too much memory.")
+NOT_PHOTOGRAPHED = (PageCrashed, "The browser failed to photograph the page.")
 
 log = structlog.get_logger(__name__)
 
@@ -101,7 +116,8 @@ class ChromiumProvider:
             TargetForbidden, TargetUnreachable, TargetStatus: the page is at fault.
             PageChallenged: the page is a check for robots.
             ImageTooLarge: the picture would have more pixels than allowed.
-            UpstreamFailed, UpstreamTimeout: the browser or the page's scripts are at fault.
+            PageCrashed, TargetTooSlow: the page's scripts are at fault.
+            UpstreamFailed: the browser is at fault.
         """
         if urlsplit(request.url).scheme not in ("http", "https"):
             raise TargetForbidden("Only http and https pages are visited.")
@@ -120,6 +136,7 @@ class ChromiumProvider:
         return self._threads.setdefault(os.getpid(), BrowserThread(self._settings, self._guard))
 
     async def _capture(self, request: CaptureRequest, deadline: Deadline, browsers: Browsers) -> bytes:
+        failure: tuple[type[UpstreamFailed], str] = DIED
         try:
             async with asyncio.timeout(deadline.remaining_seconds()):
                 for attempt in range(ATTEMPTS):
@@ -128,14 +145,17 @@ class ChromiumProvider:
                             return await Visit(
                                 page, request, self._equipment, browsers.proxy, deadline
                             ).picture()
-                    except BrowserGone:
-                        log.warning("chromium.browser_gone", attempt=attempt + 1)
+                    except BrowserGone as error:
+                        log.warning("chromium.browser_gone", attempt=attempt + 1, by_page=error.by_page)
+                        failure = DIED_BY_PAGE if error.by_page else DIED
+                    except PlaywrightError as error:
+                        log.warning("chromium.page_failed", attempt=attempt + 1, reason=str(error)[:500])
+                        failure = NOT_PHOTOGRAPHED
+                        await asyncio.sleep(RECOVERY_SECONDS)
         except TimeoutError as error:
             raise TargetTooSlow("The page was not photographed in time.", provider=PROVIDER) from error
-        except PlaywrightError as error:
-            log.warning("chromium.page_failed", reason=str(error)[:500])
-            raise UpstreamFailed("The browser failed to photograph the page.", provider=PROVIDER) from error
-        raise UpstreamFailed("The browser died twice.", provider=PROVIDER)
+        kind, message = failure
+        raise kind(message, provider=PROVIDER)
 
 
 def context_options(request: CaptureRequest) -> dict[str, Any]:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from thumbnailer.providers.challenges import Marker
+from thumbnailer.providers.memory_watch import MemoryBounds
 
 #: Debian puts the real program here; what it puts on the path is a shell script around it.
 DEBIAN_HEADLESS_SHELL = Path("/usr/lib/chromium/chromium-headless-shell")
@@ -73,7 +74,8 @@ class ChromiumSettings:
     ``ad_filter_list`` a file in EasyList syntax instead of the one that comes along;
     ``challenge_markers`` give checks for robots away, which are refused;
     ``max_image_pixels`` and ``max_full_page_height`` (CSS pixels) bound a picture; ``is_sandboxed``
-    says whether pages run in Chromium's sandbox; ``extra_switches`` go to Chromium as they are.
+    says whether pages run in Chromium's sandbox; ``extra_switches`` go to Chromium as they are;
+    ``memory`` bounds what pages may use.
     """
 
     executable: Path | None
@@ -85,6 +87,7 @@ class ChromiumSettings:
     max_full_page_height: int = 16_384
     is_sandboxed: bool = True
     extra_switches: tuple[str, ...] = ()
+    memory: MemoryBounds = field(default_factory=MemoryBounds)
 
 
 def find_chromium(

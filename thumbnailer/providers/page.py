@@ -17,6 +17,7 @@ from playwright.async_api import TimeoutError as PlaywrightTimeout
 from thumbnailer.egress_proxy import EgressProxy
 from thumbnailer.errors import (
     CaptureRefused,
+    PageCrashed,
     TargetStatus,
     TargetUnreachable,
     ThumbnailerError,
@@ -26,7 +27,7 @@ from thumbnailer.model import CaptureRequest, Deadline, WaitUntil
 from thumbnailer.providers import alterations, page_scripts
 from thumbnailer.providers.ads import AdFilter
 from thumbnailer.providers.challenges import Challenges
-from thumbnailer.providers.page_errors import PROVIDER, translate_navigation
+from thumbnailer.providers.page_errors import PROVIDER, net_error, translate_navigation
 from thumbnailer.providers.picture import PictureBounds, photograph
 
 ASSETS = Path(__file__).parent / "assets"
@@ -38,6 +39,7 @@ SCROLL_SECONDS = 10.0
 SETTLE_SECONDS = 4.0
 SCRIPT_SECONDS = 2.0
 PROGRAM_SECONDS = 10.0
+CRASH_NEWS_SECONDS = 0.2
 NOT_LOADED = "The browser could not load the page."
 #: Kept back from ``wait_for``, so that there is time left to refuse in good order.
 RESERVED_SECONDS = 2.0
@@ -104,7 +106,7 @@ class Visit:
             TargetStatus, TargetUnreachable: the page is at fault.
             PageChallenged: the page is a check for robots.
             ImageTooLarge: the picture would have more pixels than allowed.
-            UpstreamFailed: the page crashed.
+            PageCrashed: the page crashed, or took too much memory.
             playwright.async_api.Error: the page or the browser failed otherwise.
         """
         visiting = asyncio.ensure_future(self._make())
@@ -113,7 +115,7 @@ class Visit:
             await asyncio.wait({visiting, crashing}, return_when=asyncio.FIRST_COMPLETED)
             # A crashed page may still hand out a picture, small and empty.
             if self._crashed.is_set():
-                raise UpstreamFailed("The page crashed in the browser.", provider=PROVIDER)
+                raise PageCrashed("The page crashed in the browser.", provider=PROVIDER)
             return visiting.result()
         finally:
             visiting.cancel()
@@ -175,6 +177,7 @@ class Visit:
         except PlaywrightError as error:
             failure = translate_navigation(error)
             if failure is not None:
+                await self._hear_of_a_crash(error)
                 await self._refuse_failed_answer()
                 # The proxy knows why; the browser only that it did not get through.
                 raise self._refusal() or failure from error
@@ -182,6 +185,14 @@ class Visit:
                 raise
             await self._page.wait_for_load_state(moment, timeout=0)
         await self._refuse_failed_document()
+
+    async def _hear_of_a_crash(self, error: PlaywrightError) -> None:
+        """Give the news of a crash time to come: the navigation that it broke off is told first."""
+        if net_error(error) == "ABORTED":
+            with suppress(TimeoutError):
+                async with asyncio.timeout(CRASH_NEWS_SECONDS):
+                    await self._crashed.wait()
+                    await asyncio.sleep(CRASH_NEWS_SECONDS)  # ``picture`` has heard, and ends this
 
     async def _wait(self) -> None:
         if self._request.wait_until is WaitUntil.NETWORKIDLE:

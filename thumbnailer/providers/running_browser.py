@@ -16,6 +16,7 @@ from thumbnailer.egress_proxy import EgressProxy
 from thumbnailer.errors import UpstreamFailed
 from thumbnailer.providers.browser_loop import BrowserLoop
 from thumbnailer.providers.launch import SWITCHES, ChromiumSettings, environment_for_pages
+from thumbnailer.providers.memory_watch import MemoryWatch
 from thumbnailer.providers.ordinary_user import LAUNCHER, ordinary_user
 from thumbnailer.providers.road_out import switches_to
 
@@ -30,7 +31,14 @@ log = structlog.get_logger(__name__)
 
 
 class BrowserGone(Exception):
-    """The browser or its driver died or hangs; a new one may do."""
+    """The browser or its driver died or hangs; a new one may do.
+
+    ``by_page`` says that something of it was ended meanwhile because it used too much memory.
+    """
+
+    def __init__(self, *, by_page: bool = False) -> None:
+        super().__init__()
+        self.by_page = by_page
 
 
 @dataclass(slots=True, eq=False)
@@ -42,6 +50,7 @@ class RunningBrowser:
     """
 
     browser: Browser
+    memory: MemoryWatch
     ending: AsyncExitStack
     begun: int = 0
     active: int = 0
@@ -78,12 +87,17 @@ async def launch_browser(settings: ChromiumSettings, proxy: EgressProxy) -> Runn
         try:
             playwright = await _start_driver(loop, ending)
             browser = await _start_browser(playwright, settings, proxy, loop.folder)
-            ending.callback(_kill, await _handle_of(browser))
+            process = await _process_of(browser)
+            # A pidfd: unlike a number it never comes to mean another process.
+            ending.callback(_kill, os.pidfd_open(process))
+            memory = MemoryWatch(process, settings.memory)
+            watching = asyncio.ensure_future(memory.run())
+            ending.callback(watching.cancel)
         except (PlaywrightError, OSError) as error:
             _log_failure(settings, str(error))
             raise UpstreamFailed("The browser could not be started.", provider="chromium") from error
         log.info("chromium.launched", version=browser.version)
-        return RunningBrowser(browser, ending.pop_all())
+        return RunningBrowser(browser, memory, ending.pop_all())
 
 
 async def _start_browser(
@@ -141,12 +155,12 @@ async def _stop_driver(playwright: Playwright, driver: asyncio.SubprocessTranspo
     driver.close()
 
 
-async def _handle_of(browser: Browser) -> int:
-    """A pidfd of the browser's process: unlike a number it never comes to mean another process."""
+async def _process_of(browser: Browser) -> int:
+    """The id of the browser's main process."""
     session = await browser.new_browser_cdp_session()
     answer = await session.send("SystemInfo.getProcessInfo")
     await session.detach()
-    return os.pidfd_open(next(one["id"] for one in answer["processInfo"] if one["type"] == "browser"))
+    return next(int(one["id"]) for one in answer["processInfo"] if one["type"] == "browser")
 
 
 def _kill(handle: int) -> None:

@@ -1,0 +1,174 @@
+"""Pages that mean harm: each costs its own picture at most, and the next page is photographed as ever."""
+
+from __future__ import annotations
+
+import contextlib
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import psutil
+import pytest
+
+from tests.support.answers import Answer, Received, content, redirect
+from tests.support.browser_processes import the_browser
+from tests.support.chromium import chromium, take
+from tests.support.pages import GREEN, colour_at
+from tests.support.processes import wait_until
+from tests.support.upstream import Upstream
+from thumbnailer.errors import (
+    CaptureRefused,
+    PageCrashed,
+    TargetTooSlow,
+    TargetUnreachable,
+    ThumbnailerError,
+    UpstreamFailed,
+)
+from thumbnailer.providers.chromium import ChromiumProvider
+from thumbnailer.providers.memory_watch import MemoryBounds, MemoryWatch
+
+MEBIBYTE = 1 << 20
+
+#: No ordinary page of these tests uses half of it.
+BOUNDS = MemoryBounds(page_bytes=400 * MEBIBYTE, browser_bytes=3000 * MEBIBYTE)
+
+WEBGL = "const g = document.createElement('canvas').getContext('webgl');"
+BUFFER = "g.bindBuffer(g.ARRAY_BUFFER, g.createBuffer()); g.bufferData(g.ARRAY_BUFFER, 256e6, g.STATIC_DRAW)"
+CANVAS = "const c = new OffscreenCanvas(3000, 3000); const x = c.getContext('2d');"
+LINK = "const a = document.createElement('a'); a.href = '/file'; a.download = 'x';"
+FRAME = "document.body.append(document.createElement('iframe')); frames[0].location = '/green'"
+
+#: Scripts, and what they may end in besides a picture of what there is to see and the end of the time.
+HOSTILE: dict[str, tuple[str, tuple[type[ThumbnailerError], ...]]] = {
+    "dialogs without end": ("for (;;) alert(1)", ()),
+    "dialogs all the time": ("setInterval(() => { confirm(1); prompt(2) }, 1)", ()),
+    "asks to stay": (
+        "onbeforeunload = () => 'no'; setInterval(() => location = '?' + Math.random(), 9)",
+        (TargetUnreachable,),
+    ),
+    "loads itself again": ("location.reload()", ()),
+    "goes on and on in its history": (
+        "for (;;) history.pushState({a: 'x'.repeat(1e5)}, '', '?' + Math.random())",
+        (),
+    ),
+    "prints": ("setInterval(() => print(), 9)", ()),
+    "opens windows": ("setInterval(() => open('/green'), 5)", ()),
+    "downloads": (
+        f"{LINK} setInterval(() => a.click(), 5)",
+        (CaptureRefused,),
+    ),
+    "spins in fifty workers": (
+        "for (let i = 0; i < 50; i++) new Worker(URL.createObjectURL(new Blob(['for (;;);'])))",
+        (),
+    ),
+    "ponders a pattern": ("/^(a+)+$/.test('a'.repeat(60) + 'b')", ()),
+    "grows in frames": (
+        f"setInterval(() => {{ {FRAME} }}, 1)",
+        (),
+    ),
+    "fills the memory of the graphics": (
+        f"{WEBGL} setInterval(() => {{ {BUFFER} }}, 5)",
+        (),
+    ),
+}
+
+#: Scripts that take memory where V8's own limit does not count it.
+GREEDY = {
+    "typed arrays": "const a = []; for (;;) { const b = new Uint8Array(32e6); b.fill(1); a.push(b) }",
+    "a document": "for (;;) document.write('<p>' + 'x'.repeat(1e5))",
+    "WebAssembly": "const a = []; for (;;) { const m = new WebAssembly.Memory({initial: 500, maximum: 9000});"
+    " new Uint8Array(m.buffer).fill(1); a.push(m) }",
+    "canvases": f"const a = []; for (;;) {{ {CANVAS} x.fillRect(0, 0, 3000, 3000);"
+    " x.getImageData(0, 0, 9, 9); a.push(c) }",
+}
+
+
+def play(received: Received) -> Answer:
+    """The page that the path names."""
+    name = received.path[1:].replace("%20", " ")
+    if name == "circle":
+        return redirect("/circle?again")
+    if name == "file":
+        return content(b"x" * 1000, "application/octet-stream")
+    script = {**{one: text for one, (text, _) in HOSTILE.items()}, **GREEDY}.get(name)
+    if script is None:
+        return content(b"<body style='background: lime'>", "text/html")
+    return content(f"<body style='background: lime'><script>{script}</script>x".encode(), "text/html")
+
+
+@pytest.fixture(scope="module")
+def pages() -> Iterator[Upstream]:
+    with Upstream(play) as pages:
+        yield pages
+
+
+@pytest.fixture(scope="module")
+def provider() -> Iterator[ChromiumProvider]:
+    with chromium(memory=BOUNDS) as provider:
+        yield provider
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_hostile_page_costs_its_own_picture_and_no_other(
+    provider: ChromiumProvider, pages: Upstream, name: str
+) -> None:
+    # On a busy machine three seconds may not even suffice to open the page.
+    with contextlib.suppress(TargetTooSlow, UpstreamFailed, *HOSTILE[name][1]):
+        take(provider, f"{pages.url}/{name}", seconds=3)
+    assert colour_at(take(provider, f"{pages.url}/green"), 10, 10) == GREEN
+
+
+def test_redirects_without_end_are_the_targets_fault(provider: ChromiumProvider, pages: Upstream) -> None:
+    with pytest.raises(TargetUnreachable, match="redirects without end"):
+        take(provider, f"{pages.url}/circle")
+
+
+@pytest.mark.parametrize("name", GREEDY)
+def test_a_page_that_takes_memory_is_ended_long_before_the_machine_has_none(
+    provider: ChromiumProvider, pages: Upstream, name: str
+) -> None:
+    take(provider, f"{pages.url}/green")
+    browser = the_browser()
+    with pytest.raises(PageCrashed):
+        take(provider, f"{pages.url}/{name}")
+    assert colour_at(take(provider, f"{pages.url}/green"), 10, 10) == GREEN
+    assert the_browser() == browser, "the others' pages go on"
+
+
+def test_a_browser_that_uses_too_much_itself_is_replaced_and_the_page_is_blamed(pages: Upstream) -> None:
+    bounds = MemoryBounds(page_bytes=1 << 40, browser_bytes=MEBIBYTE)
+    with chromium(memory=bounds) as provider, pytest.raises(PageCrashed):
+        take(provider, f"{pages.url}/green", seconds=6)
+
+
+HOLD = f"held = bytearray({200 * MEBIBYTE}); held[::4096] = b'1' * len(held[::4096]); input()"
+HOLDER = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {HOLD!r}]); input()"
+
+
+def test_the_watch_ends_what_is_too_large_and_nothing_else() -> None:
+    with subprocess.Popen([sys.executable, "-c", HOLDER], stdin=subprocess.PIPE) as parent:
+        try:
+            (child,) = _children_once_up(parent)
+            MemoryWatch(parent.pid, MemoryBounds(500 * MEBIBYTE, 1000 * MEBIBYTE)).look()
+            assert child.is_running()
+            assert parent.poll() is None
+            watch = MemoryWatch(parent.pid, MemoryBounds(100 * MEBIBYTE, 1000 * MEBIBYTE))
+            watch.look()
+            wait_until(lambda: not child.is_running(), what="the end of the child")
+            assert (parent.poll(), watch.ended) == (None, 1)
+            watch = MemoryWatch(parent.pid, MemoryBounds(100 * MEBIBYTE, MEBIBYTE))
+            watch.look()
+            assert parent.wait(20) < 0
+            watch.look()  # there is nothing left to end
+            assert watch.ended == 1
+        finally:
+            parent.kill()
+
+
+def _children_once_up(parent: subprocess.Popen[bytes]) -> list[psutil.Process]:
+    process = psutil.Process(parent.pid)
+    wait_until(
+        lambda: any(child.memory_info().rss > 200 * MEBIBYTE for child in process.children()),
+        what="the child to hold its memory",
+    )
+    return process.children()
