@@ -11,6 +11,7 @@ from flask import Flask
 
 from blueprints import (
     batches,
+    capture_commands,
     database_commands,
     deliveries,
     dialects,
@@ -20,6 +21,7 @@ from blueprints import (
     ops,
     pages,
     purge,
+    purge_commands,
     screenshot,
     sign_commands,
     signing,
@@ -45,6 +47,15 @@ from wiring.access import is_to_serve, refuse_unmeant_openness
 from wiring.web import build_services
 
 OPENNESS = "Everyone may use this service, within the rate limits (docs/configuration.md#allow_anonymous)."
+
+COMMANDS = (
+    capture_commands.thumb,
+    capture_commands.warm,
+    purge_commands.purge,
+    sign_commands.sign,
+    key_commands.keys,
+    database_commands.db,
+)
 
 log = structlog.get_logger(__name__)
 
@@ -74,8 +85,8 @@ def create_app(profile: str | None = None, environ: Mapping[str, str] | None = N
     register_default_freshness(app)
     register_routes(app, services)
     register_gate(app, services.gate)
-    for commands in (database_commands.db, key_commands.keys, sign_commands.sign):
-        app.cli.add_command(commands)
+    for command in COMMANDS:
+        app.cli.add_command(command)
     for warning in settings.warnings:
         log.warning("configuration_doubt", detail=warning)
     with contextlib.suppress(DatabaseUnavailable):

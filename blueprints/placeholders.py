@@ -23,6 +23,9 @@ from thumbnailer.renditions import MAX_DPR, MAX_SIDE, MIN_SIDE
 #: Who accepts one of these can read a problem document, or shows it to somebody who can.
 DOCUMENTS = frozenset({"text/html", "application/json", "application/problem+json"})
 
+#: What ``wants_placeholder`` and ``choose_format`` look at.
+NEGOTIATED_BY = ("Accept", "Sec-Fetch-Dest")
+
 #: Of a thumbnail of which no side was asked for.
 USUAL_WIDTH = 400
 
@@ -95,7 +98,7 @@ def _drawn(kind: PlaceholderKind, status: int) -> Response:
 
 def _keep_from_caches(response: Response) -> None:
     response.headers["Cache-Control"] = "no-store"
-    response.vary.update(("Accept", "Sec-Fetch-Dest"))
+    response.vary.update(NEGOTIATED_BY)
 
 
 def _size_asked_for() -> Dimensions:

@@ -40,7 +40,7 @@ from blueprints.pictures import (
     screenshot_door,
     thumb_door,
 )
-from blueprints.placeholders import placeholder_answer, wants_placeholder
+from blueprints.placeholders import NEGOTIATED_BY, placeholder_answer, wants_placeholder
 from blueprints.request_log import note, request_deadline, timings
 from blueprints.schemas import (
     CaptureQuery,
@@ -71,6 +71,14 @@ def picture_failure(error: ThumbnailerError) -> Response:
     """A placeholder for an ``<img>``, a problem document for a program."""
     is_picture_route = flask.request.method in ("GET", "HEAD")
     return placeholder_answer(error) if is_picture_route and wants_placeholder() else answer_failure(error)
+
+
+@blueprint.after_request
+def vary_failures(response: Response) -> Response:
+    """Say that a failure looks otherwise to others: RFC 9110, section 12.5.5."""
+    if response.status_code >= 400 and flask.request.method in ("GET", "HEAD"):
+        response.vary.update(NEGOTIATED_BY)
+    return response
 
 
 @blueprint.get("/thumb")

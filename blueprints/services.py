@@ -51,11 +51,11 @@ class RequestBounds:
 class Services:
     """What a door may use.
 
-    ``tag_headers`` are those that name an answer's tags to caches downstream. ``storage_calls`` runs what
-    ``storage`` does, which knows no deadline. ``signer`` is there where ``SIGNING_KEYS`` is set. ``checks``
-    tells of each part, by name, whether it works now, ``providers`` of each provider; ``resume`` goes on
-    with jobs that an earlier process has left; ``close`` ends what
-    is running.
+    ``is_cache_shared`` says whether other processes see what this one caches. ``tag_headers`` are those
+    that name an answer's tags to caches downstream. ``storage_calls`` runs what ``storage`` does, which
+    knows no deadline. ``signer`` is there where ``SIGNING_KEYS`` is set. ``checks`` tells of each part, by
+    name, whether it works now, ``providers`` of each provider; ``resume`` goes on with jobs that an
+    earlier process has left; ``close`` ends what is running.
     """
 
     thumbnails: Thumbnails
@@ -81,6 +81,7 @@ class Services:
     key_template: str
     public_base_url: str | None
     tag_headers: Sequence[str]
+    is_cache_shared: bool
     clock: Callable[[], float]
     checks: Mapping[str, Callable[[], bool]]
     providers: Callable[[], Sequence[ProviderHealth]]

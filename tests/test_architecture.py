@@ -42,6 +42,7 @@ LAYERS: list[dict[str, tuple[str, ...]]] = [
             "thumbnailer.egress_proxy",
             "thumbnailer.proxy_messages",
             "thumbnailer.refusals",
+            "thumbnailer.sitemaps",
         ),
         "breakers": ("thumbnailer.breakers", "thumbnailer.circuits"),
         "database": (

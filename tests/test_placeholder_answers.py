@@ -57,6 +57,7 @@ def test_who_can_only_show_a_picture_gets_one(
     assert response.status_code == 502
     assert response.content_type.startswith("image/") == is_picture
     assert response.headers.get("X-Problem") == ("upstream-failed" if is_picture else None)
+    assert {"accept", "sec-fetch-dest"} <= {one.lower() for one in response.vary}
 
 
 @pytest.mark.parametrize(

@@ -77,8 +77,7 @@ def build_services(app: Flask, settings: Settings) -> Services:
     trip = build_trip(settings, Cache(app))
     storage, database, signer = _storage(settings), build_database(settings), _signer(settings)
     keyring = build_keyring(settings, database)
-    accounts = build_accounts(settings, database, keyring)
-    limiters = build_limiters(app, settings, database)
+    accounts, limiters = build_accounts(settings, database, keyring), build_limiters(app, settings, database)
     allowance = Allowance(*limiters, limit_texts(settings), accounts.charge_capture)
     counter = build_counter(settings, database, trip, storage, accounts)
     return Services(
@@ -105,6 +104,7 @@ def build_services(app: Flask, settings: Settings) -> Services:
         key_template=settings.storage.key_template,
         public_base_url=settings.doors.public_base_url,
         tag_headers=settings.doors.cache_tags,
+        is_cache_shared=settings.cache.kind != "simple",
         clock=time.time,
         checks=_checks(settings, trip, limiters.captures, storage, database),
         providers=trip.failover.health,
