@@ -135,6 +135,23 @@ def test_a_signature_opens_the_routes_that_take_one_and_no_other(app: Flask, cli
             assert (answer.status_code, slug_of(answer)) == (401, "unauthorized"), route.rule
 
 
+def test_a_bad_or_ended_signature_opens_nothing(app: Flask, client: FlaskClient, upstream: Upstream) -> None:
+    signer = UrlSigner(parse_signing_keys(SIGNING_KEYS))
+    for route in routes(app):
+        if route.need.is_open or "<" in route.rule:
+            continue
+        ended = str(signer.sign(route.rule, [("url", TARGET)], now=0.0, exp=60))
+        for url, slug in (
+            (signed(route.rule, url=NAMED).replace("page.example", "other.example"), "signature-invalid"),
+            (ended, "signature-expired"),
+        ):
+            answer = client.open(url, method=route.method, buffered=True)
+            takes = route.need.takes_signature and route.method == "GET"
+            expected = (403, slug) if takes else (401, "unauthorized")
+            assert (answer.status_code, slug_of(answer)) == expected, f"{route.method} {route.rule}"
+    assert upstream.requests == ()
+
+
 def test_the_documentation_has_the_same_table(app: Flask) -> None:
     rows = next(rows for rows in tables(ACCESS) if "route" in rows[0])
     told = {names(row["route"])[0]: (row["key with"], row["signature"], row["nothing"]) for row in rows}

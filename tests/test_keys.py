@@ -33,6 +33,7 @@ from thumbnailer.key_file import read_key_file
 from thumbnailer.key_store import KeyStore
 from thumbnailer.keyring import READINGS_FOR_STRANGERS, Keyring
 from thumbnailer.keys import KeyTerms, Scope, check_name, digest_of, id_of, new_id, new_token
+from thumbnailer.plans import Plan
 from thumbnailer.schema import upgrade
 
 NOON = 1_800_000_000.0
@@ -72,6 +73,7 @@ def store(database: Database, clock: Clock) -> KeyStore:
 
 FULL = KeyTerms(
     scopes=frozenset({Scope.RENDER, Scope.SCRIPT}),
+    plan="pro",
     limits={"thumb": "120 per minute"},
     daily_captures=5000,
     targets=(parse_host_pattern("example.com"), parse_host_pattern("*.bücher.example")),
@@ -88,7 +90,7 @@ def test_a_key_is_kept_with_its_terms_and_without_its_secret(store: KeyStore, da
     with database.reading() as connection:
         row = str(connection.execute(select(api_keys)).one())
     assert token not in row
-    assert token.rpartition("_")[2] not in row
+    assert token.split("_", 2)[2] not in row  # the secret may hold more of these
     assert digest_of(token) in row
 
 
@@ -237,6 +239,16 @@ def test_keys_of_a_file_count_beside_those_of_the_database(store: KeyStore, tmp_
     assert [bool(keyring.find(one, NOON)) for one in (token, stored, other)] == [False, True, True]
 
 
+def test_a_plan_that_is_gone_is_complained_of_once(store: KeyStore, caplog: pytest.LogCaptureFixture) -> None:
+    ticks = Ticks()
+    keyring = Keyring(store, clock=ticks, plans={"pro": Plan(daily_captures=7)})
+    keys = [store.create(plan, KeyTerms(plan=plan))[0] for plan in ("pro", "gone", "lost")]
+    for _ in range(3):
+        assert [keyring.daily_captures(key.id) for key in keys] == [7, None, None]
+        ticks.now += 3
+    assert caplog.messages == ["PLANS has no plan gone, lost; its keys have the usual limits."]
+
+
 def test_a_file_that_becomes_faulty_leaves_its_keys_as_they_were(store: KeyStore, tmp_path: Path) -> None:
     path, ticks = tmp_path / "keys.toml", Ticks()
     token = new_token(new_id())
@@ -278,6 +290,7 @@ GOOD = entry("tn_abcdefghijkm_" + "A" * 43)
         (GOOD + 'scopes = ["rendr"]', "key 1: scopes: must be of render, persist"),
         (GOOD + 'scopes = "render"', "key 1: scopes must be a list"),
         (GOOD + 'expires = "soon"', "key 1: expires must be a time"),
+        (GOOD + 'plan = "Pro"', "key 1: plan must be a name"),
         (GOOD + "daily_captures = -1", "key 1: daily_captures must be"),
         (GOOD + "daily_captures = true", "key 1: daily_captures must be"),
         (GOOD + 'targets = ["a b"]', "key 1: targets: 'a b' is no host"),
@@ -300,7 +313,7 @@ def test_a_fault_of_the_file_is_named(tmp_path: Path, text: str, message: str) -
 
 @pytest.fixture
 def app(tmp_path: Path) -> Iterator[Flask]:
-    environ = snapapi_environment("http://127.0.0.1:9", DATABASE_URL=sqlite_url(tmp_path))
+    environ = snapapi_environment("http://127.0.0.1:9", DATABASE_URL=sqlite_url(tmp_path), PLANS="pro:")
     with running_app(environ) as app:
         yield app
 
@@ -317,7 +330,16 @@ def run(runner: FlaskCliRunner, *arguments: str, code: int = 0) -> Any:
 
 
 CREATE = ("--scope", "render", "--scope", "script", "--expires", "2099-01-31", "--limit", "thumb=9 per day")
-BOUNDS = ("--daily-captures", "50", "--targets", "example.com, *.example.org", "--referrers", "shop.test")
+BOUNDS = (
+    "--daily-captures",
+    "50",
+    "--plan",
+    "pro",
+    "--targets",
+    "example.com, *.example.org",
+    "--referrers",
+    "shop.test",
+)
 
 
 def test_create_shows_the_key_once_and_list_never(runner: FlaskCliRunner) -> None:
@@ -328,7 +350,13 @@ def test_create_shows_the_key_once_and_list_never(runner: FlaskCliRunner) -> Non
     (row,) = [line for line in listed.splitlines() if "shop" in line]
     for fact in (str(id_of(token)), "live", "render,script", "2099-01-31", "thumb=9 per day"):
         assert fact in row
-    for fact in ("daily_captures=50", "target=example.com", "target=*.example.org", "referrer=shop.test"):
+    for fact in (
+        "plan=pro",
+        "daily_captures=50",
+        "target=example.com",
+        "target=*.example.org",
+        "referrer=shop.test",
+    ):
         assert fact in row
     assert token not in listed
     assert digest_of(token) not in listed
@@ -350,7 +378,7 @@ def test_hash_writes_what_the_file_reads(runner: FlaskCliRunner, tmp_path: Path)
     assert tomllib.loads(made.stdout)["keys"]
     (key,) = read_key_file(tmp_path / "keys.toml")
     assert key.fits(token, time.time())
-    assert key.terms.daily_captures == 50
+    assert (key.terms.plan, key.terms.daily_captures) == ("pro", 50)
     assert key.terms.limits == {"thumb": "9 per day"}
     assert [str(pattern) for pattern in key.terms.targets] == ["example.com", "*.example.org"]
     assert key.terms.scopes == {Scope.RENDER, Scope.SCRIPT}
@@ -363,6 +391,8 @@ def test_hash_writes_what_the_file_reads(runner: FlaskCliRunner, tmp_path: Path)
         (("create", "a", "--scope", "everything"), "everything"),
         (("create", "a", "--expires", "2001-01-01"), "is past"),
         (("create", "a", "--expires", "soon"), "must be such as 30d"),
+        (("create", "a", "--plan", "gold"), "PLANS has"),
+        (("plan", "nobody"), "no live key nobody"),
         (("create", "a", "--limit", "thumb"), "the limit of thumb"),
         (("create", "a", "--limit", "tea=1 per day"), "has no limit"),
         (("create", "a", "--targets", "a b"), "is no host"),
