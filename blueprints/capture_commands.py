@@ -19,14 +19,14 @@ from blueprints.command_lines import faults_told, takes_options, texts_of, told
 from blueprints.parsing import typed_options
 from blueprints.pictures import FRESH_SECONDS, judge, thumb_door
 from blueprints.schemas import ThumbQuery
-from blueprints.services import services
+from blueprints.services import Services, services
 from thumbnailer.egress import GuardedSession
 from thumbnailer.errors import InvalidParameters, ThumbnailerError
 from thumbnailer.model import POWERFUL, Capture, Deadline
 from thumbnailer.pipeline import CacheStatus, Delivery, StaleUse, Terms
 from thumbnailer.sitemaps import Listing, fetch_listing, gather_pages, read_listing
 from thumbnailer.telemetry import Timings
-from thumbnailer.thumbnails import Thumbnails
+from thumbnailer.usage import OPERATOR
 
 #: What today's browsers send for an ``<img>``; it counts for ``format=auto`` only.
 ACCEPT_OF_BROWSERS = "image/avif,image/webp,image/*,*/*;q=0.8"
@@ -56,7 +56,7 @@ def thumb(url: str, output: str, options: tuple[tuple[str, str], ...]) -> None:
     with faults_told():
         given = _given(texts)
         asked = judge({**given, "url": url}, thumb_door(), accept=None)
-        delivery = _fetch(services().thumbnails, asked, given, services().bounds.deadline_seconds)
+        delivery = _fetch(services(), asked, given, services().bounds.deadline_seconds)
     _write(output, delivery.capture)
     if delivery.trouble:
         click.echo(f"It is an old one. A new one failed: {told(delivery.trouble)}", err=True)
@@ -159,7 +159,7 @@ def _wishes(
     pages: Sequence[str], variants: Sequence[Mapping[str, Any]], accept: str
 ) -> Iterator[tuple[str, Fetch]]:
     """One for each page and variant. Raises ``InvalidParameters`` where not the page is at fault."""
-    thumbnails, door, seconds = services().thumbnails, thumb_door(), services().bounds.deadline_seconds
+    found, door, seconds = services(), thumb_door(), services().bounds.deadline_seconds
     for page in pages:
         for given in variants:
             try:
@@ -169,11 +169,11 @@ def _wishes(
                     raise
                 yield page, _failing(error)
             else:
-                yield page, _fetching(thumbnails, asked, given, seconds)
+                yield page, _fetching(found, asked, given, seconds)
 
 
-def _fetching(thumbnails: Thumbnails, asked: Asked, given: Mapping[str, Any], seconds: float) -> Fetch:
-    return lambda: _fetch(thumbnails, asked, given, seconds)
+def _fetching(found: Services, asked: Asked, given: Mapping[str, Any], seconds: float) -> Fetch:
+    return lambda: _fetch(found, asked, given, seconds)
 
 
 def _failing(error: ThumbnailerError) -> Fetch:
@@ -190,21 +190,24 @@ def _given(texts: Mapping[str, str]) -> dict[str, Any]:
     return typed_options(texts, ThumbQuery())
 
 
-def _fetch(thumbnails: Thumbnails, asked: Asked, given: Mapping[str, Any], seconds: float) -> Delivery:
-    """Bring a picture on the operator's own account; an old one only where a new one fails."""
+def _fetch(found: Services, asked: Asked, given: Mapping[str, Any], seconds: float) -> Delivery:
+    """Bring a picture on the operator's own account; an old one only where a new one fails.
+
+    Limits are for callers over HTTP, but the budget of the service is that of its providers.
+    """
     is_fresh = given.get("fresh", False)
     terms = Terms(
         max_age_seconds=min(asked.ttl_seconds, FRESH_SECONDS) if is_fresh else asked.ttl_seconds,
         deadline=Deadline.after(seconds),
-        admit=_pays_nobody,
+        admit=lambda: _charge(found),
         timings=Timings(),
         stale_use=StaleUse.WHERE_A_NEW_ONE_FAILS,
     )
-    return thumbnails.fetch(asked.request, terms)
+    return found.thumbnails.fetch(asked.request, terms)
 
 
-def _pays_nobody() -> None:
-    """Limits are for callers over HTTP."""
+def _charge(found: Services) -> None:
+    found.accounts.charge_capture(OPERATOR)
 
 
 def _pages(source: str) -> list[str]:

@@ -60,7 +60,9 @@ class UsageAccount(Schema):
 
     account = fields.String(
         required=True,
-        metadata=described("key: and the key's id; signed for signed URLs; anonymous for everybody else."),
+        metadata=described(
+            "key: and the key's id; signed for signed URLs; operator for commands; anonymous for all others."
+        ),
     )
     name = fields.String(required=True, allow_none=True, metadata=described("The key's name."))
     days = fields.List(

@@ -230,6 +230,23 @@ def test_the_budget_of_the_service_is_shared_and_survives_a_restart(
     assert len(upstream.requests) == 2
 
 
+def test_commands_spend_the_budget_of_the_service_and_are_counted(
+    settings: dict[str, str], upstream: Upstream, tmp_path: Path
+) -> None:
+    with running_app(settings | {"CAPTURE_BUDGET": "1"}) as app:
+        runner, client = app.test_cli_runner(), app.test_client()
+        for page, code in (("a", 0), ("b", 1)):
+            written = runner.invoke(args=["thumb", f"{TARGET}?{page}", "-o", str(tmp_path / "a.png")])
+            assert written.exit_code == code, written.output
+        assert "for today are taken" in written.output
+        assert ask(client, {}).status_code == 429
+        boss = make_key(app, "boss", Scope.ADMIN)
+        wait_until(lambda: client.get("/usage").status_code == 401, what="the closed service")
+        accounts = client.get("/usage", headers=boss).get_json()["accounts"]
+    assert {each["account"]: each["total"]["captures"] for each in accounts}["operator"] == 1
+    assert len(upstream.requests) == 1
+
+
 def test_limits_without_redis_hold_over_processes_and_restarts(settings: dict[str, str]) -> None:
     with running_app(settings) as first, running_app(settings) as second:
         one, other = first.test_client(), second.test_client()

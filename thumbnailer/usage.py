@@ -22,8 +22,8 @@ from thumbnailer.errors import DatabaseUnavailable
 
 logger = logging.getLogger(__name__)
 
-#: The accounts of callers without a key: those with a signed URL, and all others.
-SIGNED, ANONYMOUS = "signed", "anonymous"
+#: The accounts of callers without a key: those with a signed URL, all others, and whoever gives commands.
+SIGNED, ANONYMOUS, OPERATOR = "signed", "anonymous", "operator"
 
 #: How long a count may exist in memory alone; so much is lost when a process is killed.
 FLUSH_SECONDS = 5.0
