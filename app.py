@@ -18,6 +18,7 @@ from blueprints import (
     explain,
     jobs,
     key_commands,
+    metrics,
     ops,
     pages,
     purge,
@@ -35,6 +36,7 @@ from blueprints.freshness import register_default_freshness
 from blueprints.limits import register_quota_headers
 from blueprints.media import media_blueprint
 from blueprints.metering import register_metering
+from blueprints.metrics import register_metrics
 from blueprints.openapi import API_OPTIONS
 from blueprints.request_log import register_request_log
 from blueprints.services import EXTENSION, Services
@@ -78,6 +80,7 @@ def create_app(profile: str | None = None, environ: Mapping[str, str] | None = N
     register_edge(app, settings.doors.trusted_proxies)
     register_request_log(app)
     register_metering(app, services.accounts.meter)
+    register_metrics(app, services.metrics)
     register_quota_headers(app)
     register_waiting(app)
     register_entrance(app)
@@ -101,7 +104,7 @@ def register_routes(app: Flask, services: Services) -> None:
     for name, scheme in SECURITY_SCHEMES.items():
         api.spec.components.security_scheme(name, dict(scheme))
     api.register_blueprint(screenshot.blueprint)
-    for each in (jobs, batches, pages, deliveries, dialects, purge, explain, signing, usage):
+    for each in (jobs, batches, pages, deliveries, dialects, purge, explain, signing, usage, metrics):
         api.register_blueprint(each.blueprint)
     api.register_blueprint(ops.blueprint)
     if isinstance(services.storage, LocalStorage):

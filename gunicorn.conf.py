@@ -7,8 +7,12 @@ up answers when they are used before it, so each worker builds its own. But its 
 
 from __future__ import annotations
 
+import atexit
 import ctypes
 import gc
+import os
+import shutil
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +20,7 @@ from gunicorn.glogging import Logger
 
 from app import create_app
 from config import ConfigurationError, load_settings
+from thumbnailer.metrics import FOLDER_VARIABLE, forget_process
 from thumbnailer.telemetry import configure_logging
 from wiring.access import refuse_unmeant_openness
 from wiring.client_watch import ClientBounds
@@ -117,6 +122,24 @@ forwarder_headers = ""
 
 # Its default path is the same for every instance of one user; nothing here needs it.
 control_socket_disable = True
+
+
+def on_starting(server: Any) -> None:  # noqa: ARG001 - gunicorn calls it with the arbiter
+    """Give all worker processes one folder for what they count."""
+    if FOLDER_VARIABLE not in os.environ:
+        os.environ[FOLDER_VARIABLE] = tempfile.mkdtemp(prefix="thumbnailer-metrics-")
+        atexit.register(_remove_own, Path(os.environ[FOLDER_VARIABLE]), os.getpid())
+
+
+def _remove_own(folder: Path, pid: int) -> None:
+    """Workers inherit what the master has registered."""
+    if os.getpid() == pid:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def child_exit(server: Any, worker: Any) -> None:  # noqa: ARG001 - gunicorn calls it with both
+    """Count a worker that has ended no more as one that lives."""
+    forget_process(worker.pid, Path(os.environ[FOLDER_VARIABLE]))
 
 
 def pre_fork(server: Any, worker: Any) -> None:  # noqa: ARG001 - gunicorn calls it with both

@@ -64,6 +64,7 @@ SIGNABLE = Need(scope=Scope.RENDER, takes_signature=True)
 EMBEDDABLE = Need(scope=Scope.RENDER, takes_signature=True, may_be_public=True)
 PERSIST = Need(scope=Scope.PERSIST)
 PURGE = Need(scope=Scope.PURGE)
+ADMIN = Need(scope=Scope.ADMIN)
 
 
 #: How the OpenAPI document calls the ways of saying who one is.
@@ -84,7 +85,8 @@ def needs(need: Need) -> Callable[[View], View]:
 
     def declare(view: View) -> View:
         # flask-smorest's own decorator for this would wrap the view, and copy all that is documented of it.
-        view.__dict__.setdefault("_apidoc", {})["manual_doc"] = {"security": _documented(need)}
+        documented = view.__dict__.setdefault("_apidoc", {})
+        documented.setdefault("manual_doc", {})["security"] = _documented(need)
         view.__dict__["need"] = need
         return view
 

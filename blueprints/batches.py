@@ -22,11 +22,11 @@ from blueprints.job_answers import batch_path, describe_batch
 from blueprints.job_schemas import BatchAnswer, BatchBody, BatchResults
 from blueprints.jobs import POLL_AFTER_SECONDS, order_of, owner, receiver_of
 from blueprints.openapi import (
-    IDEMPOTENCY_KEY,
     JOB_PROBLEMS,
     READ_PROBLEMS,
     StrictBlueprint,
     answers_problems,
+    takes_idempotency_key,
 )
 from blueprints.pictures import deliver, screenshot_door
 from blueprints.problems import problem_of_error
@@ -47,8 +47,9 @@ PIECE_BYTES = 3 * 65_536
 blueprint = StrictBlueprint("batches", __name__, description="Many pages at once.")
 
 
-@blueprint.post("/screenshots/batch", parameters=[IDEMPOTENCY_KEY])
+@blueprint.post("/screenshots/batch")
 @needs(RENDER)
+@takes_idempotency_key
 @blueprint.arguments(BatchBody(), location="json")
 @blueprint.response(200, BatchResults, description="The pictures, in the order asked.")
 @blueprint.alt_response(202, schema=BatchAnswer, description="The batch is accepted.", success=True)

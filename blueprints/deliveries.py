@@ -10,11 +10,11 @@ from blueprints.job_answers import describe_delivery
 from blueprints.job_schemas import Deliveries, DeliveryAnswer
 from blueprints.jobs import owner
 from blueprints.openapi import (
-    IDEMPOTENCY_KEY,
     READ_PROBLEMS,
     REDELIVER_PROBLEMS,
     StrictBlueprint,
     answers_problems,
+    takes_idempotency_key,
 )
 from blueprints.services import services
 from thumbnailer.jobs.deliveries import Delivery
@@ -43,8 +43,9 @@ def delivery(delivery_id: str) -> Response:
     return _answer(describe_delivery(_own_delivery(delivery_id)))
 
 
-@blueprint.post("/webhooks/deliveries/<delivery_id>/redeliver", parameters=[IDEMPOTENCY_KEY])
+@blueprint.post("/webhooks/deliveries/<delivery_id>/redeliver")
 @needs(RENDER)
+@takes_idempotency_key
 @blueprint.response(202, DeliveryAnswer, description="It is sent again.")
 @answers_problems(blueprint, REDELIVER_PROBLEMS)
 def redeliver(delivery_id: str) -> Response:

@@ -17,13 +17,13 @@ from blueprints.capture_requests import complete
 from blueprints.job_answers import describe_job, job_path
 from blueprints.job_schemas import MAX_WAIT_SECONDS, JobAnswer, JobBody
 from blueprints.openapi import (
-    IDEMPOTENCY_KEY,
     JOB_PROBLEMS,
     PICTURE_TYPES,
     READ_PROBLEMS,
     StrictBlueprint,
     answers_pictures,
     answers_problems,
+    takes_idempotency_key,
 )
 from blueprints.pictures import entitle
 from blueprints.preferences import preferred_wait
@@ -42,8 +42,9 @@ OPENED_SECONDS = 300
 blueprint = StrictBlueprint("jobs", __name__, description="Pictures that are taken behind the answer.")
 
 
-@blueprint.post("/screenshots", parameters=[IDEMPOTENCY_KEY])
+@blueprint.post("/screenshots")
 @needs(RENDER)
+@takes_idempotency_key
 @blueprint.arguments(JobBody(), location="json")
 @blueprint.response(202, JobAnswer, description="The job is accepted.")
 @blueprint.alt_response(

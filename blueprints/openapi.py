@@ -248,6 +248,12 @@ def answers_not_modified(blueprint: StrictBlueprint) -> Callable[[View], View]:
     return blueprint.alt_response(304, description="The caller's copy is still good.", success=True)
 
 
+def takes_idempotency_key(view: View) -> View:
+    """Document that a view takes an ``Idempotency-Key``; others at the same path may not."""
+    view.__dict__.setdefault("_apidoc", {}).setdefault("manual_doc", {})["parameters"] = [IDEMPOTENCY_KEY]
+    return view
+
+
 def problems_by_status(slugs: Iterable[str]) -> Iterator[tuple[int, list[ProblemType]]]:
     """Problem types in groups that share a status."""
     kinds = sorted((PROBLEMS[slug] for slug in slugs), key=lambda kind: (kind.status, kind.slug))

@@ -15,13 +15,13 @@ from blueprints.answers import SAFETY_HEADERS
 from blueprints.capture_requests import complete
 from blueprints.jobs import OPENED_SECONDS, POLL_AFTER_SECONDS, owner, receiver_of
 from blueprints.openapi import (
-    IDEMPOTENCY_KEY,
     IMAGE_TYPES,
     JOB_PROBLEMS,
     READ_PROBLEMS,
     StrictBlueprint,
     answers_pictures,
     answers_problems,
+    takes_idempotency_key,
 )
 from blueprints.page_answers import describe_page, page_path
 from blueprints.page_schemas import PageAnswer, PageBody, PageChanges, PageList, PagesAnswer
@@ -41,8 +41,9 @@ PAGE_WORDS = frozenset({"refresh_seconds", "webhook_url"})
 blueprint = StrictBlueprint("pages", __name__, description="Pages that are kept photographed.")
 
 
-@blueprint.post("/pages", parameters=[IDEMPOTENCY_KEY])
+@blueprint.post("/pages")
 @needs(PERSIST)
+@takes_idempotency_key
 @blueprint.arguments(PageBody(), location="json")
 @blueprint.response(202, PageAnswer, description="The page is photographed from now on.")
 @answers_problems(blueprint, JOB_PROBLEMS)

@@ -128,6 +128,7 @@ def _offer_replay(asked: Asked, delivery: Delivery) -> None:
         is_current=lambda: purges.version == version,
         facts=noted(),
         account=caller().account,
+        route=request.url_rule.rule if request.url_rule else "",
     )
 
 

@@ -24,7 +24,7 @@ class Replay:
     ``dated_headers`` are those that tell the time, as they are at a moment in Unix time in seconds;
     ``good_until`` is the moment, on the same clock, from which on it is another answer. ``is_current``
     says that nothing has been purged since. ``facts`` are what the log says of the answer; it is counted
-    as a hit of ``account``.
+    as a hit of ``account``, on ``route``.
     """
 
     body: bytes
@@ -33,3 +33,4 @@ class Replay:
     is_current: Callable[[], bool]
     facts: Mapping[str, Any]
     account: str
+    route: str

@@ -17,7 +17,6 @@ from blueprints.errors import answer_failure
 from blueprints.idempotency import KEPT_SECONDS
 from blueprints.openapi import (
     BODY_PROBLEMS,
-    IDEMPOTENCY_KEY,
     IMAGE_TYPES,
     PERSIST_PROBLEMS,
     PICTURE_TYPES,
@@ -30,6 +29,7 @@ from blueprints.openapi import (
     answers_placeholders,
     answers_problems,
     answers_ranges,
+    takes_idempotency_key,
 )
 from blueprints.pictures import (
     answer_patiently,
@@ -132,8 +132,9 @@ def screenshot_from_json(given: Mapping[str, Any]) -> Response:
     return answer_picture(given, screenshot_door())
 
 
-@blueprint.post("/persist", parameters=[IDEMPOTENCY_KEY])
+@blueprint.post("/persist")
 @needs(PERSIST)
+@takes_idempotency_key
 @blueprint.arguments(PersistBody(), location="json")
 @blueprint.response(201, StoredImageAnswer, description="The picture has been stored.")
 @blueprint.alt_response(

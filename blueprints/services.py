@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
@@ -20,6 +21,7 @@ from thumbnailer.guard import Guard
 from thumbnailer.jobs.desk import JobDesk
 from thumbnailer.keyring import Keyring
 from thumbnailer.line import Line
+from thumbnailer.metrics import Metrics
 from thumbnailer.placeholders import Placeholders
 from thumbnailer.providers.fallback import ProviderHealth
 from thumbnailer.purges import Purges
@@ -71,6 +73,7 @@ class Services:
     purger: Purger
     explainer: Explainer
     allowance: Allowance
+    metrics: Metrics
     line: Line
     idempotency: Ledger
     jobs: JobDesk
@@ -82,7 +85,7 @@ class Services:
     public_base_url: str | None
     tag_headers: Sequence[str]
     is_cache_shared: bool
-    clock: Callable[[], float]
+    clock: Callable[[], float] = time.time
     checks: Mapping[str, Callable[[], bool]]
     providers: Callable[[], Sequence[ProviderHealth]]
     resume: Callable[[], None]

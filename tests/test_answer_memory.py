@@ -102,6 +102,7 @@ def replay_of(clock: Clock, body: bytes = b"picture", **more: Any) -> Replay:
         "is_current": lambda: True,
         "facts": {"cache": "hit"},
         "account": "anonymous",
+        "route": "/thumb",
     }
     return Replay(**{**facts, **more})
 

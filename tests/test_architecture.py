@@ -25,7 +25,7 @@ LAYERS: list[dict[str, tuple[str, ...]]] = [
             "thumbnailer.target",
         ),
         "imaging": ("thumbnailer.imaging", "thumbnailer.structure"),
-        "telemetry": ("thumbnailer.telemetry",),
+        "telemetry": ("thumbnailer.telemetry", "thumbnailer.metrics"),
         "bulkhead": ("thumbnailer.bulkhead", "thumbnailer.line"),
         "cooldown": ("thumbnailer.cooldown",),
         "signing": (

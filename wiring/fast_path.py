@@ -115,6 +115,7 @@ def read_environ(environ: Mapping[str, Any]) -> PlainRequest | None:
 class Recording:
     """An answer as it was given; ``headers`` are those of the application, in their order."""
 
+    method: str
     status: str
     headers: Headers
     replay: Replay
@@ -193,7 +194,9 @@ class AnswerMemory:
             **replay.facts,
         }
         body = replay.body if request.method == b"GET" and status.startswith("200") else b""
-        recording = Recording(status, headers, replay, body, log_facts(facts), self._clock())
+        recording = Recording(
+            environ["REQUEST_METHOD"], status, headers, replay, body, log_facts(facts), self._clock()
+        )
         varies = any(name == "Vary" for name, _ in headers)
         with self._guard:
             self._drop(key := request.key(request.accept if varies else None))
@@ -235,7 +238,7 @@ class FastPath:
     """Answers from memory; for one thread, which never waits here.
 
     ``spend`` charges a caller by their address for an answer and says whether they had one left; ``count``
-    counts a hit of an account, and its bytes; ``lines`` takes the lines of the log.
+    counts what is given again; ``lines`` takes the lines of the log.
     """
 
     def __init__(
@@ -243,7 +246,7 @@ class FastPath:
         memory: AnswerMemory,
         *,
         spend: Callable[[str], bool],
-        count: Callable[[str, int], None],
+        count: Callable[[Recording], None],
         trusted_proxies: Sequence[Network],
         lines: LogLines,
         clock: Callable[[], float] = time.time,
@@ -269,7 +272,7 @@ class FastPath:
             return None
         request_id = request_id_of(request.request_id.decode())
         milliseconds = (time.perf_counter() - started_at) * 1000
-        self._count(found.replay.account, len(found.body))
+        self._count(found)
         self._lines.add_request(found.log_facts, request_id, milliseconds)
         head = found.head(now).replace(REQUEST_ID, request_id.encode(), 1)
         return head.replace(SERVER_TIMING, b"cache;dur=%.1f" % milliseconds, 1), found.body

@@ -9,7 +9,7 @@ from __future__ import annotations
 import selectors
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -18,7 +18,7 @@ from blueprints.callers import Network
 from blueprints.services import EXTENSION, Services
 from thumbnailer.telemetry import LogLines
 from thumbnailer.usage import Counted
-from wiring.fast_path import AnswerMemory, FastPath, Recorder
+from wiring.fast_path import AnswerMemory, FastPath, Recorder, Recording
 from wiring.web_worker import Connection, ServiceWorker
 
 #: The longest request that is looked at: as long as gunicorn's longest line, and some fields.
@@ -52,6 +52,7 @@ class FastWorker(ServiceWorker):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._fast_path: FastPath | None = None
+        self._settle: Callable[[], None] = lambda: None
         self._lines = LogLines(is_json=self.replay_bounds.is_log_json)
         self._resting: dict[Connection, _Rest] = {}
         self._sorted_at = 0.0
@@ -63,12 +64,12 @@ class FastWorker(ServiceWorker):
             return
         memory = AnswerMemory(life_seconds=bounds.life_seconds, max_bytes=bounds.max_bytes)
         services: Services = self.application.extensions[EXTENSION]
-        meter = services.accounts.meter
+        self._settle = services.metrics.settle
         self.wsgi = Recorder(self.wsgi, memory)
         self._fast_path = FastPath(
             memory,
             spend=services.allowance.spend_answer,
-            count=lambda account, size_bytes: meter.count(account, Counted.HITS, size_bytes),
+            count=partial(_count, services),
             trusted_proxies=bounds.trusted_proxies,
             lines=self._lines,
         )
@@ -155,6 +156,7 @@ class FastWorker(ServiceWorker):
         if self.alive and not force and now < self._sorted_at + 1:
             return
         self._sorted_at = now
+        self._settle()
         self.keepalived_conns: deque[Connection]
         self.keepalived_conns = deque(sorted(self.keepalived_conns, key=lambda conn: conn.timeout))
         super().murder_keepalived(force)
@@ -168,3 +170,8 @@ class FastWorker(ServiceWorker):
     def wait_for_and_dispatch_events(self, timeout: float) -> None:
         super().wait_for_and_dispatch_events(timeout)
         self._lines.flush()
+
+
+def _count(services: Services, given: Recording) -> None:
+    services.accounts.meter.count(given.replay.account, Counted.HITS, len(given.body))
+    services.metrics.count_replay(given.replay.route, given.method, given.status[:3])

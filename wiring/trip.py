@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import gettempdir
@@ -103,13 +104,21 @@ def build_guard(settings: Settings) -> Guard:
     return Guard(ports=frozenset(settings.targets.ports), exceptions=settings.targets.private_exceptions)
 
 
-def build_failover(settings: Settings, guard: Guard) -> Failover:
+Observe = Callable[[str, str, float], None]
+
+
+def nobody_looks(_provider: str, _outcome: str, _seconds: float) -> None:
+    """For who counts no attempts."""
+
+
+def build_failover(settings: Settings, guard: Guard, observe: Observe = nobody_looks) -> Failover:
     """The configured providers, in their order."""
     session = UpstreamSession()
     return Failover(
         [_build_provider(name, settings, guard, session) for name in settings.providers.names],
         breakers=build_breakers(settings),
         reserve_seconds=settings.providers.reserve_seconds,
+        observe=observe,
     )
 
 
@@ -245,10 +254,10 @@ def build_catalogue(settings: Settings, store: Cache) -> Catalogue:
     return RedisCatalogue(client, key_prefix=settings.cache.key_prefix)
 
 
-def build_trip(settings: Settings, store: Cache) -> Trip:
-    """Everything between a request for a capture and its bytes."""
+def build_trip(settings: Settings, store: Cache, observe: Observe = nobody_looks) -> Trip:
+    """Everything between a request for a capture and its bytes; ``observe`` hears of each attempt at one."""
     guard, backend, locks = build_guard(settings), ResilientBackend(store), build_locks(settings)
-    failover = build_failover(settings, guard)
+    failover = build_failover(settings, guard, observe)
     cache, flights = CaptureCache(backend), Flights(locks, FailureBoard(backend))
     horizon_seconds = max(settings.cache.retention_seconds, MAX_TTL_SECONDS) + CHUNK_GRACE_SECONDS
     purges = Purges(backend, locks, horizon_seconds=horizon_seconds)

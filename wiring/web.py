@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import secrets
-import time
 from collections.abc import Callable, Mapping
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from flask import Flask
@@ -30,6 +31,7 @@ from thumbnailer.database import Database
 from thumbnailer.errors import ImageTooLarge, InvalidParameters, NotAnImage
 from thumbnailer.imaging import PictureLimits
 from thumbnailer.line import Line
+from thumbnailer.metrics import FOLDER_VARIABLE, Metrics
 from thumbnailer.placeholders import PlaceholderKind, Placeholders, read_own_picture
 from thumbnailer.signing import UrlSigner
 from thumbnailer.storage import Storage
@@ -74,9 +76,9 @@ def check_settings(settings: Settings) -> None:
 def build_services(app: Flask, settings: Settings) -> Services:
     """Everything the doors call. Raises ``ConfigurationError``."""
     app.config.update(cache_config(settings), **limiter_config(settings))
-    trip = build_trip(settings, Cache(app))
-    storage, database, signer = _storage(settings), build_database(settings), _signer(settings)
-    keyring = build_keyring(settings, database)
+    metrics, storage, database = _metrics(), _storage(settings), build_database(settings)
+    trip = build_trip(settings, Cache(app), metrics.count_attempt)
+    keyring, signer = build_keyring(settings, database), _signer(settings)
     accounts, limiters = build_accounts(settings, database, keyring), build_limiters(app, settings, database)
     allowance = Allowance(*limiters, limit_texts(settings), accounts.charge_capture)
     counter = build_counter(settings, database, trip, storage, accounts)
@@ -89,6 +91,7 @@ def build_services(app: Flask, settings: Settings) -> Services:
         gate=build_gate(settings, keyring=keyring, signer=signer, guard=trip.guard),
         keyring=keyring,
         accounts=accounts,
+        metrics=metrics,
         guard=trip.guard,
         purges=trip.purges,
         purger=trip.purger,
@@ -105,12 +108,17 @@ def build_services(app: Flask, settings: Settings) -> Services:
         public_base_url=settings.doors.public_base_url,
         tag_headers=settings.doors.cache_tags,
         is_cache_shared=settings.cache.kind != "simple",
-        clock=time.time,
         checks=_checks(settings, trip, limiters.captures, storage, database),
         providers=trip.failover.health,
         resume=counter.resume,
         close=partial(_close, counter, trip, accounts, database),
     )
+
+
+def _metrics() -> Metrics:
+    """Told together with those of the other processes where gunicorn's configuration has given a folder."""
+    folder = os.environ.get(FOLDER_VARIABLE)
+    return Metrics(Path(folder) if folder else None)
 
 
 def _ledger(settings: Settings, trip: Trip, allowance: Allowance) -> Ledger:

@@ -70,10 +70,15 @@ class ProviderHealth:
     answered_at: float | None
 
 
+#: How an attempt ended that brought a picture; the others are called by their errors.
+DELIVERED = "delivered"
+
+
 class Failover:
     """Goes from provider to provider, in their order, until one delivers.
 
     ``sleep`` takes seconds, ``clock`` gives them, ``jitter`` draws a number between its arguments.
+    ``observe`` hears of each attempt: the provider, how it ended, and after how many seconds.
     """
 
     def __init__(
@@ -86,6 +91,7 @@ class Failover:
         sleep: Callable[[float], None] = time.sleep,
         clock: Callable[[], float] = time.monotonic,
         jitter: Callable[[float, float], float] = random.uniform,
+        observe: Callable[[str, str, float], None] = lambda _provider, _outcome, _seconds: None,
     ) -> None:
         if not providers or attempts < 1:
             raise ValueError("at least one provider and one attempt are needed")
@@ -96,6 +102,7 @@ class Failover:
         self._sleep = sleep
         self._clock = clock
         self._jitter = jitter
+        self._observe = observe
 
     def refuse_unsupported(self, request: CaptureRequest) -> None:
         """Raise ``OptionUnsupported`` unless a provider can honour everything that was asked for."""
@@ -160,6 +167,7 @@ class Failover:
             try:
                 result = attempt(provider, deadline)
             except BaseException as error:
+                self._observe(provider.name, type(error).__name__, self._clock() - started_at)
                 self.breakers.settle(admission, error)
                 log.warning(
                     "capture_attempt_failed",
@@ -174,6 +182,7 @@ class Failover:
                 if pause is None or pause >= deadline.remaining_seconds():
                     raise
             else:
+                self._observe(provider.name, DELIVERED, self._clock() - started_at)
                 self.breakers.settle(admission, None)
                 return result
             self._sleep(pause)

@@ -1,0 +1,148 @@
+"""What Prometheus is told, by one process and by several as if they were one."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import psutil
+import pytest
+import requests
+from flask.testing import FlaskClient
+from prometheus_client.parser import text_string_to_metric_families
+
+from tests.support import answers
+from tests.support.processes import wait_until
+from tests.support.service import TARGET, Service, client_of, running_service, snapapi_environment
+from tests.support.upstream import Upstream
+
+Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
+
+
+@pytest.fixture(scope="module")
+def upstream() -> Iterator[Upstream]:
+    with Upstream() as upstream:
+        yield upstream
+
+
+@pytest.fixture
+def client(upstream: Upstream) -> Iterator[FlaskClient]:
+    with client_of(snapapi_environment(upstream.url)) as client:
+        yield client
+
+
+def samples(text: str) -> Samples:
+    return {
+        (sample.name, frozenset(sample.labels.items())): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+
+
+def value(found: Samples, name: str, **labels: str) -> float:
+    """The sum of what has that name, and these labels among others."""
+    return sum(
+        number
+        for (sample, has), number in found.items()
+        if sample == name and labels.items() <= dict(has).items()
+    )
+
+
+def scraped(client: FlaskClient) -> Samples:
+    response = client.get("/metrics")
+    assert response.content_type == "text/plain; version=0.0.4; charset=utf-8"
+    return samples(response.get_data(as_text=True))
+
+
+def test_answers_are_counted_by_route_status_and_what_the_cache_said(client: FlaskClient) -> None:
+    for path in (
+        f"/thumb?url={TARGET}?counted",
+        "/thumb?url=nonsense",
+        "/nowhere",
+        f"/thumb?url={TARGET}?counted",
+    ):
+        client.get(path).close()
+    client.open("/thumb", method="BREW").close()
+    found = scraped(client)
+    total = "thumbnailer_requests_total"
+    assert value(found, total, route="/thumb", method="GET", status="200", cache="miss") == 1
+    assert value(found, total, route="/thumb", method="GET", status="200", cache="hit") == 1
+    assert value(found, total, route="/thumb", status="400", cache="none") == 1
+    assert value(found, total, route="none", status="404") == 1
+    assert value(found, total, method="other") == 1
+    assert value(found, "thumbnailer_request_duration_seconds_count", route="/thumb") == 3
+
+
+def test_attempts_at_captures_are_counted_by_provider_and_outcome(upstream: Upstream) -> None:
+    with client_of(snapapi_environment(upstream.url)) as client:
+        client.get(f"/thumb?url={TARGET}?well").close()
+        upstream.behave(answers.snapapi_error(401, "INVALID_API_KEY", "bad key"))
+        client.get(f"/thumb?url={TARGET}?badly").close()
+        upstream.behave(answers.image("png"))
+        found = scraped(client)
+    attempts = "thumbnailer_capture_attempts_total"
+    assert value(found, attempts, provider="snapapi", outcome="delivered") == 1
+    assert value(found, attempts, provider="snapapi", outcome="UpstreamAuth") == 1
+    assert value(found, "thumbnailer_capture_duration_seconds_count", provider="snapapi") == 2
+
+
+def test_queue_workers_and_breakers_are_told_as_they_are(client: FlaskClient) -> None:
+    found = scraped(client)
+    assert value(found, "thumbnailer_breaker", provider="snapapi", state="closed") == 1
+    assert value(found, "thumbnailer_breaker", provider="snapapi", state="open") == 0
+    assert {name for name, _ in found} >= {
+        "thumbnailer_jobs",
+        "thumbnailer_oldest_job_seconds",
+        "thumbnailer_job_workers",
+    }
+
+
+def test_no_label_is_a_callers_own_text(client: FlaskClient) -> None:
+    for path in ("/jobs/job_somebodys-secret", "/problems/somebodys-secret", "/somebodys-secret"):
+        client.get(path).close()
+    assert "secret" not in client.get("/metrics").get_data(as_text=True)
+
+
+@pytest.fixture(scope="module")
+def service(upstream: Upstream, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    settings = snapapi_environment(upstream.url, WEB_CONCURRENCY="2")
+    folder = tmp_path_factory.mktemp("service")
+    with running_service(folder, settings | {"TMPDIR": str(folder)}) as service:
+        yield service
+
+
+def _scraped(service: Service) -> Samples:
+    return samples(requests.get(f"{service.url}/metrics", timeout=20).text)
+
+
+def _ask(service: Service, times: int) -> None:
+    def once(_number: int) -> None:
+        assert requests.get(f"{service.url}/thumb", params={"url": TARGET}, timeout=20).status_code == 200
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(once, range(times)))
+
+
+def test_all_workers_are_told_as_one_and_none_is_forgotten_when_it_dies(service: Service) -> None:
+    def answered() -> float:
+        return value(_scraped(service), "thumbnailer_requests_total", route="/thumb", status="200")
+
+    _ask(service, 60)
+    wait_until(lambda: answered() == 60, what="what memory answered to be told by both")
+    assert value(_scraped(service), "thumbnailer_requests_total", cache="replay") > 0
+    for worker in psutil.Process(service.pid).children():
+        os.kill(worker.pid, signal.SIGKILL)
+        wait_until(lambda dead=worker: not dead.is_running(), what="the end of a worker")  # type: ignore[misc]
+    _ask(service, 10)
+    wait_until(lambda: answered() == 70, what="the new workers' answers beside the old ones'")
+
+
+def test_a_service_leaves_no_file_of_its_counters_behind(upstream: Upstream, tmp_path: Path) -> None:
+    settings = snapapi_environment(upstream.url, WEB_CONCURRENCY="1", TMPDIR=str(tmp_path))
+    with running_service(tmp_path, settings) as service:
+        assert requests.get(f"{service.url}/metrics", timeout=20).status_code == 200
+        assert list(tmp_path.glob("thumbnailer-metrics-*/*.db"))
+    assert not list(tmp_path.glob("thumbnailer-metrics-*"))

@@ -1,0 +1,125 @@
+"""What Prometheus is told: counters and histograms, of one process or of all that share a folder.
+
+Several worker processes answer as one: each writes its values into files of its own in a common folder, and
+whoever is asked adds them up (prometheus_client's multi-process mode). Names and units follow
+https://prometheus.io/docs/practices/naming/.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections import Counter as Tally
+from collections.abc import Iterable
+from pathlib import Path
+
+from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest, multiprocess, values
+from prometheus_client.core import GaugeMetricFamily, Metric
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+#: prometheus_client reads it for the folder, and nothing else tells it.
+FOLDER_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
+
+#: In seconds: from what memory answers to the longest deadline.
+REQUEST_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
+CAPTURE_BUCKETS = (0.1, 0.25, 0.5, 1, 2, 3, 5, 8, 13, 20, 30, 60)
+
+#: A gauge that is read when it is asked for: name, what it says, label names, and rows of labels and value.
+Reading = tuple[str, str, tuple[str, ...], Iterable[tuple[tuple[str, ...], float]]]
+
+
+class Metrics:
+    """The measurements of one application; safe to use from many threads.
+
+    With a ``folder`` the counters of all processes that have the same one are told together.
+    """
+
+    def __init__(self, folder: Path | None = None) -> None:
+        self._folder = folder
+        if folder is not None:
+            os.environ[FOLDER_VARIABLE] = str(folder)
+            # It decides when it is imported, which here is before the fork.
+            values.ValueClass = values.MultiProcessValue()  # type: ignore[no-untyped-call]
+        self._registry = CollectorRegistry()
+        self._requests = Counter(
+            "thumbnailer_requests",
+            "Requests by route, method, status and what the cache said.",
+            ("route", "method", "status", "cache"),
+            registry=self._registry,
+        )
+        self._request_seconds = Histogram(
+            "thumbnailer_request_duration_seconds",
+            "Seconds from a request to its answer, of all that the application answered.",
+            ("route",),
+            registry=self._registry,
+            buckets=REQUEST_BUCKETS,
+        )
+        self._attempts = Counter(
+            "thumbnailer_capture_attempts",
+            "Attempts at a capture by provider and outcome: delivered, or the kind of failure.",
+            ("provider", "outcome"),
+            registry=self._registry,
+        )
+        self._attempt_seconds = Histogram(
+            "thumbnailer_capture_duration_seconds",
+            "Seconds that attempts at a capture took.",
+            ("provider",),
+            registry=self._registry,
+            buckets=CAPTURE_BUCKETS,
+        )
+        self._guard = threading.Lock()
+        self._held: Tally[tuple[str, str, str]] = Tally()
+
+    def count_request(self, route: str, method: str, status: int, cache: str, seconds: float) -> None:
+        """Count an answer of the application; ``route`` is the rule and never a caller's own text."""
+        self._requests.labels(route, method, str(status), cache).inc()
+        self._request_seconds.labels(route).observe(seconds)
+
+    def count_replay(self, route: str, method: str, status: str) -> None:
+        """Count an answer from memory: cheaply, and told when somebody asks."""
+        with self._guard:
+            self._held[route, method, status] += 1
+
+    def count_attempt(self, provider: str, outcome: str, seconds: float) -> None:
+        """Count an attempt at a capture."""
+        self._attempts.labels(provider, outcome).inc()
+        self._attempt_seconds.labels(provider).observe(seconds)
+
+    def settle(self) -> None:
+        """Write down what was counted cheaply, so that other processes can tell it."""
+        if self._held:
+            with self._guard:
+                held, self._held = self._held, Tally()
+            for (route, method, status), count in held.items():
+                self._requests.labels(route, method, status, "replay").inc(count)
+
+    def exposition(self, readings: Iterable[Reading]) -> bytes:
+        """All of it, and these gauges, in Prometheus' text format."""
+        self.settle()
+        registry = self._registry
+        if self._folder is not None:
+            registry = CollectorRegistry()
+            multiprocess.MultiProcessCollector(registry, path=str(self._folder))  # type: ignore[no-untyped-call]
+        gauges = CollectorRegistry()
+        gauges.register(_Gauges(readings))
+        return generate_latest(registry) + generate_latest(gauges)
+
+
+class _Gauges:
+    """Gauges that were read just now, as prometheus_client wants them."""
+
+    def __init__(self, readings: Iterable[Reading]) -> None:
+        self._readings = tuple(readings)
+
+    def collect(self) -> Iterable[Metric]:
+        for name, explanation, labels, rows in self._readings:
+            family = GaugeMetricFamily(name, explanation, labels=labels)
+            for row, value in rows:
+                family.add_metric(row, value)
+            yield family
+
+
+def forget_process(pid: int, folder: Path) -> None:
+    """Say that a process of those with that folder has ended."""
+    multiprocess.mark_process_dead(pid, path=str(folder))  # type: ignore[no-untyped-call]
