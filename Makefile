@@ -1,7 +1,7 @@
 # What can be done here: `make` lists it.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test setup-tests check format lock bench clean
+.PHONY: help setup run test setup-tests check format lock setup-bench bench bench-docs clean
 
 BIN := .venv/bin
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
@@ -52,10 +52,22 @@ format: .venv/.installed-dev ## format the code and mend what the linter can
 lock: .venv/.installed-dev ## pin all packages anew, with hashes
 	$(LOCK) requirements.txt --output-file requirements.lock
 	$(LOCK) requirements-dev.txt --output-file requirements-dev.lock
+	$(LOCK) benchmarks/peers/requirements.txt --output-file benchmarks/peers/requirements.lock
 
-bench: setup-tests ## measure one capture for 200 callers, and streams in bounded memory
+.venv-bench/.installed: benchmarks/peers/requirements.lock
+	@scripts/setup.sh $< .venv-bench
+	@touch $@
+
+setup-bench: setup-tests .venv-bench/.installed ## install what the measurements compare the service with
+	@scripts/apt-install.sh wrk varnish
+
+bench: setup-bench ## measure everything, or some parts: ARGS="hits edge", ARGS="--quick"
 	$(BIN)/python benchmarks/run.py $(ARGS)
 
+bench-docs: setup-bench ## write the newest results into docs/benchmarks.md, with plots
+	$(BIN)/python benchmarks/write_docs.py $(ARGS)
+	.venv-bench/bin/python benchmarks/plots.py $(ARGS)
+
 clean: ## remove what make has made; pictures in var/ stay
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv .venv-bench .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,9 +1,9 @@
-"""Figures: what was measured, how often, and how much of it is allowed."""
+"""Figures: what was measured, how often, and what is asked of it."""
 
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,52 +12,91 @@ from typing import Any
 class Figure:
     """One quantity, measured once or several times.
 
-    ``at_most`` is the goal for the most of the values; ``by_median`` for their median instead, as befits
-    times, of which a busy machine spoils one now and then.
+    ``at_most`` and ``at_least`` are held against the worst of the values; ``by_median`` against their
+    median instead, as befits times, of which a busy machine spoils one now and then. ``goal`` is the number
+    of the goal (``benchmarks.goals``) that this decides.
     """
 
     name: str
     unit: str
     values: tuple[float, ...]
     at_most: float | None = None
+    at_least: float | None = None
     by_median: bool = False
+    goal: int | None = None
 
     @property
     def median(self) -> float:
         return statistics.median(self.values)
 
     @property
+    def bound(self) -> str:
+        """What is asked, in signs; empty where nothing is."""
+        if self.at_most is not None:
+            return f"≤ {self.at_most:g}"
+        return "" if self.at_least is None else f"≥ {self.at_least:g}"
+
+    @property
     def is_met(self) -> bool:
-        held = self.median if self.by_median else max(self.values)
-        return self.at_most is None or held <= self.at_most
+        most, least = (self.median,) * 2 if self.by_median else (max(self.values), min(self.values))
+        is_low_enough = self.at_most is None or most <= self.at_most
+        return is_low_enough and (self.at_least is None or least >= self.at_least)
 
     def described(self) -> dict[str, Any]:
         """For the JSON of results."""
         return {
             "name": self.name,
             "unit": self.unit,
-            "median": round(self.median, 3),
-            "values": [round(value, 3) for value in self.values],
+            "median": rounded(self.median),
+            "values": [rounded(value) for value in self.values],
             "at_most": self.at_most,
+            "at_least": self.at_least,
+            "by_median": self.by_median,
+            "goal": self.goal,
             "is_met": self.is_met,
         }
 
 
+def rounded(value: float) -> float:
+    """To four digits: nothing here is known better."""
+    return float(f"{value:.4g}")
+
+
 def figure(
-    name: str, unit: str, values: Iterable[float], *, at_most: float | None = None, by_median: bool = False
+    name: str,
+    unit: str,
+    values: Iterable[float],
+    *,
+    at_most: float | None = None,
+    at_least: float | None = None,
+    by_median: bool = False,
+    goal: int | None = None,
 ) -> Figure:
     """A figure of any iterable of numbers."""
-    return Figure(name, unit, tuple(values), at_most, by_median)
+    return Figure(name, unit, tuple(values), at_most, at_least, by_median, goal)
+
+
+def ratio(
+    name: str,
+    above: Sequence[float],
+    below: Sequence[float],
+    *,
+    at_most: float | None = None,
+    at_least: float | None = None,
+    goal: int | None = None,
+) -> Figure:
+    """How many times ``below`` goes into ``above``, round by round, by their median."""
+    shares = (one / other for one, other in zip(above, below, strict=True))
+    return figure(name, "times", shares, at_most=at_most, at_least=at_least, by_median=True, goal=goal)
 
 
 def table(figures: Iterable[Figure]) -> str:
     """The figures, a line each, to be read by people."""
-    rows: list[tuple[str, ...]] = [("what", "median", "least", "most", "unit", "goal", "")]
+    rows: list[tuple[str, ...]] = [("what", "median", "least", "most", "unit", "asked", "")]
     for each in figures:
-        goal = "" if each.at_most is None else f"≤ {each.at_most:g}"
-        verdict = "" if each.at_most is None else ("met" if each.is_met else "MISSED")
+        verdict = ("met" if each.is_met else "MISSED") if each.bound else ""
         numbers = (each.median, min(each.values), max(each.values))
-        rows.append((each.name, *map(_short, numbers), each.unit, goal, verdict))
+        rows.append((each.name, *map(short, numbers), each.unit, each.bound, verdict))
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     return "\n".join(
         "  ".join(
@@ -68,5 +107,8 @@ def table(figures: Iterable[Figure]) -> str:
     )
 
 
-def _short(value: float) -> str:
-    return f"{value:,.0f}" if value == int(value) or value >= 100 else f"{value:,.2f}"
+def short(value: float) -> str:
+    """A number as people read it."""
+    if value >= 100 or value == int(value):
+        return f"{value:,.0f}"
+    return f"{value:,.1f}" if value >= 10 else f"{value:,.2f}"

@@ -1,107 +1,104 @@
-"""Answers from the cache, next to the plainest Flask view under the same gunicorn."""
+"""The application alone against its peers: answers from the cache, 64 connections, 8 pictures of 60 KB."""
 
 from __future__ import annotations
 
 import contextlib
-import os
-import re
-import shutil
-import subprocess
-import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator
-from functools import partial
-from http.client import HTTPConnection
+from collections.abc import Iterator
 from pathlib import Path
-from urllib.parse import urlsplit
 
-from benchmarks.clients import at_once, fetch, picture_path
-from benchmarks.figures import Figure, figure
-from benchmarks.plain import BODY_BYTES
-from benchmarks.services import THREADS, WORKERS, awake_service
-from tests.support.answers import streamed
-from tests.support.processes import free_port, running, running_redis
-from tests.support.service import PROJECT
+from benchmarks.figures import Figure, figure, ratio
+from benchmarks.load import Candidate, Load, by_turns
+from benchmarks.peer_services import COMMANDS, Peer, nginx_static, own_peer, thumbor, varnish
+from benchmarks.samples import (
+    file_paths,
+    noise,
+    plain_paths,
+    signed_paths,
+    thumbor_paths,
+    upstream_picture,
+)
+from benchmarks.scale import Scale
+from benchmarks.services import guarded_service
+from tests.support.processes import running_redis
 from tests.support.upstream import Upstream
 
-RUNS = 3
-CONNECTIONS = 16
-SECONDS = 3
-PATH = picture_path("/thumb", "http://93.184.216.34/hit")
+OURS = "thumbnailer"
+#: What the goal asks of the share of each peer's answers a second.
+LEAST = {"flask-cached": 3.2, "fastapi-gunicorn": 4.0, "flask-plain": 5.0}
+CPU_SHARE = 0.15
+
+#: The smallest answer of ``thumbor``, which encodes anew, for a picture of 60 KB.
+THUMBOR_BYTES = 50_000
 
 
-@contextlib.contextmanager
-def plain_service() -> Iterator[str]:
-    """``benchmarks.plain`` under the service's gunicorn configuration; yields its URL."""
-    port = free_port()
-    environ = {
-        "PATH": os.environ["PATH"],
-        "APP_ENV": "development",
-        "PORT": str(port),
-        "WEB_CONCURRENCY": str(WORKERS),
-        "WEB_THREADS": str(THREADS),
-        "LOG_LEVEL": "warning",
-    }
-    command = [sys.executable, "-m", "gunicorn", "--config", str(PROJECT / "gunicorn.conf.py")]
-    with tempfile.TemporaryDirectory(prefix="bench-plain-") as folder:
-        log = Path(folder) / "gunicorn.log"
-        with running([*command, "benchmarks.plain:app"], port=port, log=log, env=environ):
-            yield f"http://127.0.0.1:{port}"
+def of_peer(peer: Peer, paths: tuple[str, ...], size_bytes: int) -> Candidate:
+    return Candidate(peer.name, peer.url, paths, (peer.pid,), size_bytes)
 
 
-def answers_per_second(service_url: str) -> float:
-    """Over one run, by wrk or a slower client of our own; raises ValueError where one was no picture."""
-    wrk = shutil.which("wrk")
-    if wrk is None:
-        return sum(at_once([partial(_count, service_url)] * CONNECTIONS)) / SECONDS
-    command = [wrk, "-t1", f"-c{CONNECTIONS}", f"-d{SECONDS}s", service_url + PATH]
-    printed = subprocess.run(command, capture_output=True, check=True, text=True).stdout
-    found = re.search(r"Requests/sec:\s+([\d.]+)", printed)
-    if found is None or "Non-2xx" in printed or "Socket errors" in printed:
-        raise ValueError(f"wrk failed:\n{printed}")
-    return float(found[1])
-
-
-def _count(service_url: str, ready: Callable[[], object]) -> int:
-    """The answers to one client that keeps its connection."""
-    count = 0
-    address = urlsplit(service_url)
-    with contextlib.closing(HTTPConnection(str(address.hostname), address.port, timeout=10)) as connection:
-        ready()
-        over_at = time.monotonic() + SECONDS
-        while time.monotonic() < over_at:
-            connection.request("GET", PATH)
-            response = connection.getresponse()
-            if response.status != 200 or len(response.read()) != BODY_BYTES:
-                raise ValueError(f"status {response.status}")
-            count += 1
-    return count
-
-
-def measure() -> Iterator[Figure]:
-    """All in turn, so that what else the machine does meets them alike."""
+def measure(scale: Scale) -> Iterator[Figure]:
+    """All by turns; then each against the service."""
     with contextlib.ExitStack() as held:
-        upstream = held.enter_context(Upstream(streamed(BODY_BYTES)))
-        folder = held.enter_context(tempfile.TemporaryDirectory(prefix="bench-redis-"))
-        redis_url = held.enter_context(running_redis(Path(folder)))
-        urls = {
-            "plain Flask view": held.enter_context(plain_service()),
-            "hits, file cache": _warm(held, upstream),
-            "hits, Redis": _warm(held, upstream, REDIS_URL=redis_url),
-        }
-        rounds = [{name: answers_per_second(url) for name, url in urls.items()} for _ in range(RUNS)]
-    for name in urls:
-        yield figure(f"{name}, {BODY_BYTES // 1000} KB", "1/s", (each[name] for each in rounds))
-    for name in list(urls)[1:]:
-        shares = (each[name] / each["plain Flask view"] for each in rounds)
-        yield figure(f"{name}: share of the plain view", "times", shares)
+        folder = Path(held.enter_context(tempfile.TemporaryDirectory(prefix="bench-hits-")))
+        redis_url = held.enter_context(running_redis(folder))
+        upstream = held.enter_context(Upstream(upstream_picture))
+        candidates = [*_ours(held, upstream.url, redis_url), *_peers(held, folder, upstream.url, redis_url)]
+        loads = by_turns(candidates, scale.rounds, scale.seconds)
+    yield from load_figures("hits, 60 KB", loads)
+    yield from _verdicts(loads)
 
 
-def _warm(held: contextlib.ExitStack, upstream: Upstream, **environ: str) -> str:
-    """The URL of a service that logs as usual and has the picture."""
-    url = held.enter_context(awake_service(upstream.url, LOG_LEVEL="info", **environ)).url
-    statuses = [fetch(url, PATH).headers.get("x-cache") for _ in range(2)]
-    if statuses != ["MISS", "HIT"]:
-        raise ValueError(f"the picture is not cached: {statuses}")
-    return url
+def _ours(held: contextlib.ExitStack, upstream_url: str, redis_url: str) -> Iterator[Candidate]:
+    service = held.enter_context(guarded_service(upstream_url, redis_url))
+    yield Candidate(OURS, service.url, signed_paths(60), (service.pid,), len(noise(60)))
+
+
+def _peers(
+    held: contextlib.ExitStack, folder: Path, upstream_url: str, redis_url: str
+) -> Iterator[Candidate]:
+    """Our own ones with a database of Redis each, and the packaged ones."""
+    size_bytes = len(noise(60))
+    for number, name in enumerate(COMMANDS, start=1):
+        database = redis_url.removesuffix("/0") + f"/{number}"
+        peer = own_peer(name, folder, redis_url=database, upstream_url=upstream_url)
+        yield of_peer(held.enter_context(peer), plain_paths(60), size_bytes)
+    static = held.enter_context(nginx_static(folder))
+    yield of_peer(held.enter_context(varnish(folder, static)), file_paths(60), size_bytes)
+    scaler = held.enter_context(thumbor(folder))
+    yield of_peer(scaler, thumbor_paths(static.url, 60), THUMBOR_BYTES)
+
+
+def load_figures(name: str, loads: dict[str, list[Load]]) -> Iterator[Figure]:
+    """What each candidate gave, and what it cost."""
+    for candidate, rounds in loads.items():
+        yield figure(f"{name}: {candidate}", "1/s", (each.answers_per_second for each in rounds))
+    for candidate, rounds in loads.items():
+        yield figure(f"{name}: {candidate}, p99", "ms", (each.p99_ms for each in rounds))
+    for candidate, rounds in loads.items():
+        yield figure(f"{name}: {candidate}, processor time", "µs", (each.cpu_us for each in rounds))
+
+
+def speeds(rounds: list[Load]) -> list[float]:
+    return [each.answers_per_second for each in rounds]
+
+
+def _verdicts(loads: dict[str, list[Load]]) -> Iterator[Figure]:
+    ours = loads[OURS]
+    for name, rounds in loads.items():
+        if name == OURS:
+            continue
+        least = LEAST.get(name)
+        yield ratio(
+            f"the application, answers a second, against {name}",
+            speeds(ours),
+            speeds(rounds),
+            at_least=least,
+            goal=2 if least else None,
+        )
+    yield ratio(
+        "the application, processor time of a hit, against flask-plain",
+        [each.cpu_us for each in ours],
+        [each.cpu_us for each in loads["flask-plain"]],
+        at_most=CPU_SHARE,
+        goal=2,
+    )

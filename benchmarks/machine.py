@@ -4,30 +4,73 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import subprocess
+from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from tests.support.processes import executable
+
 PROJECT = Path(__file__).parent.parent
-PACKAGES = ("flask", "gunicorn", "Flask-Caching", "Flask-Limiter", "requests", "urllib3", "redis")
+PACKAGES = (
+    "flask",
+    "gunicorn",
+    "Flask-Caching",
+    "Flask-Limiter",
+    "requests",
+    "redis",
+    "playwright",
+    "pyvips",
+)
+#: What the service and its peers share is the same in both locks.
+PEER_PACKAGES = ("fastapi", "uvicorn", "httpx", "thumbor")
+SERVERS = {"nginx": "-v", "redis-server": "--version", "varnishd": "-V", "wrk": "-v"}
 
 
 def surroundings() -> dict[str, Any]:
-    """Machine, versions and commit, as JSON takes them."""
+    """Moment, machine, versions and commit, as JSON takes them."""
+    cores = len(os.sched_getaffinity(0))
     pages, page_bytes = os.sysconf("SC_PHYS_PAGES"), os.sysconf("SC_PAGE_SIZE")
     return {
+        "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "machine": {
-            "cores": len(os.sched_getaffinity(0)),
+            "name": f"{cores}-cores",
+            "cores": cores,
+            "processor": _processor(),
             "memory_mib": pages * page_bytes // 2**20,
-            "kernel": platform.release(),
+            "kernel": platform.release().partition("-")[0],
             "architecture": platform.machine(),
             "libc": " ".join(platform.libc_ver()),
             "load_before": round(os.getloadavg()[0], 2),
         },
-        "versions": {"python": platform.python_version()} | {name: version(name) for name in PACKAGES},
+        "versions": {"python": platform.python_version()}
+        | {name: version(name) for name in PACKAGES}
+        | _peer_versions()
+        | {name: _version_of(name, option) for name, option in SERVERS.items()},
         "commit": _commit(),
     }
+
+
+def _processor() -> str:
+    found = re.search(r"^model name\s*: (.*)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+    return found[1] if found else platform.processor()
+
+
+def _peer_versions() -> dict[str, str]:
+    lock = (PROJECT / "benchmarks" / "peers" / "requirements.lock").read_text(encoding="utf-8")
+    return {name: match[1] for name in PEER_PACKAGES if (match := re.search(rf"(?m)^{name}==(\S+)", lock))}
+
+
+def _version_of(program: str, option: str) -> str:
+    """What a server says of its version; empty where it is not installed."""
+    try:
+        told = subprocess.run([executable(program), option], capture_output=True, check=False, text=True)
+    except AssertionError:
+        return ""
+    found = re.search(r"\d+\.\d+(?:\.\d+)?", told.stdout + told.stderr)
+    return found[0] if found else ""
 
 
 def _commit() -> str:

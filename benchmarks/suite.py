@@ -1,4 +1,4 @@
-"""Runs the benchmarks one after the other, prints their figures and keeps them."""
+"""Runs the parts one after the other, prints their figures against the goals, and keeps them."""
 
 from __future__ import annotations
 
@@ -8,35 +8,89 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
-from benchmarks import hits, one_capture, rendering, streams
+from benchmarks import (
+    busy,
+    captures,
+    edge,
+    hits,
+    idle,
+    instances,
+    misses,
+    one_capture,
+    rendering,
+    streams,
+)
 from benchmarks.figures import Figure, table
-from benchmarks.machine import surroundings
+from benchmarks.goals import GOALS, verdicts
+from benchmarks.machine import PROJECT, surroundings
+from benchmarks.scale import FULL, QUICK, Scale
 
-SUITES: dict[str, Callable[[], Iterator[Figure]]] = {
-    "one-capture": one_capture.measure,
-    "streams": streams.measure,
+RESULTS = PROJECT / "benchmarks" / "results"
+
+PARTS: dict[str, Callable[[Scale], Iterator[Figure]]] = {
+    "edge": edge.measure,
     "hits": hits.measure,
+    "busy": busy.measure,
+    "one-capture": one_capture.measure,
+    "misses": misses.measure,
+    "streams": streams.measure,
+    "idle": idle.measure,
+    "captures": captures.measure,
     "rendering": rendering.measure,
+    "instances": instances.measure,
 }
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, print, save; the exit status is 1 where a goal is missed."""
     parser = argparse.ArgumentParser(prog="make bench", description="Measure what the service promises.")
-    parser.add_argument("--only", choices=SUITES, help="measure only this")
-    parser.add_argument("--save", type=Path, metavar="FILE", help="keep the figures as JSON")
+    parser.add_argument("parts", nargs="*", metavar="PART", help=f"some of: {', '.join(PARTS)}")
+    parser.add_argument("--quick", action="store_true", help="short rounds, to try it out")
+    parser.add_argument("--save", type=Path, metavar="FILE", help="where the figures go")
     options = parser.parse_args(arguments)
+    if unknown := set(options.parts) - set(PARTS):
+        parser.error(f"no such part: {', '.join(sorted(unknown))}; there are {', '.join(PARTS)}")
+    names = [name for name in PARTS if name in (options.parts or PARTS)]
     started_at, where = time.monotonic(), surroundings()
     print(f"{where['machine']}\n{where['versions']}\ncommit {where['commit']}\n", flush=True)
+    figures = _measured(names, QUICK if options.quick else FULL)
+    print(_goals(figures))
+    seconds = round(time.monotonic() - started_at)
+    path = options.save or _usual_path(where, is_whole=names == list(PARTS) and not options.quick)
+    content = {"is_quick": options.quick, "seconds": seconds, "parts": names, **where}
+    content |= {"figures": [each.described() for each in figures]}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    print(f"\n{seconds} s in all, kept in {path}")
+    return 0 if all(each.is_met for each in figures) else 1
+
+
+def _measured(names: Sequence[str], scale: Scale) -> list[Figure]:
     figures: list[Figure] = []
-    for name in [options.only] if options.only else SUITES:
-        measured = list(SUITES[name]())
+    for name in names:
+        print(f"--- {name}", flush=True)
+        measured = list(PARTS[name](scale))
         print(table(measured), end="\n\n", flush=True)
         figures += measured
-    print(f"{time.monotonic() - started_at:.0f} s in all")
-    if options.save:
-        moment = datetime.now(UTC).isoformat(timespec="seconds")
-        content = {"measured_at": moment, **where, "figures": [each.described() for each in figures]}
-        options.save.write_text(json.dumps(content, indent=2) + "\n")
-    return 0 if all(each.is_met for each in figures) else 1
+    return figures
+
+
+def _goals(figures: Sequence[Figure]) -> str:
+    """Each goal that was measured: what was asked, what was found."""
+    lines = ["--- the goals"]
+    found = verdicts(figures)
+    for number, text in GOALS.items():
+        held = [each for goal, each in found if goal == number]
+        if held:
+            verdict = "met" if all(each.is_met for each in held) else "MISSED"
+            lines += [f"\n{number}. {text}: {verdict}", table(held)]
+    return "\n".join(lines)
+
+
+def _usual_path(where: dict[str, Any], *, is_whole: bool) -> Path:
+    """Whole results are kept with the project, others where the service keeps what it makes."""
+    day = datetime.now(UTC).date().isoformat()
+    name = f"{day}-{where['machine']['name']}.json"
+    return RESULTS / name if is_whole else PROJECT / "var" / "benchmarks" / name

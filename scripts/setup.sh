@@ -1,8 +1,10 @@
 #!/bin/sh
-# Makes .venv and installs exactly what a lock file names: scripts/setup.sh LOCKFILE
+# Makes .venv, or the folder named, and installs exactly what a lock file names:
+# scripts/setup.sh LOCKFILE [FOLDER]
 set -eu
 cd "$(dirname "$0")/.."
 lock=$1
+venv=${2:-.venv}
 
 find_python() {
     for candidate in ${PYTHON:-} python3 python3.13 python3.12 python3.11; do
@@ -15,18 +17,18 @@ find_python() {
     return 1
 }
 
-if ! .venv/bin/python -c 'import pip' 2>/dev/null; then
+if ! "$venv/bin/python" -c 'import pip' 2>/dev/null; then
     python=$(find_python)
     if ! "$python" -c 'import ensurepip' 2>/dev/null; then
         # Debian and Ubuntu keep this part of Python in a package of its own.
         scripts/apt-install.sh "$("$python" -c 'import sys; print("python%d.%d-venv" % sys.version_info[:2])')"
     fi
-    echo "Making .venv with $("$python" --version)"
-    rm -rf .venv
-    "$python" -m venv .venv
+    echo "Making $venv with $("$python" --version)"
+    rm -rf "$venv"
+    "$python" -m venv "$venv"
 fi
 
 echo "Installing $lock"
 # The lock is complete, so nothing is resolved; every file has to have one of the hashes in it.
-.venv/bin/python -m pip install --quiet --quiet --no-input --disable-pip-version-check --no-deps \
+"$venv/bin/python" -m pip install --quiet --quiet --no-input --disable-pip-version-check --no-deps \
     --require-hashes --requirement "$lock"

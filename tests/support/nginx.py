@@ -22,7 +22,12 @@ def replaced(text: str, changes: Mapping[str, str]) -> str:
 
 
 def nginx_configuration(
-    folder: Path, *, listen: int, upstreams: Sequence[int], changes: Mapping[str, str] | None = None
+    folder: Path,
+    *,
+    listen: int,
+    upstreams: Sequence[int],
+    changes: Mapping[str, str] | None = None,
+    workers: str = "1",
 ) -> Path:
     """The shipped configuration in ``folder``; ``changes`` are made in ``thumbnailer.conf``."""
     # For root, nginx works as another user, whom pytest's folders do not let in.
@@ -30,7 +35,7 @@ def nginx_configuration(
     main = {
         "/tmp/": f"{folder}/",
         "access_log /dev/stdout": f"access_log {folder}/access.log",
-        "worker_processes auto;": f"{user}worker_processes 1; daemon off;",
+        "worker_processes auto;": f"{user}worker_processes {workers}; daemon off;",
         "/etc/nginx/conf.d/*.conf": f"{folder}/thumbnailer.conf",
     }
     servers = " ".join(f"server 127.0.0.1:{port};" for port in upstreams)
@@ -52,6 +57,7 @@ class Nginx:
     url: str
     port: int
     folder: Path
+    pid: int
 
     @property
     def kept(self) -> int:
@@ -60,11 +66,13 @@ class Nginx:
 
 
 @contextlib.contextmanager
-def running_nginx(folder: Path, *upstreams: int, changes: Mapping[str, str] | None = None) -> Iterator[Nginx]:
+def running_nginx(
+    folder: Path, *upstreams: int, changes: Mapping[str, str] | None = None, workers: str = "1"
+) -> Iterator[Nginx]:
     """The shipped nginx before services on these ports."""
     folder.mkdir(exist_ok=True)
     port = free_port()
-    config = nginx_configuration(folder, listen=port, upstreams=upstreams, changes=changes)
+    config = nginx_configuration(folder, listen=port, upstreams=upstreams, changes=changes, workers=workers)
     command = [executable("nginx"), "-c", str(config), "-p", str(folder)]
-    with running(command, port=port, log=folder / "nginx.log"):
-        yield Nginx(f"http://127.0.0.1:{port}", port, folder)
+    with running(command, port=port, log=folder / "nginx.log") as process:
+        yield Nginx(f"http://127.0.0.1:{port}", port, folder, process.pid)
