@@ -24,7 +24,7 @@ OLD_IMG = "image/png,image/svg+xml,image/*;q=0.8,*/*;q=0.5"
 
 @pytest.fixture
 def upstream() -> Iterator[Upstream]:
-    with Upstream(json_error(500, {"error": "broken"})) as upstream:
+    with Upstream(json_error(401, {"error": "no such key"})) as upstream:
         yield upstream
 
 
@@ -56,7 +56,7 @@ def test_who_can_only_show_a_picture_gets_one(
     response = client.get("/thumb", query_string=query, headers=headers)
     assert response.status_code == 502
     assert response.content_type.startswith("image/") == is_picture
-    assert response.headers.get("X-Problem") == ("upstream-failed" if is_picture else None)
+    assert response.headers.get("X-Problem") == ("upstream-auth" if is_picture else None)
     assert {"accept", "sec-fetch-dest"} <= {one.lower() for one in response.vary}
 
 
@@ -103,7 +103,7 @@ def test_a_wrong_parameter_is_a_placeholder_too(client: FlaskClient) -> None:
 
 def test_head_has_the_headers_of_the_placeholder(client: FlaskClient) -> None:
     response = client.head("/thumb", query_string={"url": TARGET, "on_error": "placeholder"})
-    assert (response.data, response.headers["X-Problem"]) == (b"", "upstream-failed")
+    assert (response.data, response.headers["X-Problem"]) == (b"", "upstream-auth")
 
 
 def test_json_is_never_answered_with_a_placeholder(client: FlaskClient) -> None:
@@ -129,7 +129,7 @@ def test_the_operators_own_picture_takes_its_place(
 
     def hold(_received: Received) -> Answer:
         assert wait != "0" or go_on.wait(30)
-        return json_error(500, {"error": "broken"})
+        return json_error(401, {"error": "no such key"})
 
     upstream.behave(hold)
     with client_of(snapapi_environment(upstream.url, **{setting: str(own)})) as client:
