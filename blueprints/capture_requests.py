@@ -70,7 +70,7 @@ def complete(given: Mapping[str, Any], usual: RouteDefaults, guard: Guard, accep
         target = guard.parse(given["url"])
     except InvalidTarget as error:
         raise InvalidParameters({"url": [str(error)]}) from None
-    options = {**_without_rivals(usual.options, given), **given}
+    options = overlay(usual.options, given)
     wanted = {name: options[name] for name in NEUTRAL_OPTIONS if name in options}
     rendition = _rendition(given, options, accept)
     wanted |= _viewport(given, options) | (MASTER if rendition else _encoding(given, options))
@@ -87,10 +87,11 @@ def complete(given: Mapping[str, Any], usual: RouteDefaults, guard: Guard, accep
     return Asked(ThumbnailRequest(capture, rendition), ttl_seconds, is_auto, given.get("download"))
 
 
-def _without_rivals(defaults: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
-    """The defaults that do not contradict what the caller wrote."""
-    is_cut = not AREAS.isdisjoint(given)
-    return {name: value for name, value in defaults.items() if not (is_cut and name in AREAS)}
+def overlay(options: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """``options`` as far as they do not contradict what stands ``above`` them, and that."""
+    is_cut = any(above.get(name) for name in AREAS)
+    left = {name: value for name, value in options.items() if not (is_cut and name in AREAS)}
+    return {**left, **above}
 
 
 def _viewport(given: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from flask import Response
 from blueprints.access import CHALLENGE
 from blueprints.answers import dated_headers, picture_answer, stream_answer
 from blueprints.callers import caller
-from blueprints.capture_requests import Asked, RouteDefaults, complete, refuse_ttl
+from blueprints.capture_requests import Asked, RouteDefaults, complete, overlay, refuse_ttl
 from blueprints.conditions import answer_conditionally
 from blueprints.disposition import name_file
 from blueprints.freshness import Freshness
@@ -25,7 +25,7 @@ from blueprints.services import services
 from blueprints.waiting import line_up
 from thumbnailer.errors import InvalidParameters, Unauthorized
 from thumbnailer.keys import Scope
-from thumbnailer.model import POWERFUL
+from thumbnailer.model import POWERFUL, Format
 from thumbnailer.pipeline import CacheStatus, Delivery, StaleUse, Terms
 from thumbnailer.sites import Site
 
@@ -41,16 +41,18 @@ TAG_SEPARATORS = {"Cache-Tag": ",", "Surrogate-Key": " "}
 class Door:
     """What one kind of route does by default, and which allowance its captures are taken from.
 
-    ``wants_new`` says that an old picture will do only where a new one cannot be taken.
+    ``wants_new`` says that an old picture will do only where a new one cannot be taken, ``shows_images``
+    that a PDF will never do.
     """
 
     usual: RouteDefaults
     charge_capture: Callable[[], None]
     wants_new: bool = False
+    shows_images: bool = False
 
 
 def thumb_door() -> Door:
-    return Door(services().bounds.thumb, services().allowance.thumb)
+    return Door(services().bounds.thumb, services().allowance.thumb, shows_images=True)
 
 
 def screenshot_door() -> Door:
@@ -193,7 +195,10 @@ def judge(given: Mapping[str, Any], door: Door, accept: str | None) -> Asked:
     bounds = services().bounds
     refuse_ttl(given.get("ttl"), bounds.min_ttl_seconds, bounds.max_ttl_seconds)
     usual = _with_preset(door.usual, given.get("preset"))
-    return complete(given, usual, services().guard, accept)
+    asked = complete(given, usual, services().guard, accept)
+    if door.shows_images and asked.request.capture.format is Format.PDF:
+        raise InvalidParameters({"preset": ["Makes a PDF, which is no thumbnail."]})
+    return asked
 
 
 def entitle(asked: Asked, *, is_fresh: bool) -> Asked:
@@ -230,4 +235,4 @@ def _with_preset(usual: RouteDefaults, preset: str | None) -> RouteDefaults:
     options = services().presets.get(preset)
     if options is None:
         raise InvalidParameters({"preset": ["There is no such preset."]})
-    return RouteDefaults(options.get("ttl", usual.ttl_seconds), {**usual.options, **options})
+    return RouteDefaults(options.get("ttl", usual.ttl_seconds), overlay(usual.options, options))

@@ -185,6 +185,15 @@ def test_a_wrong_preset_stops_the_start(upstream: Upstream, presets: str) -> Non
         pass
 
 
+@pytest.mark.parametrize("option", ["url=http://a.example/", "sig=a", "exp=4102444800", "fresh=true"])
+def test_what_each_request_says_for_itself_has_no_default(upstream: Upstream, option: str) -> None:
+    with (
+        pytest.raises(ConfigurationError, match=r"THUMB_DEFAULTS.*Has no default"),
+        client_of(snapapi_environment(upstream.url, THUMB_DEFAULTS=option)),
+    ):
+        pass
+
+
 def test_fresh_takes_a_new_picture_but_not_twice_a_minute(client: FlaskClient, upstream: Upstream) -> None:
     upstream.behave(image("png"))
     pipeline = client.application.extensions["thumbnailer"].thumbnails.pipeline

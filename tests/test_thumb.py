@@ -217,12 +217,28 @@ def test_an_option_reaches_the_provider(
     [
         pytest.param("retina=true", {"device_scale_factor": "1"}, {"deviceScaleFactor": None}, id="scale"),
         pytest.param("full_page=true", {"clip": "0,0,9,9"}, {"fullPage": None, "clipWidth": 9}, id="area"),
+        pytest.param(
+            "full_page=true", {"preset": "logo"}, {"fullPage": None, "selector": "img"}, id="a preset's area"
+        ),
+        pytest.param(
+            "delay=1",
+            {"preset": "logo", "full_page": "true"},
+            {"fullPage": True, "selector": None},
+            id="another area than the preset's",
+        ),
+        pytest.param(
+            "full_page=true",
+            {"preset": "logo", "full_page": "false"},
+            {"fullPage": None, "selector": "img"},
+            id="what the preset's area implies",
+        ),
     ],
 )
 def test_what_the_caller_wrote_goes_before_the_operators_defaults(
     upstream: Upstream, default: str, given: dict[str, str], wire: dict[str, Any]
 ) -> None:
-    with client_of(snapapi_environment(upstream.url, THUMB_DEFAULTS=default)) as client:
+    settings = {"THUMB_DEFAULTS": default, "PRESETS": "logo:selector=img"}
+    with client_of(snapapi_environment(upstream.url, **settings)) as client:
         assert client.get("/thumb", query_string={"url": TARGET} | given).status_code == 200
     sent = upstream.requests[0].json
     assert {name: sent.get(name) for name in wire} == wire

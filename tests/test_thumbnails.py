@@ -158,6 +158,13 @@ def test_a_pdf_has_no_thumbnail(client: FlaskClient) -> None:
     assert list(response.get_json()["errors"]) == ["format"]
 
 
+def test_a_preset_makes_no_pdf_of_a_thumbnail(upstream: Upstream) -> None:
+    with client_of(snapapi_environment(upstream.url, PRESETS="print:format=pdf")) as client:
+        answer = client.get("/thumb", query_string={"url": TARGET, "preset": "print"})
+    assert (answer.status_code, list(answer.json["errors"])) == (400, ["preset"])  # type: ignore[index]
+    assert not upstream.requests
+
+
 def test_the_stream_of_a_thumbnail_is_the_thumbnail(client: FlaskClient) -> None:
     response = client.get("/screenshot/stream", query_string={"url": TARGET, "thumb_width": "64"})
     assert _size(response.data) == (64, 36)

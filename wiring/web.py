@@ -56,6 +56,9 @@ READY_KEY = "ready"
 #: Pages that are shown to people are photographed without what covers them.
 UNCOVERED = {"block_ads": True, "block_cookie_banners": True}
 
+#: What each request has to say for itself.
+WITHOUT_DEFAULT = frozenset({"url", "preset", "fresh", "on_error", "download", "sig", "exp", "kid"})
+
 
 def check_settings(settings: Settings) -> None:
     """Find the faults that only the parts themselves can see, all at once.
@@ -204,7 +207,7 @@ def _options_of(
     setting: str, texts: Mapping[str, str], schema: CaptureOptions, cache: CacheSettings
 ) -> dict[str, Any]:
     """Options that are written in a setting. Raises ``ConfigurationError``."""
-    without_default = {"url", "preset", "fresh", "on_error", "download"} & texts.keys()
+    without_default = WITHOUT_DEFAULT & texts.keys()
     if without_default:
         raise ConfigurationError([Fault(setting, f"{', '.join(sorted(without_default))}: Has no default.")])
     try:
