@@ -62,15 +62,16 @@ class Client:
 
 
 class Rival:
-    """One that takes captures, with a client of its own."""
+    """One that takes captures; each row of them comes on a connection of its own."""
 
-    def __init__(self, client: Client, pid: int, path_of: Paths) -> None:
-        self._client, self._pid, self._path_of = client, pid, path_of
+    def __init__(self, url: str, pid: int, path_of: Paths) -> None:
+        self._url, self._pid, self._path_of = url, pid, path_of
 
     def misses(self, pages: list[str]) -> tuple[float, float]:
         """The median of their times in milliseconds, and the processor time of one in milliseconds."""
         before = cpu_seconds([self._pid])
-        taken = statistics.median(self._client.milliseconds("GET", self._path_of(page)) for page in pages)
+        with contextlib.closing(Client(self._url)) as client:
+            taken = statistics.median(client.milliseconds("GET", self._path_of(page)) for page in pages)
         return taken, (cpu_seconds([self._pid]) - before) * 1000 / len(pages)
 
 
@@ -100,13 +101,11 @@ def _rivals(
     held: contextlib.ExitStack, folder: Path, upstream_url: str, redis_url: str
 ) -> Iterator[tuple[str, Rival]]:
     service = held.enter_context(guarded_service(upstream_url, redis_url))
-    client = held.enter_context(contextlib.closing(Client(service.url)))
-    yield OURS, Rival(client, service.pid, signed_path)
+    yield OURS, Rival(service.url, service.pid, signed_path)
     for number, name in enumerate(PEERS, start=1):
         database = redis_url.removesuffix("/0") + f"/{number}"
         peer = held.enter_context(own_peer(name, folder, redis_url=database, upstream_url=upstream_url))
-        client = held.enter_context(contextlib.closing(Client(peer.url)))
-        yield name, Rival(client, peer.pid, lambda page: picture_path("/thumb", page))
+        yield name, Rival(peer.url, peer.pid, lambda page: picture_path("/thumb", page))
 
 
 def _figures(own: list[float], measured: dict[str, list[tuple[float, float]]]) -> Iterator[Figure]:

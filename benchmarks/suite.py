@@ -55,25 +55,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
     names = [name for name in PARTS if name in (options.parts or PARTS)]
     started_at, where = time.monotonic(), surroundings()
     print(f"{where['machine']}\n{where['versions']}\ncommit {where['commit']}\n", flush=True)
-    figures = _measured(names, QUICK if options.quick else FULL)
+    measured = _measured(names, QUICK if options.quick else FULL)
+    figures = [each for part in measured.values() for each in part]
     print(_goals(figures))
     seconds = round(time.monotonic() - started_at)
     path = options.save or _usual_path(where, is_whole=names == list(PARTS) and not options.quick)
     content = {"is_quick": options.quick, "seconds": seconds, "parts": names, **where}
-    content |= {"figures": [each.described() for each in figures]}
+    content |= {"figures": {name: [each.described() for each in part] for name, part in measured.items()}}
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     print(f"\n{seconds} s in all, kept in {path}")
     return 0 if all(each.is_met for each in figures) else 1
 
 
-def _measured(names: Sequence[str], scale: Scale) -> list[Figure]:
-    figures: list[Figure] = []
+def _measured(names: Sequence[str], scale: Scale) -> dict[str, list[Figure]]:
+    figures: dict[str, list[Figure]] = {}
     for name in names:
         print(f"--- {name}", flush=True)
-        measured = list(PARTS[name](scale))
-        print(table(measured), end="\n\n", flush=True)
-        figures += measured
+        figures[name] = list(PARTS[name](scale))
+        print(table(figures[name]), end="\n\n", flush=True)
     return figures
 
 

@@ -89,6 +89,7 @@ class Upstream:
         self.close()
 
     def _serve(self, connection: socket.socket) -> None:
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # a body waits for no one's receipt
         with self._lock:
             self._connection_count += 1
             self._connections.add(connection)
