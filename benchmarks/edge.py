@@ -10,7 +10,7 @@ from pathlib import Path
 from benchmarks.figures import Figure, figure, ratio
 from benchmarks.hits import load_figures, of_peer, speeds
 from benchmarks.load import Candidate, Load, by_turns
-from benchmarks.peer_services import COMMANDS, nginx_static, own_peer
+from benchmarks.peer_services import COMMANDS, awake_peer, nginx_static
 from benchmarks.samples import SIZES, file_paths, noise, plain_paths, signed_paths, upstream_picture
 from benchmarks.scale import Scale
 from benchmarks.services import guarded_service, shipped_edge
@@ -53,7 +53,7 @@ def _peers(
     """The peers, each behind an nginx like ours; their answers say nothing that it may keep them by."""
     for number, name in enumerate(COMMANDS, start=1):
         database = redis_url.removesuffix("/0") + f"/{number}"
-        peer = held.enter_context(own_peer(name, folder, redis_url=database, upstream_url=upstream_url))
+        peer = held.enter_context(awake_peer(name, folder, redis_url=database, upstream_url=upstream_url))
         nginx = held.enter_context(shipped_edge(folder / f"before-{name}", peer.port))
         yield Candidate(name + BEHIND, nginx.url, plain_paths(60), (nginx.pid, peer.pid), len(noise(60)))
 

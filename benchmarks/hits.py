@@ -9,7 +9,7 @@ from pathlib import Path
 
 from benchmarks.figures import Figure, figure, ratio
 from benchmarks.load import Candidate, Load, by_turns
-from benchmarks.peer_services import COMMANDS, Peer, nginx_static, own_peer, thumbor, varnish
+from benchmarks.peer_services import COMMANDS, Peer, awake_peer, nginx_static, thumbor, varnish
 from benchmarks.samples import (
     file_paths,
     noise,
@@ -60,7 +60,7 @@ def _peers(
     size_bytes = len(noise(60))
     for number, name in enumerate(COMMANDS, start=1):
         database = redis_url.removesuffix("/0") + f"/{number}"
-        peer = own_peer(name, folder, redis_url=database, upstream_url=upstream_url)
+        peer = awake_peer(name, folder, redis_url=database, upstream_url=upstream_url)
         yield of_peer(held.enter_context(peer), plain_paths(60), size_bytes)
     static = held.enter_context(nginx_static(folder))
     yield of_peer(held.enter_context(varnish(folder, static)), file_paths(60), size_bytes)

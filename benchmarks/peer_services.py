@@ -8,7 +8,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.samples import SIZES, file_paths, noise
+from benchmarks.clients import crowd, picture_path
+from benchmarks.samples import SIZES, file_paths, noise, target
 from tests.support.nginx import replaced
 from tests.support.processes import executable, free_port, running
 from tests.support.service import PROJECT
@@ -67,6 +68,14 @@ def own_peer(name: str, folder: Path, *, redis_url: str, upstream_url: str) -> I
         yield peer
 
 
+@contextlib.contextmanager
+def awake_peer(name: str, folder: Path, *, redis_url: str, upstream_url: str) -> Iterator[Peer]:
+    """The same with all workers there: gunicorn listens before they are."""
+    with own_peer(name, folder, redis_url=redis_url, upstream_url=upstream_url) as peer:
+        crowd([peer.url], [picture_path("/thumb", target(60, "awake"))] * 4 * WORKERS)
+        yield peer
+
+
 def _filled(template: str, folder: Path, port: int) -> Path:
     """A configuration of ``PEERS`` for this place, in ``folder``."""
     known = {
@@ -115,4 +124,5 @@ def thumbor(folder: Path) -> Iterator[Peer]:
     command += ["--processes", str(WORKERS), "--log-level", "error"]
     env = {"PATH": os.environ["PATH"], "HOME": str(folder)}
     with _started("thumbor", command, port, folder, env) as peer:
+        crowd([peer.url], ["/healthcheck"] * 4 * WORKERS)
         yield peer
