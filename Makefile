@@ -1,12 +1,12 @@
 # What can be done here: `make` lists it.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test setup-tests check format lock setup-bench bench bench-docs clean
+.PHONY: help setup run stack test setup-tests check format lock setup-bench bench bench-docs clean
 
 BIN := .venv/bin
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock"
-PYTHON_FILES := app.py config.py worker.py gunicorn.conf.py settings wiring blueprints thumbnailer tests benchmarks
+PYTHON_FILES := app.py config.py worker.py gunicorn.conf.py settings wiring blueprints thumbnailer tests benchmarks scripts
 
 # Tests at a time; ARGS go to pytest, as in: make test ARGS="tests/test_thumb.py -x"
 TEST_WORKERS ?= $(shell nproc)
@@ -31,6 +31,9 @@ run: export APP_ENV ?= development
 run: setup ## serve on port 8000 (or PORT) with local Chromium, file cache and local storage
 	@scripts/install-chromium.sh
 	@exec $(BIN)/gunicorn
+
+stack: setup-tests ## run the production shape on this machine: nginx, gunicorn, Redis, Celery worker and beat
+	@exec $(BIN)/python scripts/stack.py
 
 setup-tests: .venv/.installed-dev ## install all that the tests need: packages, Chromium, Redis, nginx, PostgreSQL
 	@scripts/install-chromium.sh

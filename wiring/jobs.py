@@ -34,6 +34,7 @@ from wiring.queue import (
     DELIVERY_TASK,
     JOB_TASK,
     PAGE_TASK,
+    SWEEP_TASK,
     CeleryQueue,
     EmbeddedWorker,
     make_celery,
@@ -152,7 +153,12 @@ def build_workshop(
         leases,
         Housekeeper(office.sweeper, office.roster, worker_id(), SWEEP_SECONDS, photographer.tidy),
     )
-    tasks = {JOB_TASK: workshop.runner.run, PAGE_TASK: photographer.run, DELIVERY_TASK: workshop.send}
+    tasks = {
+        JOB_TASK: workshop.runner.run,
+        PAGE_TASK: photographer.run,
+        DELIVERY_TASK: workshop.send,
+        SWEEP_TASK: lambda _all: workshop.housekeeper.look_after(),
+    }
     register_tasks(office.celery, tasks)
     return workshop
 

@@ -25,6 +25,10 @@ QUEUE = "thumbnailer"
 JOB_TASK = "thumbnailer.job"
 DELIVERY_TASK = "thumbnailer.delivery"
 PAGE_TASK = "thumbnailer.page"
+SWEEP_TASK = "thumbnailer.sweep"
+
+#: How often Celery's beat has a sweep made, where it runs. Workers sweep by themselves as well, more often.
+BEAT_SECONDS = 10.0
 
 #: How often a queue in memory is looked at, in seconds.
 MEMORY_POLL_SECONDS = 0.1
@@ -54,9 +58,19 @@ def make_celery(settings: Settings) -> Celery:
         worker_soft_shutdown_timeout=settings.providers.timeout_seconds,
         worker_enable_soft_shutdown_on_idle=False,
         broker_connection_retry_on_startup=True,
+        beat_schedule=_beat_schedule(settings),
+        beat_scheduler="celery.beat:Scheduler",  # it has nothing to remember, so it needs no file
         broker_transport_options=_transport_options(settings),
     )
     return app
+
+
+def _beat_schedule(settings: Settings) -> dict[str, Any]:
+    """What beat does: a sweep that no worker has begun by the next one is not worth keeping."""
+    if not settings.cache.redis_url:
+        return {}
+    sweep = {"task": SWEEP_TASK, "schedule": BEAT_SECONDS, "args": ["all"]}
+    return {"sweep": sweep | {"options": {"queue": QUEUE, "expires": BEAT_SECONDS}}}
 
 
 def _queue_name(settings: Settings) -> str:

@@ -48,14 +48,15 @@ class Housekeeper:
 
     def _keep(self) -> None:
         while not self._closed.is_set():
-            self._look_after()
+            self.look_after()
             self._closed.wait(self._interval_seconds)
         try:
             self._roster.sign_off(self._worker_id)
         except DatabaseUnavailable as error:
             log.warning("roster_unavailable", detail=str(error))
 
-    def _look_after(self) -> None:
+    def look_after(self) -> None:
+        """Sign and sweep now; raises nothing."""
         try:
             self._roster.sign(self._worker_id)
             self._sweeper.sweep()
