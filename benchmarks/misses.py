@@ -70,7 +70,6 @@ class Rival:
 
     def misses(self, pages: list[str]) -> tuple[float, float]:
         """The median of their times in milliseconds, and the processor time of one in milliseconds."""
-        self._client.close()  # servers end connections that lie idle while others are asked
         before = cpu_seconds([self._pid])
         with contextlib.closing(Client(self._url)) as client:
             taken = statistics.median(client.milliseconds("GET", self._path_of(page)) for page in pages)
