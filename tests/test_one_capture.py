@@ -9,19 +9,27 @@ import threading
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from http.client import HTTPConnection
 from pathlib import Path
 from urllib.parse import quote, urlsplit
 
 import pytest
 
+from tests.support.ageing import age_pictures, age_pictures_in_redis
 from tests.support.answers import Answer, Received, image, json_error
 from tests.support.pictures import picture
-from tests.support.processes import running_redis
+from tests.support.processes import running_redis, wait_until
 from tests.support.service import Service, running_service, snapapi_environment
 from tests.support.upstream import Upstream
 
 CALLERS = 80
+
+
+def new_path(route: str) -> str:
+    """The path of a picture that nobody has asked for yet."""
+    target = f"http://93.184.216.34/{secrets.token_hex(8)}"
+    return f"{route}?url={quote(target, safe='')}"
 
 
 class Crowd:
@@ -42,8 +50,9 @@ class Crowd:
 
     def ask(self, services: list[Service], route: str = "/thumb") -> list[tuple[int, bytes]]:
         """Status and body of what each of them gets; the services are asked in turn."""
-        target = f"http://93.184.216.34/{secrets.token_hex(8)}"
-        path = f"{route}?url={quote(target, safe='')}"
+        return self.ask_for(new_path(route), services)
+
+    def ask_for(self, path: str, services: list[Service]) -> list[tuple[int, bytes]]:
         with ThreadPoolExecutor(self._size) as pool:
             asking = [
                 pool.submit(self._ask_one, services[number % len(services)], path)
@@ -69,17 +78,26 @@ def upstream() -> Iterator[Upstream]:
 
 
 @pytest.fixture(scope="module", params=["one service with files", "two services on one redis"])
+def redis_url(
+    tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
+) -> Iterator[str | None]:
+    with contextlib.ExitStack() as held:
+        is_wanted = request.param.endswith("redis")
+        yield held.enter_context(running_redis(tmp_path_factory.mktemp("redis"))) if is_wanted else None
+
+
+@pytest.fixture(scope="module")
 def services(
-    upstream: Upstream, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
+    upstream: Upstream, tmp_path_factory: pytest.TempPathFactory, redis_url: str | None
 ) -> Iterator[list[Service]]:
     """Two workers with a file cache, or four on two machines that share nothing but a Redis."""
     environ = snapapi_environment(upstream.url, WEB_CONCURRENCY="2", RATELIMIT_ENABLED="false")
     folders = [tmp_path_factory.mktemp("service")]
+    if redis_url:
+        environ["REDIS_URL"] = redis_url
+        environ["REDIS_TIMEOUT"] = "5"  # a busy machine is no dead Redis
+        folders.append(tmp_path_factory.mktemp("service"))
     with contextlib.ExitStack() as held:
-        if request.param.endswith("redis"):
-            environ["REDIS_URL"] = held.enter_context(running_redis(folders[0]))
-            environ["REDIS_TIMEOUT"] = "5"  # a busy machine is no dead Redis
-            folders.append(tmp_path_factory.mktemp("service"))
         yield [held.enter_context(running_service(folder, environ)) for folder in folders]
 
 
@@ -91,6 +109,36 @@ def test_all_who_ask_at_once_get_the_one_capture(
     upstream.behave(crowd.upstream_answer)
     assert Counter(crowd.ask(services, route)) == {(200, picture()): CALLERS}
     assert len(upstream.requests) == 1
+
+
+def test_all_who_ask_for_an_old_picture_get_it_at_once_and_start_one_refresh(
+    services: list[Service], upstream: Upstream, redis_url: str | None
+) -> None:
+    """Several times, so that a refresh too many, which may come late, is counted in the end."""
+    cache, is_let_go, calls = services[0].log.parent / "cache", threading.Event(), Counter[str]()
+
+    def numbered_answer(received: Received) -> Answer:
+        target = received.json["url"]
+        calls[target] += 1
+        assert calls[target] == 1 or is_let_go.wait(60), "the old picture did not come at once"
+        return image("png", 300 + calls[target], 200)
+
+    upstream.behave(numbered_answer)
+    paths = [new_path("/thumb") for _ in range(3)]
+    for path in paths:
+        Crowd(image(), size=1).ask_for(path, services)
+    assert age_pictures_in_redis(redis_url, 90_000) if redis_url else age_pictures(cache, 90_000)
+    for path in paths:
+        is_let_go.clear()
+        served = Crowd(image()).ask_for(path, services)
+        is_let_go.set()
+        assert Counter(served) == {(200, picture("png", 301, 200)): CALLERS}
+        wait_until(partial(_all_answer, services, path, [(200, picture("png", 302, 200))]))
+    assert set(calls.values()) == {2}
+
+
+def _all_answer(services: list[Service], path: str, answer: list[tuple[int, bytes]]) -> bool:
+    return all(Crowd(image(), size=1).ask_for(path, [service]) == answer for service in services)
 
 
 @pytest.mark.parametrize(
