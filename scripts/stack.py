@@ -1,8 +1,9 @@
 """Runs the production shape on this machine: nginx, gunicorn, two Redis stores, a Celery worker and beat.
 
 ``make stack`` calls it. nginx listens on ``STACK_PORT`` (8080) of the loopback address, everything else on
-ports that are free. Settings are those of docs/configuration.md, from the environment and ``.env``; what the
-parts say stands in ``STACK_FOLDER`` (``var/stack``). Ctrl-C, or the end of any part, ends all of them.
+ports that are free, or on ``STACK_GUNICORN_PORT``, ``STACK_CACHE_PORT`` and ``STACK_LIMITER_PORT``. Settings
+are those of docs/configuration.md, from the environment and ``.env``; what the parts say stands in
+``STACK_FOLDER`` (``var/stack``). Ctrl-C, or the end of any part, ends all of them.
 """
 
 from __future__ import annotations
@@ -26,14 +27,21 @@ BIN = Path(sys.executable).parent
 START_SECONDS = 60
 STOP_SECONDS = 60
 
+#: Ctrl-C, a polite end, and the end of the terminal.
+END_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
 #: As in docker-compose.yml: pictures may be evicted, counters may not.
 STORES = {"cache": ("512mb", "allkeys-lru"), "limiter": ("64mb", "noeviction")}
 
 
-def free_port() -> int:
-    """A TCP port of the loopback address that nobody listens on."""
+def usable_port(variable: str, default: int = 0) -> int:
+    """The TCP port that a variable names, else the default, else any; raises SystemExit where it is taken."""
     with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # connections that are over do not count
+        try:
+            probe.bind(("127.0.0.1", int(os.environ.get(variable, default))))
+        except (OSError, OverflowError, ValueError) as error:
+            sys.exit(f"{variable} has to name a free port: {error}")
         return int(probe.getsockname()[1])
 
 
@@ -112,16 +120,17 @@ def nginx_configuration(port: int, application_port: int) -> Path:
 
 def start_store(name: str, held: ExitStack) -> str:
     """Start a Redis; its URL."""
-    port, (memory, policy) = free_port(), STORES[name]
+    port, (memory, policy) = usable_port(f"STACK_{name.upper()}_PORT"), STORES[name]
     options = ["--bind", "127.0.0.1", "--port", str(port), "--save", "", "--appendonly", "no"]
     options += ["--maxmemory", memory, "--maxmemory-policy", policy, "--dir", str(FOLDER)]
     wait_for(port, name, start(name, [program("redis-server"), *options], held))
+    print(f"{name}: redis://127.0.0.1:{port}/0", flush=True)
     return f"redis://127.0.0.1:{port}/0"
 
 
 def start_all(held: ExitStack, port: int) -> dict[str, subprocess.Popen[bytes]]:
     """Start every part, those first that others need; the ones whose end ends the rest."""
-    application_port = free_port()
+    application_port = usable_port("STACK_GUNICORN_PORT")
     urls = {"REDIS_URL": start_store("cache", held), "LIMITER_REDIS_URL": start_store("limiter", held)}
     own = {"APP_ENV": "production", "ALLOW_ANONYMOUS": "true", "TRUSTED_PROXIES": "127.0.0.1"}
     given = {name: value for name, value in own.items() if name not in os.environ}
@@ -133,6 +142,7 @@ def start_all(held: ExitStack, port: int) -> dict[str, subprocess.Popen[bytes]]:
         "gunicorn": launch("gunicorn", [str(BIN / "gunicorn")]),
     }
     wait_for(application_port, "gunicorn", parts["gunicorn"])
+    print(f"gunicorn: http://127.0.0.1:{application_port}", flush=True)
     configuration = nginx_configuration(port, application_port)
     command = [program("nginx"), "-c", str(configuration), "-p", str(FOLDER / "nginx"), "-e", "stderr"]
     parts["nginx"] = start("nginx", command, held)
@@ -141,16 +151,18 @@ def start_all(held: ExitStack, port: int) -> dict[str, subprocess.Popen[bytes]]:
 
 
 def end(_signal: int, _frame: FrameType | None) -> None:
-    """What asks for the end is no error."""
+    """What asks for the end is no error; who asks again waits like all others, so that nothing is left."""
+    for each in END_SIGNALS:
+        signal.signal(each, signal.SIG_IGN)
     raise SystemExit(0)
 
 
 def main() -> None:
     """Run until Ctrl-C."""
-    port = int(os.environ.get("STACK_PORT", "8080"))
+    port = usable_port("STACK_PORT", 8080)
     FOLDER.mkdir(parents=True, exist_ok=True)
-    signal.signal(signal.SIGTERM, end)
-    signal.signal(signal.SIGINT, end)
+    for each in END_SIGNALS:
+        signal.signal(each, end)
     with ExitStack() as held:
         parts = start_all(held, port)
         print(f"http://127.0.0.1:{port} (Ctrl-C ends it; the parts write to {FOLDER})", flush=True)

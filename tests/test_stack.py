@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -54,11 +55,23 @@ def test_all_parts_work_together_and_nothing_of_them_is_left(upstream: Upstream,
         ready = requests.get(f"{url}/ready", timeout=60).json()
         assert (ready["status"], ready["jobs"]["workers"]) == ("ready", 1)
     finally:
-        stack.send_signal(signal.SIGINT)
+        stack.send_signal(signal.SIGHUP)
+        wait_until(lambda: "has ended" in (tmp_path / "output").read_text(), what="the first end")
+        stack.send_signal(signal.SIGINT)  # by somebody who does not want to wait
         assert stack.wait(60) == 0, (tmp_path / "output").read_text()
     assert not [part for part in parts if part.is_running()]
     ended = re.findall(r"(\w+) has ended", (tmp_path / "output").read_text())
     assert ended == ["nginx", "gunicorn", "beat", "worker", "limiter", "cache"]
+
+
+def test_a_port_that_is_taken_is_named_before_anything_starts(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        taken = {"STACK_PORT": str(other.getsockname()[1]), "STACK_FOLDER": str(tmp_path / "stack")}
+        command = [sys.executable, str(PROJECT / "scripts" / "stack.py")]
+        stack = subprocess.run(command, env=taken, capture_output=True, text=True, timeout=60, check=False)
+    assert stack.returncode == 1
+    assert stack.stderr.startswith("STACK_PORT has to name a free port: ")
+    assert not (tmp_path / "stack").exists()
 
 
 def _state(url: str, job_id: str) -> str:
