@@ -1,7 +1,7 @@
 # What can be done here: `make` lists it.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run stack test setup-tests check format lock setup-bench bench bench-docs clean
+.PHONY: help setup run stack test setup-tests chaos check format lock setup-bench bench bench-docs clean
 
 BIN := .venv/bin
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
@@ -41,6 +41,9 @@ setup-tests: .venv/.installed-dev ## install all that the tests need: packages, 
 
 test: setup-tests ## run every test
 	$(BIN)/pytest -n $(TEST_WORKERS) --dist worksteal -q $(ARGS)
+
+chaos: setup-tests ## lose no job of 500 while workers, services and Redis are killed
+	TEST_JOBS=500 TEST_KILL_SECONDS=5 $(BIN)/pytest -q -s tests/test_job_workers.py -k nothing_is_lost
 
 check: .venv/.installed-dev ## check format, lint, types and architecture
 	$(BIN)/ruff format --check $(PYTHON_FILES)
