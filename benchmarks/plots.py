@@ -62,6 +62,8 @@ def label(name: str, begins: str) -> str:
 def draw(results: dict[str, Any]) -> None:
     """All plots of parts that were measured: bars for medians, whiskers from the least to the most."""
     FOLDER.mkdir(parents=True, exist_ok=True)
+    for old in FOLDER.glob("*.svg"):
+        old.unlink()
     for file, title, part, begins, ours in PLOTS:
         shown = chosen(results["figures"].get(part, []), part, begins)
         if not shown:

@@ -24,8 +24,7 @@ from thumbnailer.rendering import Renderer
 from thumbnailer.renditions import DEFAULT_QUALITY, Rendition, RenditionFormat
 
 WIDTH, HEIGHT = 400, 225
-RUNS = 5
-PICTURES_PER_RUN = 20
+NAME = f"1280x720 to {WIDTH} px"
 
 #: Goal: 1.4 times as much for the same processor time.
 TIMES_PILLOW = 1.4
@@ -50,14 +49,17 @@ PILLOW_OPTIONS: Mapping[RenditionFormat, Mapping[str, object]] = {
 Work = Callable[[], bytes]
 
 
-def measure(_scale: Scale) -> Iterator[Figure]:
+def measure(scale: Scale) -> Iterator[Figure]:
     """WebP against its goal, the other formats to be known."""
     page = encoded(page_picture(), "png")
     renderer = Renderer(PictureLimits(), concurrency=1)
     for wanted in (RenditionFormat.WEBP, RenditionFormat.JPEG, RenditionFormat.PNG, RenditionFormat.AVIF):
         rendition = Rendition(format=wanted, thumb_width=WIDTH)
         ours, theirs = partial(_with_libvips, renderer, page, rendition), partial(with_pillow, page, wanted)
-        yield from _compare(wanted, ours, theirs, has_goal=wanted is RenditionFormat.WEBP)
+        # The first run loads code and memory.
+        pairs = [_one_run(ours, theirs, max(5, scale.repeats // 5)) for _ in range(scale.rounds + 1)][1:]
+        yield from _compare(wanted, pairs, has_goal=wanted is RenditionFormat.WEBP)
+        yield from _alike(f"{NAME} {wanted}", ours(), theirs(), has_goal=wanted is RenditionFormat.WEBP)
 
 
 def _with_libvips(renderer: Renderer, page: bytes, rendition: Rendition) -> bytes:
@@ -71,9 +73,10 @@ def with_pillow(body: bytes, wanted: RenditionFormat) -> bytes:
     return encoded(thumbnail, wanted, **PILLOW_OPTIONS[wanted])
 
 
-def _compare(wanted: RenditionFormat, ours: Work, theirs: Work, *, has_goal: bool) -> Iterator[Figure]:
-    pairs = [_one_run(ours, theirs) for _ in range(RUNS + 1)][1:]  # the first run loads code and memory
-    name = f"1280x720 to {WIDTH} px {wanted}"
+def _compare(
+    wanted: RenditionFormat, pairs: list[tuple[float, float]], *, has_goal: bool
+) -> Iterator[Figure]:
+    name = f"{NAME} {wanted}"
     yield figure(f"{name}: processor time", "ms", (mine for mine, _ in pairs))
     yield figure(f"{name}: processor time of Pillow", "ms", (other for _, other in pairs))
     yield ratio(
@@ -83,16 +86,15 @@ def _compare(wanted: RenditionFormat, ours: Work, theirs: Work, *, has_goal: boo
         at_least=TIMES_PILLOW if has_goal else None,
         goal=9 if has_goal else None,
     )
-    yield from _alike(name, ours(), theirs(), has_goal=has_goal)
 
 
-def _one_run(ours: Work, theirs: Work) -> tuple[float, float]:
+def _one_run(ours: Work, theirs: Work, pictures: int) -> tuple[float, float]:
     """Processor time in milliseconds for a picture; by turns, so that a busy machine slows both alike."""
     mine = other = 0.0
-    for _ in range(PICTURES_PER_RUN):
+    for _ in range(pictures):
         mine += _processor_seconds(ours)
         other += _processor_seconds(theirs)
-    return mine * 1000 / PICTURES_PER_RUN, other * 1000 / PICTURES_PER_RUN
+    return mine * 1000 / pictures, other * 1000 / pictures
 
 
 def _processor_seconds(work: Work) -> float:

@@ -18,6 +18,19 @@ PAGE = PROJECT / "docs" / "benchmarks.md"
 #: What stands between these is written anew; ``NAME`` is ``about``, ``goals``, or a part of the results.
 BLOCK = re.compile(r"(<!-- results: ([a-z-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
+#: The plots of a part, as ``benchmarks.plots`` draws them: file, and what they show.
+PLOTS = {
+    "edge": (
+        ("edge", "Hits per second at the edge, 60 KB"),
+        ("edge-10", "Hits per second at the edge, 10 KB"),
+    ),
+    "hits": (("hits", "Hits per second, the application alone"),),
+    "busy": (("busy", "Hits per second while captures run"),),
+    "misses": (("misses", "What a miss adds"),),
+    "idle": (("idle", "Idle memory"),),
+    "instances": (("instances", "Hits per second of processor time"),),
+}
+
 Results = dict[str, Any]
 
 
@@ -61,7 +74,7 @@ def written(page: str, path: Path) -> str:
 
     def block(found: re.Match[str]) -> str:
         name = found[2]
-        make = makers.get(name, lambda: _figures(figures_of(results, name)))
+        make = makers.get(name, lambda: _part(results, name))
         return f"{found[1]}{make()}\n{found[3]}"
 
     return BLOCK.sub(block, page)
@@ -97,6 +110,15 @@ def _value(each: Figure) -> str:
     """What is held against the bound: the median, or the worst of the values."""
     worst = max(each.values) if each.at_most is not None else min(each.values)
     return f"{short(each.median if each.by_median else worst)} {each.unit}".strip()
+
+
+def _part(results: Results, part: str) -> str:
+    """Its plots and its figures."""
+    figures = figures_of(results, part)
+    if not figures:
+        return "Not measured in this run."
+    plots = [f"![{shown}](images/benchmarks/{file}.svg)\n\n" for file, shown in PLOTS.get(part, ())]
+    return "".join(plots) + _figures(figures)
 
 
 def _figures(figures: list[Figure]) -> str:
