@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import psutil
@@ -48,9 +48,12 @@ def guarded_service(
     return awake_service(upstream_url, profile="production", **settings)
 
 
-def shipped_edge(folder: Path, *ports: int) -> contextlib.AbstractContextManager[Nginx]:
+def shipped_edge(
+    folder: Path, *ports: int, changes: Mapping[str, str] | None = None
+) -> contextlib.AbstractContextManager[Nginx]:
     """The shipped nginx before services on these ports, with as many workers as it would have."""
-    return running_nginx(folder, *ports, changes=WIDE_RATES | WIDE_CONNECTIONS, workers="auto")
+    all_changes = WIDE_RATES | WIDE_CONNECTIONS | dict(changes or {})
+    return running_nginx(folder, *ports, changes=all_changes, workers="auto")
 
 
 def workers_of(service: Service) -> list[psutil.Process]:
