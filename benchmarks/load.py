@@ -13,6 +13,8 @@ import psutil
 
 SCRIPT = Path(__file__).parent / "paths.lua"
 CONNECTIONS = 64
+#: Before each round, for what a candidate keeps in memory is old when its turn comes again.
+WARM_UP_SECONDS = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,11 +85,10 @@ def _wrk(url: str, paths: Sequence[str], seconds: float, connections: int) -> di
 
 def by_turns(candidates: Sequence[Candidate], rounds: int, seconds: float) -> dict[str, list[Load]]:
     """The loads of each candidate by its name; all in turn, so that what else goes on meets them alike."""
-    for candidate in candidates:
-        put_load(candidate, 1)
     loads: dict[str, list[Load]] = {candidate.name: [] for candidate in candidates}
     for number in range(rounds):
         first = number % len(candidates)
         for candidate in [*candidates[first:], *candidates[:first]]:
+            put_load(candidate, WARM_UP_SECONDS)
             loads[candidate.name].append(put_load(candidate, seconds))
     return loads
