@@ -1,11 +1,12 @@
 """Measures what the service promises: ``make bench``.
 
-``--only NAME`` measures one part, ``--save FILE`` keeps the figures as JSON. Ends with status 1 where a
-goal is missed. What each figure means: ``docs/benchmarks.md``.
+Names of parts measure these alone, ``--quick`` in short rounds, ``--save FILE`` says where the figures go.
+Ends with status 1 where a goal is missed. What each figure means: ``docs/benchmarks.md``.
 """
 
 from __future__ import annotations
 
+import signal
 import sys
 from pathlib import Path
 
@@ -14,4 +15,5 @@ sys.path.insert(0, str(Path(__file__).parent.parent))  # Python puts only this f
 from benchmarks.suite import main
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # an exit stops all servers
     sys.exit(main())
