@@ -24,7 +24,7 @@ LAYERS: list[dict[str, tuple[str, ...]]] = [
             "thumbnailer.lookup",
             "thumbnailer.target",
         ),
-        "imaging": ("thumbnailer.imaging", "thumbnailer.structure"),
+        "imaging": ("thumbnailer.imaging", "thumbnailer.png_pixels", "thumbnailer.structure"),
         "telemetry": ("thumbnailer.telemetry", "thumbnailer.metrics"),
         "bulkhead": ("thumbnailer.bulkhead", "thumbnailer.line"),
         "cooldown": ("thumbnailer.cooldown",),

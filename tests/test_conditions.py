@@ -11,7 +11,7 @@ from flask.testing import FlaskClient
 from werkzeug.http import http_date
 from werkzeug.test import TestResponse
 
-from tests.support.answers import streamed
+from tests.support.answers import image, streamed
 from tests.support.pictures import picture
 from tests.support.service import TARGET, client_of, snapapi_environment
 from tests.support.upstream import Upstream
@@ -201,10 +201,10 @@ def test_a_picture_that_is_still_arriving_has_no_parts(client: FlaskClient, upst
     assert response.headers["Accept-Ranges"] == "none"
 
 
-def test_posted_requests_know_no_parts(client: FlaskClient) -> None:
-    response = client.post(
-        "/screenshot", json={"url": TARGET}, headers={"Range": RANGE, "If-None-Match": "*"}
-    )
+def test_posted_requests_know_no_parts(client: FlaskClient, upstream: Upstream) -> None:
+    upstream.behave(image("png"))
+    headers = {"Range": RANGE, "If-None-Match": "*"}
+    response = client.post("/screenshot", json={"url": f"{TARGET}?posted"}, headers=headers)
     assert (response.status_code, response.data) == (200, BODY)
 
 

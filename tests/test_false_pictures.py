@@ -6,6 +6,7 @@ import contextlib
 import gzip
 import json
 import secrets
+import struct
 import zlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -29,6 +30,40 @@ MAX_BYTES = 4 * MIB
 HTML = b"<!doctype html><title>Out of order</title><h1>Sorry, out of order</h1>" * 9
 SVG = b'<svg xmlns="http://www.w3.org/2000/svg"><script>alert("svg")</script></svg>' * 9
 JSON = b'{"status": "queued", "position": 4711}' * 9
+
+
+def png_with(*chunks: tuple[bytes, bytes], width: int = 320, height: int = 200) -> bytes:
+    """A PNG of grey pixels, of these chunks between its header and its end; their checksums are right."""
+    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    parts = ((b"IHDR", header), *chunks, (b"IEND", b""))
+    return PNG_SIGNATURE + b"".join(
+        len(body).to_bytes(4, "big") + kind + body + zlib.crc32(kind + body).to_bytes(4, "big")
+        for kind, body in parts
+    )
+
+
+def rows(count: int) -> bytes:
+    """So many rows of grey pixels, packed."""
+    return zlib.compress(bytes(count * 321))
+
+
+def damaged(image_format: str) -> bytes:
+    """A picture with some bytes in its middle turned around."""
+    body = bytearray(picture(image_format))
+    body[len(body) // 2 : len(body) // 2 + 8] = b"\x55\xaa" * 4
+    return bytes(body)
+
+
+def jpeg_without_pixels() -> bytes:
+    body = picture("jpeg")
+    scan = body.index(b"\xff\xda")
+    return body[: scan + 2 + int.from_bytes(body[scan + 2 : scan + 4], "big")] + b"\xff\xd9"
+
+
+def webp_with_html() -> bytes:
+    """A WebP that announces a chunk of HTML behind its pixels."""
+    body = picture("webp") + b"HTML" + len(HTML).to_bytes(4, "little") + HTML + bytes(len(HTML) % 2)
+    return body[:4] + (len(body) - 8).to_bytes(4, "little") + body[8:]
 
 
 #: What requests raises where a connection ends before the answer does.
@@ -128,6 +163,27 @@ FALSE: dict[str, tuple[Answer, str, bool]] = {
     "apng of 301 frames": (content(animation("png", 301), "image/png"), "not-an-image", True),
     "animated webp": (content(animation("webp", 9), "image/webp"), "not-an-image", True),
     "animated avif": (content(animation("avif", 9), "image/avif"), "not-an-image", True),
+    "png of no pixels": (content(png_with((b"IDAT", b"")), "image/png"), "not-an-image", False),
+    "png of too few pixels": (content(png_with((b"IDAT", rows(199))), "image/png"), "not-an-image", False),
+    "png of too many pixels": (content(png_with((b"IDAT", rows(201))), "image/png"), "not-an-image", False),
+    "png of a bomb": (
+        content(png_with((b"IDAT", zlib.compress(bytes(64 * MIB)))), "image/png"),
+        "not-an-image",
+        False,
+    ),
+    "png of pixels that do not unpack": (
+        content(png_with((b"IDAT", HTML)), "image/png"),
+        "not-an-image",
+        False,
+    ),
+    "png of two headers": (
+        content(png_with((b"IHDR", bytes(13)), (b"IDAT", rows(200))), "image/png"),
+        "not-an-image",
+        False,
+    ),
+    "a damaged png": (content(damaged("png"), "image/png"), "not-an-image", False),
+    "jpeg without pixels": (content(jpeg_without_pixels(), "image/jpeg"), "not-an-image", False),
+    "webp around html": (content(webp_with_html(), "image/webp"), "not-an-image", False),
     "animated gif": (content(animation("gif", 9), "image/gif"), "not-an-image", True),
     "300 megapixels": (content(png_of_size(20_000, 15_000), "image/png"), "image-too-large", True),
     "no pixels": (content(png_of_size(0, 15_000), "image/png"), "not-an-image", True),
