@@ -228,9 +228,15 @@ def test_an_option_that_any_provider_has_is_not_refused() -> None:
 
 
 def test_each_attempt_that_fails_is_logged_with_provider_error_and_seconds() -> None:
-    ticks: Iterator[float] = iter([10.0, 12.5, 20.0, 20.25, 30.0])
+    ticks: Iterator[float] = iter([10.0, 12.5, 20.0, 20.25, 30.0, 30.5])
     providers = [Scripted("first", [UpstreamTimeout("x")]), Scripted("second", [failed()])]
-    failover = Failover(providers, sleep=lambda seconds: None, clock=lambda: next(ticks))
+    seen: list[tuple[str, str, float]] = []
+    failover = Failover(
+        providers,
+        sleep=lambda seconds: None,
+        clock=lambda: next(ticks),
+        observe=lambda *attempt: seen.append(attempt),
+    )
     deadline = Deadline.after(30)
 
     with capture_logs() as lines:
@@ -239,6 +245,11 @@ def test_each_attempt_that_fails_is_logged_with_provider_error_and_seconds() -> 
     assert [(line["provider"], line["error"], line["seconds"]) for line in lines] == [
         ("first", "UpstreamTimeout", 2.5),
         ("second", "UpstreamFailed", 0.25),
+    ]
+    assert seen == [
+        ("first", "UpstreamTimeout", 2.5),
+        ("second", "UpstreamFailed", 0.25),
+        ("second", "delivered", 0.5),
     ]
 
 

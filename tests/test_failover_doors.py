@@ -308,7 +308,7 @@ def alone(request: pytest.FixtureRequest) -> Iterator[tuple[FlaskClient, Upstrea
     with Upstream() as upstream:
         settings = environment(
             {request.param: upstream},
-            UPSTREAM_TIMEOUT="2",
+            UPSTREAM_TIMEOUT="4",
             MAX_IMAGE_BYTES="100000",
             BREAKER_FAILURES="10000",
         )

@@ -167,13 +167,14 @@ class Failover:
             try:
                 result = attempt(provider, deadline)
             except BaseException as error:
-                self._observe(provider.name, type(error).__name__, self._clock() - started_at)
+                seconds = self._clock() - started_at
+                self._observe(provider.name, type(error).__name__, seconds)
                 self.breakers.settle(admission, error)
                 log.warning(
                     "capture_attempt_failed",
                     provider=provider.name,
                     error=type(error).__name__,
-                    seconds=round(self._clock() - started_at, 3),
+                    seconds=round(seconds, 3),
                 )
                 if not isinstance(error, UpstreamError):
                     raise
