@@ -137,18 +137,21 @@ class PageLedger:
     def succeed(self, claim: PageClaim, version: PageVersion) -> tuple[str, ...]:
         """Write down how an attempt went well; the ids of the messages that this sets off.
 
-        Where the bytes are those of the newest version, that one is as good as new.
+        Where the bytes are those of the newest version, that one is as good as new. Where the page was
+        forgotten, or is wanted another way meanwhile, nobody needs the picture.
         """
         now, newest = self._clock(), next(iter(claim.page.versions), None)
         values = {"state": PageState.READY, "failures": 0, "error": None, "refreshed_at": now}
         with self._database.transaction() as connection:
             if not self._end_attempt(connection, claim, values, claim.page.order.refresh_seconds):
+                _let_go(connection, {version.object_key}, now)
                 return ()
             if newest is not None and newest.sha256 == version.sha256:
                 same = update(page_versions).where(page_versions.c.id == newest.id)
                 connection.execute(same.values(captured_at=version.captured_at))
                 return ()
             connection.execute(insert(page_versions).values(page_id=claim.page.id, **asdict(version)))
+            _let_go(connection, {version.object_key}, now)  # an old picture may have come again: it stays
             self._forget_old_versions(connection, claim.page.id)
             return self._announce(connection, claim.page.id, version, now)
 
@@ -218,19 +221,19 @@ def _read(connection: Connection, page_id: str) -> Page:
 
 
 def _outdate(connection: Connection, version_ids: Any, now: float) -> None:
-    """Forget versions, but not their objects, which still lie in the storage.
-
-    An object that a newer version of the same page has again is no longer outdated.
-    """
+    """Forget versions, but not their objects, which still lie in the storage."""
     ids = connection.execute(version_ids).scalars().all()
-    keys = connection.execute(
-        select(page_versions.c.object_key).where(page_versions.c.id.in_(ids)).distinct()
-    ).scalars()
-    outdated = list(keys)
+    keys = connection.execute(select(page_versions.c.object_key).where(page_versions.c.id.in_(ids))).scalars()
+    outdated = set(keys)
     connection.execute(delete(page_versions).where(page_versions.c.id.in_(ids)))
-    still_used = select(page_versions.c.object_key).where(page_versions.c.object_key.in_(outdated))
+    _let_go(connection, outdated, now)
+
+
+def _let_go(connection: Connection, object_keys: set[str], now: float) -> None:
+    """Write down which of these objects are outdated: those that no version has (again)."""
+    still_used = select(page_versions.c.object_key).where(page_versions.c.object_key.in_(object_keys))
     used = set(connection.execute(still_used).scalars())
-    connection.execute(delete(outdated_objects).where(outdated_objects.c.object_key.in_(outdated)))
-    rows = [{"object_key": key, "since": now} for key in outdated if key not in used]
+    connection.execute(delete(outdated_objects).where(outdated_objects.c.object_key.in_(object_keys)))
+    rows = [{"object_key": key, "since": now} for key in object_keys - used]
     if rows:
         connection.execute(insert(outdated_objects), rows)

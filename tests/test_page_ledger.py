@@ -1,0 +1,158 @@
+"""When pages are photographed: out of step, never twice at once, later after failures; and what is kept of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from tests.support.trips import NOON, Clock
+from thumbnailer.database import Database
+from thumbnailer.errors import UpstreamFailed
+from thumbnailer.model import CaptureRequest
+from thumbnailer.pages import Page, PageClaim, PageOrder, PageVersion
+from thumbnailer.pages.ledger import JITTER, LONGEST_PAUSE_SECONDS, PageLedger, PageRules
+from thumbnailer.schema import upgrade
+from thumbnailer.thumbnails import ThumbnailRequest
+
+HOUR = 3600
+TARGET = "https://page.example/"
+LEASE_SECONDS = 60
+
+
+@dataclass
+class Book:
+    """A ledger whose clock stands still and whose chance is chosen."""
+
+    ledger: PageLedger
+    clock: Clock
+    chosen: list[float] = field(default_factory=lambda: [0.0])
+
+    def add(self, refresh_seconds: int = HOUR) -> Page:
+        request = ThumbnailRequest(CaptureRequest(url=TARGET))
+        order = PageOrder(
+            url=TARGET, options={}, request=request, refresh_seconds=refresh_seconds, webhook_url=None
+        )
+        return self.ledger.add(order, "owner")
+
+    def begin(self, page: Page) -> PageClaim:
+        """The next attempt, at the moment it is due."""
+        self.clock.now = max(self.clock.now, self.find(page).due_at)
+        claim = self.ledger.claim(page.id)
+        assert claim is not None
+        return claim
+
+    def find(self, page: Page) -> Page:
+        found = self.ledger.find(page.id)
+        assert found is not None
+        return found
+
+    def pause(self, page: Page) -> float:
+        """Seconds until the next attempt."""
+        return self.find(page).due_at - self.clock.now
+
+
+@pytest.fixture
+def book(tmp_path: Path) -> Iterator[Book]:
+    clock, chosen = Clock(), [0.0]
+    rules = PageRules(max_pages=10, kept_versions=2, changed_bits=12, lease_seconds=LEASE_SECONDS)
+    with closing(Database(f"sqlite:///{tmp_path}/pages.sqlite3", upgrade=upgrade)) as database:
+        ledger = PageLedger(
+            database, rules, lambda _page: {}, clock=clock, jitter=lambda _least, _most: chosen[0]
+        )
+        yield Book(ledger, clock, chosen)
+
+
+def version(look: str, number: int) -> PageVersion:
+    """The picture of that look, as it is stored: by its content."""
+    return PageVersion(
+        id=f"ver_{number}",
+        captured_at=NOON + number,
+        object_key=f"pages/{look}.png",
+        stored_url=f"/media/pages/{look}.png",
+        content_type="image/png",
+        size_bytes=100,
+        sha256=look * 64,
+        width=640,
+        height=360,
+        fingerprint="0" * 64,
+        distance=None,
+    )
+
+
+@pytest.mark.parametrize("chosen", [-JITTER, 0.0, JITTER])
+def test_the_next_picture_comes_an_interval_later_more_or_less(book: Book, chosen: float) -> None:
+    book.chosen[0] = chosen
+    page = book.add()
+    book.ledger.succeed(book.begin(page), version("a", 1))
+    assert book.pause(page) == pytest.approx(HOUR * (1 + chosen))
+
+
+def test_a_page_that_fails_waits_longer_each_time_and_no_longer_once_it_works(book: Book) -> None:
+    page, pauses = book.add(), []
+    for _ in range(10):
+        book.ledger.fail(book.begin(page), UpstreamFailed("down"))
+        pauses.append(book.pause(page))
+    doubled = [min(LONGEST_PAUSE_SECONDS, HOUR * 2**failures) for failures in range(1, 11)]
+    assert pauses == pytest.approx(doubled)
+    assert book.find(page).failures == 10
+    book.ledger.succeed(book.begin(page), version("a", 1))
+    assert (book.pause(page), book.find(page).failures) == (pytest.approx(HOUR), 0)
+
+
+def test_an_interval_beyond_the_longest_pause_is_kept(book: Book) -> None:
+    page = book.add(refresh_seconds=2 * LONGEST_PAUSE_SECONDS)
+    book.ledger.fail(book.begin(page), UpstreamFailed("down"))
+    assert book.pause(page) == pytest.approx(2 * LONGEST_PAUSE_SECONDS)
+
+
+def test_of_many_who_begin_at_once_one_does(book: Book) -> None:
+    page = book.add()
+    with ThreadPoolExecutor(8) as pool:
+        claims = list(pool.map(lambda _number: book.ledger.claim(page.id), range(16)))
+    assert sum(claim is not None for claim in claims) == 1
+
+
+def test_an_attempt_that_died_is_made_again_and_what_it_brings_late_is_not_counted(book: Book) -> None:
+    page = book.add()
+    dead = book.begin(page)
+    book.clock.now += LEASE_SECONDS - 1
+    assert book.ledger.claim(page.id) is None
+    book.clock.now += 1
+    second = book.ledger.claim(page.id)
+    assert second is not None
+    book.ledger.fail(dead, UpstreamFailed("late"))
+    assert book.find(page).failures == 0
+    book.ledger.succeed(second, version("a", 1))
+    assert [each.id for each in book.find(page).versions] == ["ver_1"]
+
+
+def test_a_picture_that_comes_again_after_it_was_outdated_is_not_taken_away(book: Book) -> None:
+    page = book.add()
+    for number, look in enumerate("abca"):
+        book.ledger.succeed(book.begin(page), version(look, number))
+        if look == "c":
+            assert book.ledger.outdated(10) == ["pages/a.png"]
+    assert [each.object_key for each in book.find(page).versions] == ["pages/a.png", "pages/c.png"]
+    assert book.ledger.outdated(10) == ["pages/b.png"]
+
+
+def test_a_picture_for_a_page_that_was_forgotten_meanwhile_is_taken_away(book: Book) -> None:
+    page = book.add()
+    claim = book.begin(page)
+    book.ledger.remove(page.id)
+    assert book.ledger.succeed(claim, version("a", 1)) == ()
+    assert book.ledger.outdated(10) == ["pages/a.png"]
+
+
+def test_a_picture_that_an_older_version_has_is_not_taken_away_with_a_late_one(book: Book) -> None:
+    page = book.add()
+    book.ledger.succeed(book.begin(page), version("a", 1))
+    late = book.begin(page)
+    book.ledger.amend(page, page.order)
+    book.ledger.succeed(late, version("a", 2))
+    assert book.ledger.outdated(10) == []
