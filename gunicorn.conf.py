@@ -125,10 +125,12 @@ control_socket_disable = True
 
 
 def on_starting(server: Any) -> None:  # noqa: ARG001 - gunicorn calls it with the arbiter
-    """Give all worker processes one folder for what they count."""
-    if FOLDER_VARIABLE not in os.environ:
-        os.environ[FOLDER_VARIABLE] = tempfile.mkdtemp(prefix="thumbnailer-metrics-")
-        atexit.register(_remove_own, Path(os.environ[FOLDER_VARIABLE]), os.getpid())
+    """Give all worker processes one folder for what they count.
+
+    A new one, whatever the environment says: what is there may be that of the master that this one replaces.
+    """
+    os.environ[FOLDER_VARIABLE] = tempfile.mkdtemp(prefix="thumbnailer-metrics-")
+    atexit.register(_remove_own, Path(os.environ[FOLDER_VARIABLE]), os.getpid())
 
 
 def _remove_own(folder: Path, pid: int) -> None:

@@ -43,6 +43,12 @@ class JobSettings:
         "15",
         "Seconds without a sign of life after which a job is taken from its worker and begun again.",
     )
+    metrics_port: int = setting(
+        "JOB_METRICS_PORT",
+        integer(0, 65_535),
+        "0",
+        "TCP port on which a worker of its own tells Prometheus of its captures, at `HOST`; 0 for none.",
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -78,11 +78,17 @@ def redis_url(tmp_path: Path) -> Iterator[str]:
 @pytest.mark.timeout(120)
 def test_a_worker_does_what_the_web_process_has_accepted(tmp_path: Path, redis_url: str) -> None:
     with Upstream() as upstream, running_receiver() as receiver, ExitStack() as held:
-        settings = environment(upstream, tmp_path, REDIS_URL=redis_url)
+        port = free_port()
+        settings = environment(upstream, tmp_path, REDIS_URL=redis_url, JOB_METRICS_PORT=str(port))
         client = held.enter_context(client_of(settings))
         body = {"url": TARGET, "webhook_url": url_of(receiver)}
         job = client.post("/screenshots", json=body).get_json()
         assert client.get(f"/jobs/{job['job_id']}").get_json()["status"] == "pending"
+        ready = client.get("/ready")
+        assert (ready.status_code, ready.get_json()["status"]) == (200, "degraded")
+        assert ready.get_json()["parts"]["jobs"] == "down"
+        assert ready.get_json()["jobs"].items() >= {"pending": 1, "processing": 0, "workers": 0}.items()
+        assert ready.get_json()["jobs"]["oldest_seconds"] > 0
         worker = Worker(tmp_path, settings)
         held.callback(worker.close)
         done = ended(client, f"/jobs/{job['job_id']}")
@@ -90,6 +96,10 @@ def test_a_worker_does_what_the_web_process_has_accepted(tmp_path: Path, redis_u
         assert client.get(f"/jobs/{job['job_id']}/image").content_type == "image/png"
         wait_until(lambda: len(receiver.seen) == 1)
         assert verified(receiver.seen)[0]["data"]["job_id"] == job["job_id"]
+        ready = client.get("/ready").get_json()
+        assert (ready["status"], ready["jobs"]["pending"], ready["jobs"]["workers"]) == ("ready", 0, 1)
+        told = requests.get(f"http://127.0.0.1:{port}/metrics", timeout=10).text
+        assert 'thumbnailer_capture_attempts_total{outcome="delivered",provider="snapapi"} 1.0' in told
         assert worker.stop() == 0
 
 

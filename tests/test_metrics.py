@@ -14,10 +14,12 @@ import requests
 from flask.testing import FlaskClient
 from prometheus_client.parser import text_string_to_metric_families
 
+from blueprints.services import EXTENSION, Services
 from tests.support import answers
 from tests.support.processes import wait_until
 from tests.support.service import TARGET, Service, client_of, running_service, snapapi_environment
 from tests.support.upstream import Upstream
+from thumbnailer.metrics import FOLDER_VARIABLE
 
 Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
 
@@ -100,6 +102,14 @@ def test_queue_workers_and_breakers_are_told_as_they_are(client: FlaskClient) ->
     }
 
 
+def test_requests_that_wait_are_told(client: FlaskClient) -> None:
+    services: Services = client.application.extensions[EXTENSION]
+    place = services.line.take_place()
+    assert value(scraped(client), "thumbnailer_waiting_requests") == 1
+    place.give_back()
+    assert value(scraped(client), "thumbnailer_waiting_requests") == 0
+
+
 def test_no_label_is_a_callers_own_text(client: FlaskClient) -> None:
     for path in ("/jobs/job_somebodys-secret", "/problems/somebodys-secret", "/somebodys-secret"):
         client.get(path).close()
@@ -110,7 +120,9 @@ def test_no_label_is_a_callers_own_text(client: FlaskClient) -> None:
 def service(upstream: Upstream, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     settings = snapapi_environment(upstream.url, WEB_CONCURRENCY="2")
     folder = tmp_path_factory.mktemp("service")
-    with running_service(folder, settings | {"TMPDIR": str(folder)}) as service:
+    # What an earlier master has left in the environment is not this one's.
+    own = {"TMPDIR": str(folder), FOLDER_VARIABLE: str(folder / "of-another")}
+    with running_service(folder, settings | own) as service:
         yield service
 
 
@@ -133,6 +145,7 @@ def test_all_workers_are_told_as_one_and_none_is_forgotten_when_it_dies(service:
     _ask(service, 60)
     wait_until(lambda: answered() == 60, what="what memory answered to be told by both")
     assert value(_scraped(service), "thumbnailer_requests_total", cache="replay") > 0
+    assert value(_scraped(service), "thumbnailer_waiting_requests") == 0
     for worker in psutil.Process(service.pid).children():
         os.kill(worker.pid, signal.SIGKILL)
         wait_until(lambda dead=worker: not dead.is_running(), what="the end of a worker")  # type: ignore[misc]

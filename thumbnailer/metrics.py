@@ -10,10 +10,19 @@ from __future__ import annotations
 import os
 import threading
 from collections import Counter as Tally
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest, multiprocess, values
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    generate_latest,
+    multiprocess,
+    start_http_server,
+    values,
+)
 from prometheus_client.core import GaugeMetricFamily, Metric
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -33,14 +42,13 @@ class Metrics:
     """The measurements of one application; safe to use from many threads.
 
     With a ``folder`` the counters of all processes that have the same one are told together.
+    ``count_waiting`` says how many requests wait for something slow in this process.
     """
 
-    def __init__(self, folder: Path | None = None) -> None:
+    def __init__(self, folder: Path | None = None, *, count_waiting: Callable[[], int] = lambda: 0) -> None:
         self._folder = folder
-        if folder is not None:
-            os.environ[FOLDER_VARIABLE] = str(folder)
-            # It decides when it is imported, which here is before the fork.
-            values.ValueClass = values.MultiProcessValue()  # type: ignore[no-untyped-call]
+        self._count_waiting = count_waiting
+        _keep_values_in(folder)
         self._registry = CollectorRegistry()
         self._requests = Counter(
             "thumbnailer_requests",
@@ -68,6 +76,12 @@ class Metrics:
             registry=self._registry,
             buckets=CAPTURE_BUCKETS,
         )
+        self._waiting = Gauge(
+            "thumbnailer_waiting_requests",
+            "Requests that wait for something slow, as of the last second.",
+            registry=self._registry,
+            multiprocess_mode="livesum",
+        )
         self._guard = threading.Lock()
         self._held: Tally[tuple[str, str, str]] = Tally()
 
@@ -87,7 +101,8 @@ class Metrics:
         self._attempt_seconds.labels(provider).observe(seconds)
 
     def settle(self) -> None:
-        """Write down what was counted cheaply, so that other processes can tell it."""
+        """Write down what was counted cheaply, and how many wait, so that other processes can tell it."""
+        self._waiting.set(self._count_waiting())
         if self._held:
             with self._guard:
                 held, self._held = self._held, Tally()
@@ -104,6 +119,28 @@ class Metrics:
         gauges = CollectorRegistry()
         gauges.register(_Gauges(readings))
         return generate_latest(registry) + generate_latest(gauges)
+
+    def serve(self, address: str, port: int) -> Callable[[], None]:
+        """Tell the counters of this process there to everybody; what ends that. Raises OSError."""
+        server, thread = start_http_server(port, address, self._registry)
+
+        def close() -> None:
+            server.shutdown()
+            server.server_close()
+            thread.join()
+
+        return close
+
+
+def _keep_values_in(folder: Path | None) -> None:
+    """Have all metrics that are made from now on kept in files there, or in memory.
+
+    The library decides by its environment when it is imported, which here is before the fork.
+    """
+    values.ValueClass = values.MutexValue
+    if folder is not None:
+        os.environ[FOLDER_VARIABLE] = str(folder)
+        values.ValueClass = values.MultiProcessValue()  # type: ignore[no-untyped-call]
 
 
 class _Gauges:

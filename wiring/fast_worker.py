@@ -59,12 +59,12 @@ class FastWorker(ServiceWorker):
 
     def load_wsgi(self) -> None:
         super().load_wsgi()
+        services: Services = self.application.extensions[EXTENSION]
+        self._settle = services.metrics.settle
         bounds = self.replay_bounds
         if not bounds.life_seconds:
             return
         memory = AnswerMemory(life_seconds=bounds.life_seconds, max_bytes=bounds.max_bytes)
-        services: Services = self.application.extensions[EXTENSION]
-        self._settle = services.metrics.settle
         self.wsgi = Recorder(self.wsgi, memory)
         self._fast_path = FastPath(
             memory,

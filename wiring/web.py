@@ -78,9 +78,9 @@ def check_settings(settings: Settings) -> None:
 
 def build_services(app: Flask, settings: Settings) -> Services:
     """Everything the doors call. Raises ``ConfigurationError``."""
-    app.config.update(cache_config(settings), **limiter_config(settings))
-    metrics, storage, database = _metrics(), _storage(settings), build_database(settings)
-    trip = build_trip(settings, Cache(app), metrics.count_attempt)
+    line, storage, database = Line(settings.server.waiting), _storage(settings), build_database(settings)
+    metrics = _metrics(line)
+    trip = build_trip(settings, _configured_cache(app, settings), metrics.count_attempt)
     keyring, signer = build_keyring(settings, database), _signer(settings)
     accounts, limiters = build_accounts(settings, database, keyring), build_limiters(app, settings, database)
     allowance = Allowance(*limiters, limit_texts(settings), accounts.charge_capture)
@@ -100,7 +100,7 @@ def build_services(app: Flask, settings: Settings) -> Services:
         purger=trip.purger,
         explainer=trip.explainer,
         allowance=allowance,
-        line=Line(settings.server.waiting),
+        line=line,
         idempotency=_ledger(settings, trip, allowance),
         jobs=counter.desk,
         signs_webhooks=bool(settings.webhooks.secrets),
@@ -118,10 +118,16 @@ def build_services(app: Flask, settings: Settings) -> Services:
     )
 
 
-def _metrics() -> Metrics:
+def _configured_cache(app: Flask, settings: Settings) -> Cache:
+    """Flask-Caching, which like Flask-Limiter takes its configuration from the application's."""
+    app.config.update(cache_config(settings), **limiter_config(settings))
+    return Cache(app)
+
+
+def _metrics(line: Line) -> Metrics:
     """Told together with those of the other processes where gunicorn's configuration has given a folder."""
     folder = os.environ.get(FOLDER_VARIABLE)
-    return Metrics(Path(folder) if folder else None)
+    return Metrics(Path(folder) if folder else None, count_waiting=lambda: line.length)
 
 
 def _ledger(settings: Settings, trip: Trip, allowance: Allowance) -> Ledger:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
+
+import structlog
 from celery import Celery
 from celery.signals import worker_ready, worker_shutdown
 from flask import Flask
@@ -10,11 +13,14 @@ from flask_caching import Cache
 from blueprints.media import MEDIA_PREFIX
 from config import Settings
 from settings.reading import ConfigurationError, Fault
+from thumbnailer.metrics import Metrics
 from thumbnailer.telemetry import configure_logging
 from wiring.access import build_keyring
 from wiring.accounts import build_accounts
 from wiring.jobs import build_office, build_workshop
 from wiring.trip import build_database, build_storage, build_trip, cache_config
+
+log = structlog.get_logger(__name__)
 
 WITHOUT_REDIS = (
     "is needed by a worker of its own: without it the web processes do the jobs themselves, "
@@ -29,16 +35,21 @@ def build_worker(settings: Settings) -> Celery:
     configure_logging(settings.logs.level, is_json=settings.logs.format == "json")
     host = Flask("worker")  # Flask-Caching lives in an application only
     host.config.update(cache_config(settings))
-    trip = build_trip(settings, Cache(host))
+    metrics = Metrics()
+    trip = build_trip(settings, Cache(host), metrics.count_attempt)
     database = build_database(settings)
     office = build_office(settings, database)
     accounts = build_accounts(settings, database, build_keyring(settings, database))
     workshop = build_workshop(settings, office, trip, build_storage(settings, MEDIA_PREFIX), accounts)
 
+    told = ExitStack()
+
     def begin(**_more: object) -> None:
         workshop.housekeeper.start()
+        _tell(metrics, settings, told)
 
     def end(**_more: object) -> None:
+        told.close()
         workshop.close()
         trip.close()
         accounts.meter.close()
@@ -47,3 +58,14 @@ def build_worker(settings: Settings) -> Celery:
     worker_ready.connect(begin, weak=False)
     worker_shutdown.connect(end, weak=False)
     return office.celery
+
+
+def _tell(metrics: Metrics, settings: Settings, told: ExitStack) -> None:
+    """Let Prometheus ask for the metrics until ``told`` ends; work goes on where that cannot be."""
+    port = settings.jobs.metrics_port
+    if not port:
+        return
+    try:
+        told.callback(metrics.serve(settings.server.host, port))
+    except OSError as error:
+        log.warning("metrics_not_told", setting="JOB_METRICS_PORT", detail=str(error))
