@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import html
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -182,10 +182,11 @@ def frame(source: str) -> str:
     return f"<iframe src='{html.escape(source, quote=True)}' width=80 height=40></iframe>"
 
 
-def leaking_pages(leaks: Mapping[str, Leak]) -> Callable[[Seen], Reply]:
+def leaking_pages(leaks: Mapping[str, Leak], few: Collection[str] = ()) -> Callable[[Seen], Reply]:
     """What a site answers that has all these pages, each aimed at the host named in its query.
 
-    ``/all`` holds each way in a frame of its own and is green around them, ``/way/NAME`` takes one,
+    ``/all`` holds each way in a frame of its own and is green around them, ``/few`` those that
+    are few, ``/way/NAME`` has one,
     ``/to`` redirects to the URL in its query.
     """
 
@@ -194,8 +195,9 @@ def leaking_pages(leaks: Mapping[str, Leak]) -> Callable[[Seen], Reply]:
         aim = unquote(parts.query)
         if parts.path == "/to":
             return Reply(302, (("Location", aim),), b"")
-        if parts.path == "/all":
-            frames = "".join(frame(f"/way/{name}?{parts.query}") for name in leaks)
+        if parts.path in ("/all", "/few"):
+            names = leaks if parts.path == "/all" else few
+            frames = "".join(frame(f"/way/{name}?{parts.query}") for name in names)
             return _page(f"<body style='background: lime; margin: 20px'>{frames}")
         name = parts.path.removeprefix("/way/")
         if name not in leaks:
