@@ -154,7 +154,8 @@ def job_image(job_id: str) -> Response:
         raise NotFound
     request = found.order.request
     capture = services().thumbnails.look_up(request) if request else None
-    if capture is None:
+    is_newer = capture is not None and capture.record.sha256 != found.result.sha256
+    if capture is None or (is_newer and found.result.object_key is not None):
         return _stored_image(found)
     record = capture.record
     response = Response(capture.chunks(), content_type=record.content_type)
@@ -167,7 +168,7 @@ def job_image(job_id: str) -> Response:
 
 
 def _stored_image(found: Job) -> Response:
-    """Where the picture is stored, once the cache has lost it."""
+    """Where the picture is stored, once the cache has lost it or has a newer one."""
     result = found.result
     if result is None or result.object_key is None or result.stored_url is None:
         raise NotFound

@@ -6,7 +6,7 @@ import re
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 import click
@@ -34,7 +34,17 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 keys = AppGroup("keys", help="API keys: who may use the service, and for what.")
 
 SPAN = re.compile(r"(\d{1,6})([smhdw])", re.ASCII)
+#: A hundred years: what is meant to last longer has no end.
+LONGEST_SPAN_SECONDS = 3_155_760_000
 SPAN_SECONDS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 604_800}
+
+
+def _span_seconds(span: re.Match[str]) -> float:
+    """Raises ValueError where it is too long for a date."""
+    seconds = int(span[1]) * SPAN_SECONDS[span[2]]
+    if seconds > LONGEST_SPAN_SECONDS:
+        raise ValueError("is longer than a hundred years")
+    return float(seconds)
 
 
 class Moment(click.ParamType[float]):
@@ -45,7 +55,7 @@ class Moment(click.ParamType[float]):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         span = SPAN.fullmatch(value)
         if span:
-            return time.time() + int(span[1]) * SPAN_SECONDS[span[2]]
+            return time.time() + Span().convert(value, param, ctx)
         try:
             moment = datetime.fromisoformat(value)
         except ValueError:
@@ -65,7 +75,10 @@ class Span(click.ParamType[float]):
         span = SPAN.fullmatch(value)
         if span is None:
             self.fail("must be such as 90m, 24h or 7d", param, ctx)
-        return timedelta(seconds=int(span[1]) * SPAN_SECONDS[span[2]]).total_seconds()
+        try:
+            return _span_seconds(span)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
 
 
 def _with_terms(command: Command) -> Command:

@@ -299,6 +299,28 @@ def test_lists_end_somewhere(nested: Listing) -> None:
         gather_pages(Listing(sitemaps=("http://b/",)), lambda url: nested)
 
 
+def test_a_sitemap_is_fetched_once_and_not_too_many_are() -> None:
+    fetched: list[str] = []
+
+    def fetch(url: str) -> Listing:
+        fetched.append(url)
+        return Listing(pages=(url,))
+
+    assert gather_pages(Listing(sitemaps=("http://a/", "http://b/") * 1000), fetch) == [
+        "http://a/",
+        "http://b/",
+    ]
+    assert fetched == ["http://a/", "http://b/"]
+    with pytest.raises(ValueError, match="more than 50000 sitemaps"):
+        gather_pages(Listing(sitemaps=tuple(map(str, range(50_001)))), fetch)
+    assert len(fetched) == 2
+
+
+def test_a_sitemap_is_not_endlessly_deep() -> None:
+    with pytest.raises(ValueError, match="levels deep"):
+        read_listing(b"<urlset>" + b"<a>" * 1_000_000)
+
+
 # --- flask purge ------------------------------------------------------------------------------
 
 

@@ -218,6 +218,23 @@ def test_a_job_can_store_its_picture(client: FlaskClient) -> None:
     assert job["stored"]["key"].startswith("thumbs/")
 
 
+def test_a_stored_picture_stays_the_jobs_own_when_there_is_a_newer_one(
+    client: FlaskClient, upstream: Upstream
+) -> None:
+    page = f"{TARGET}?newer"
+    job = client.post("/screenshots", json={"url": page, "persist": True, "wait": 20}).get_json()
+    image_url = f"/jobs/{job['job_id']}/image"
+    assert client.get(image_url).status_code == 200
+    upstream.behave(answers.image("png", 400, 300))
+    # By default /persist leaves out what covers a page, and so takes another picture than a job.
+    alike = {"block_ads": False, "block_cookie_banners": False}
+    persisted = client.post("/persist", json={"url": page, "force": True, **alike})
+    assert persisted.get_json()["sha256"] != job["image"]["sha256"]
+    answer = client.get(image_url)
+    assert (answer.status_code, answer.headers["Location"]) == (302, job["stored"]["url"])
+    assert client.get(job["stored"]["url"], buffered=True).status_code == 200
+
+
 @pytest.mark.parametrize(
     ("body", "status", "slug", "field"),
     [

@@ -391,6 +391,8 @@ def test_hash_writes_what_the_file_reads(runner: FlaskCliRunner, tmp_path: Path)
         (("create", "a", "--scope", "everything"), "everything"),
         (("create", "a", "--expires", "2001-01-01"), "is past"),
         (("create", "a", "--expires", "soon"), "must be such as 30d"),
+        (("create", "a", "--expires", "999999w"), "longer than a hundred years"),
+        (("rotate", "a", "--overlap", "999999w"), "longer than a hundred years"),
         (("create", "a", "--plan", "gold"), "PLANS has"),
         (("plan", "nobody"), "no live key nobody"),
         (("create", "a", "--limit", "thumb"), "the limit of thumb"),

@@ -81,7 +81,7 @@ def open_picture(body: bytes, limits: PictureLimits) -> Source:
         UsedBeforeFork: the parent of this process used libvips.
     """
     libvips.claim()
-    stored = inspect(body, limits).dimensions
+    stored = inspect(body, limits, unpacks=False).dimensions
     assert stored is not None, "only a PDF has no dimensions"
     with unreadable_is_no_image():
         opened = pyvips.Image.new_from_buffer(body, LOADER_OPTIONS)

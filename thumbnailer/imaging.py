@@ -79,13 +79,13 @@ class Codec:
     """How to recognise one kind of file.
 
     ``measure`` returns the dimensions, or None while more bytes are needed; ``structure`` makes what
-    follows one file.
+    follows one file, and is told whether to unpack its pixels, as far as it can.
     """
 
     content_type: str
     begins: Callable[[bytes], bool]
     measure: Callable[[bytes], Dimensions | None]
-    structure: Callable[[], Structure]
+    structure: Callable[[bool], Structure]
 
 
 def _measure_png(head: bytes) -> Dimensions | None:
@@ -141,19 +141,19 @@ JPEG = Codec(
     "image/jpeg",
     lambda head: head.startswith(JPEG_START),
     _measure_jpeg,
-    JpegStructure,
+    lambda _unpacks: JpegStructure(),
 )
 WEBP = Codec(
     "image/webp",
     lambda head: head.startswith(b"RIFF") and head[8:12] == b"WEBP",
     _measure_webp,
-    WebpStructure,
+    lambda _unpacks: WebpStructure(),
 )
 PDF = Codec(
     "application/pdf",
     lambda head: head.startswith(b"%PDF-"),
     lambda _head: None,
-    PdfStructure,
+    lambda _unpacks: PdfStructure(),
 )
 IMAGE_CODECS = (PNG, JPEG, WEBP)
 MAGIC_BYTES = 12
@@ -163,9 +163,11 @@ class Inspector:
     """Watches the bytes of one answer go by and says what they are.
 
     Feed every chunk in order, then call ``finish``. Holds at most ``MAX_HEADER_BYTES``.
+    ``unpacks=False`` is for who is about to decode the picture, and will see whether its pixels are sound.
     """
 
-    def __init__(self, limits: PictureLimits, *, is_pdf: bool = False) -> None:
+    def __init__(self, limits: PictureLimits, *, is_pdf: bool = False, unpacks: bool = True) -> None:
+        self._unpacks = unpacks
         self._limits = limits
         self._codecs = (PDF,) if is_pdf else IMAGE_CODECS
         self._codec: Codec | None = None
@@ -203,7 +205,7 @@ class Inspector:
             if len(chunk) < MAGIC_BYTES:
                 self._head = chunk
                 return
-            self._structure = self._recognise(chunk).structure()
+            self._structure = self._recognise(chunk).structure(self._unpacks)
         if not self._is_measured:
             self._measure(chunk)
         self._structure.feed(chunk)
@@ -243,8 +245,10 @@ class Inspector:
             raise NotAnImage("The answer hides its dimensions.")
 
 
-def inspect(body: bytes, limits: PictureLimits, *, is_pdf: bool = False) -> PictureFacts:
+def inspect(
+    body: bytes, limits: PictureLimits, *, is_pdf: bool = False, unpacks: bool = True
+) -> PictureFacts:
     """Judge a whole picture at once; raises as ``Inspector`` does."""
-    inspector = Inspector(limits, is_pdf=is_pdf)
+    inspector = Inspector(limits, is_pdf=is_pdf, unpacks=unpacks)
     inspector.feed(body)
     return inspector.finish()

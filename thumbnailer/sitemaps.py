@@ -17,6 +17,11 @@ MAX_BYTES = 52_428_800
 #: Of one list with all the sitemaps that it names.
 MAX_PAGES = 100_000
 
+#: That one index names; the protocol allows no more.
+MAX_SITEMAPS = 50_000
+#: Levels of a document; a sitemap has three, and its extensions a few more.
+MAX_DEPTH = 32
+
 GZIP = b"\x1f\x8b"
 BYTE_ORDER_MARKS = b"\xef\xbb\xbf\xff\xfe"
 
@@ -62,11 +67,13 @@ def fetch_listing(session: GuardedSession, url: str, *, timeout_seconds: float) 
 def gather_pages(listing: Listing, fetch: Callable[[str], Listing]) -> list[str]:
     """All pages that a list and the sitemaps in it name, each once and in their order.
 
-    Raises ValueError where an index names another index, or where there are too many pages; and what
-    ``fetch`` raises.
+    Raises ValueError where an index names another index, or where there are too many pages or sitemaps; and
+    what ``fetch`` raises.
     """
-    pages = dict.fromkeys(listing.pages)
-    for url in listing.sitemaps:
+    pages, sitemaps = dict.fromkeys(listing.pages), dict.fromkeys(listing.sitemaps)
+    if len(sitemaps) > MAX_SITEMAPS:
+        raise ValueError(f"The list names more than {MAX_SITEMAPS} sitemaps.")
+    for url in sitemaps:
         nested = fetch(url)
         if nested.sitemaps:
             raise ValueError(f"{url} is a sitemap index within another one.")
@@ -128,6 +135,8 @@ class _SitemapReader:
         self._text = ""
         if self._path[0] not in ("urlset", "sitemapindex"):
             raise ValueError(f"The list is no sitemap: it is a document of {self._path[0][:50]}.")
+        if len(self._path) > MAX_DEPTH:
+            raise ValueError(f"The list is no sitemap: it is more than {MAX_DEPTH} levels deep.")
 
     def _add(self, text: str) -> None:
         if self._path in self._lists:

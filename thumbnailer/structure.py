@@ -51,7 +51,8 @@ class Structure(Protocol):
 class PngStructure:
     """Chunks of a length, a type, that many bytes and a checksum: PNG (third edition), section 5."""
 
-    def __init__(self) -> None:
+    def __init__(self, unpacks: bool = True) -> None:
+        self._unpacks = unpacks
         self._signature_left = 8  # the magic number has shown it
         self._head = b""
         self._kind = b""
@@ -111,7 +112,7 @@ class PngStructure:
     def _enter_content(self, content: bytes) -> None:
         if self._kind == b"IHDR":
             self._header = (self._header + content)[:HEADER_BYTES]
-        elif self._kind == b"IDAT" and self._pixels is not None:
+        elif self._kind == b"IDAT" and self._pixels is not None and self._unpacks:
             self._pixels.feed(content)
 
     def _leave(self, checksum: bytes) -> None:
@@ -120,7 +121,7 @@ class PngStructure:
         if self._kind == b"IHDR":
             self._pixels = PngPixels(self._header)
         elif self._kind == b"IEND":
-            if self._pixels is None or not self._pixels.is_complete:
+            if self._pixels is None or (self._unpacks and not self._pixels.is_complete):
                 raise damaged_png()
             self._has_ended = True
         self._kind = b""

@@ -39,6 +39,9 @@ class Ended:
 
 NOTHING = Ended(has_ended=False)
 
+#: The advisory lock of who counts the queue before adding to it; any number that nobody else uses.
+ORDERING_LOCK = 7_206_534_118
+
 
 class JobLedger:
     """Reads and writes jobs; safe to use from many threads and processes.
@@ -191,6 +194,9 @@ class JobLedger:
         )
 
     def _refuse_overload(self, connection: Connection, coming: int) -> None:
+        if connection.dialect.name == "postgresql":
+            # Unlike SQLite, which has one writer at a time, it lets many count before any of them adds.
+            connection.execute(select(func.pg_advisory_xact_lock(ORDERING_LOCK)))
         pending = select(func.count()).where(jobs.c.state == JobState.PENDING)
         if connection.execute(pending).scalar_one() + coming > self._max_pending:
             raise Overloaded("Too many jobs wait already.", retry_after_seconds=RETRY_AFTER_SECONDS)

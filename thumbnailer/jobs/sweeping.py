@@ -27,6 +27,10 @@ MAX_QUEUED = 200
 #: Work that was put into the queue so long ago, while the queue is empty, is not in it any more.
 LOST_SECONDS = 10.0
 
+#: And after so long it is put there anew in any case: a queue that is never empty must not hide what it lost.
+#: What stands in it twice is done once.
+FORGOTTEN_SECONDS = 600.0
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SweepRules:
@@ -76,9 +80,12 @@ class Sweeper:
     def _due(self, table: Table, states: tuple[str, ...], *, is_queue_empty: bool) -> list[str]:
         """What is due and was not queued since it became so; if the queue is empty, what was lost with it."""
         now = self._clock()
-        unqueued: ColumnElement[bool] = or_(table.c.queued_at.is_(None), table.c.queued_at < table.c.due_at)
-        if is_queue_empty:
-            unqueued = or_(unqueued, table.c.queued_at < now - LOST_SECONDS)
+        patience = LOST_SECONDS if is_queue_empty else FORGOTTEN_SECONDS
+        unqueued: ColumnElement[bool] = or_(
+            table.c.queued_at.is_(None),
+            table.c.queued_at < table.c.due_at,
+            table.c.queued_at < now - patience,
+        )
         is_due = and_(table.c.state.in_(states), table.c.due_at <= now, unqueued)
         first = select(table.c.id).where(is_due).order_by(table.c.due_at).limit(MAX_QUEUED)
         queued = update(table).where(table.c.id.in_(first), is_due).values(queued_at=now)

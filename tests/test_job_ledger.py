@@ -1,0 +1,199 @@
+"""What is written of jobs and messages as time passes: the next try, who gives up, what is forgotten."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from config import load_settings
+from tests.support.trips import NOON, Clock
+from thumbnailer.database import Database
+from thumbnailer.errors import Overloaded, TargetStatus
+from thumbnailer.jobs import Job, JobOrder, JobState
+from thumbnailer.jobs.deliveries import JITTER, DeliveryLedger, DeliveryState
+from thumbnailer.jobs.events import Announcer
+from thumbnailer.jobs.ledger import JobLedger
+from thumbnailer.jobs.sweeping import Sweeper, SweepRules
+from thumbnailer.model import CaptureRequest
+from thumbnailer.schema import upgrade
+from thumbnailer.thumbnails import ThumbnailRequest
+from thumbnailer.webhooks import Attempt, Verdict
+
+HOUR = 3600.0
+LEASE_SECONDS = 15.0
+ATTEMPTS = 3
+FAILED = Attempt(Verdict.FAILED, 500)
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Iterator[Database]:
+    with closing(Database(f"sqlite:///{tmp_path}/jobs.sqlite3", upgrade=upgrade)) as database:
+        yield database
+
+
+def ledger_of(database: Database, clock: Clock, max_pending: int = 100) -> JobLedger:
+    return JobLedger(
+        database,
+        max_pending=max_pending,
+        max_attempts=ATTEMPTS,
+        lease_seconds=LEASE_SECONDS,
+        announce=Announcer(lambda job: {"job_id": job.id}, lambda batch: {"batch_id": batch.id}),
+        clock=clock,
+    )
+
+
+def order(webhook_url: str | None = None) -> JobOrder:
+    url = "https://page.example/"
+    request = ThumbnailRequest(CaptureRequest(url=url))
+    return JobOrder(request=request, url=url, ttl_seconds=60, webhook_url=webhook_url)
+
+
+class Queue:
+    """Takes note of what is put into it."""
+
+    def __init__(self) -> None:
+        self.jobs: list[str] = []
+
+    def put_job(self, job_id: str) -> None:
+        self.jobs.append(job_id)
+
+    def put_delivery(self, delivery_id: str) -> None: ...
+
+    def put_page(self, page_id: str) -> None: ...
+
+    def is_empty(self) -> bool:
+        return self.is_idle
+
+    is_idle = True
+
+
+def sweeper_of(database: Database, ledger: JobLedger, clock: Clock, queue: Queue) -> Sweeper:
+    return Sweeper(database, ledger, queue, SweepRules(max_attempts=ATTEMPTS, retention_seconds=HOUR), clock)
+
+
+def failed_job(ledger: JobLedger, webhook_url: str) -> Job:
+    job = ledger.accept(order(webhook_url), "owner")
+    claim = ledger.claim(job.id)
+    assert claim is not None
+    ledger.fail(claim, TargetStatus(404))
+    return job
+
+
+def test_messages_are_sent_again_by_the_usual_schedule_and_then_given_up(
+    database: Database, clock: Clock
+) -> None:
+    webhooks = load_settings("testing", {}).webhooks
+    assert list(webhooks.pauses_seconds) == [5, 5 * 60, 30 * 60, 2 * HOUR, 5 * HOUR, 10 * HOUR]
+    assert webhooks.timeout_seconds == 15
+    job = failed_job(ledger_of(database, clock), "https://receiver.example/")
+    deliveries = DeliveryLedger(
+        database,
+        pauses_seconds=webhooks.pauses_seconds,
+        lease_seconds=30,
+        clock=clock,
+        jitter=lambda _least, most: most,
+    )
+    (message,) = deliveries.about(job.id)
+    assert (message.event, json.loads(message.body)["type"]) == ("screenshot.failed", "screenshot.failed")
+    for pause in (*webhooks.pauses_seconds, None):
+        claim = deliveries.claim(message.id)
+        assert claim is not None
+        assert deliveries.claim(message.id) is None, "another attempt is under way"
+        deliveries.record(claim, FAILED, 0.1)
+        found = deliveries.find(message.id)
+        assert found is not None
+        if pause is not None:
+            assert found.state is DeliveryState.PENDING
+            assert found.due_at == pytest.approx(clock.now + pause * (1 + JITTER))
+            clock.now = found.due_at - 1
+            assert deliveries.claim(message.id) is None, "it is not due yet"
+            clock.now = found.due_at
+    ended = deliveries.find(message.id)
+    assert ended is not None
+    assert (ended.state, len(ended.log)) == (DeliveryState.FAILED, 7)
+
+
+def test_a_receiver_that_is_gone_hears_no_more(database: Database, clock: Clock) -> None:
+    job = failed_job(ledger_of(database, clock), "https://receiver.example/")
+    deliveries = DeliveryLedger(database, pauses_seconds=(5,), lease_seconds=30, clock=clock)
+    (message,) = deliveries.about(job.id)
+    claim = deliveries.claim(message.id)
+    assert claim is not None
+    deliveries.record(claim, Attempt(Verdict.GONE, 410), 0.1)
+    clock.now += HOUR
+    assert deliveries.claim(message.id) is None
+
+
+def test_a_job_that_kills_each_of_its_workers_has_failed_in_the_end(database: Database, clock: Clock) -> None:
+    ledger, queue = ledger_of(database, clock), Queue()
+    job, sweeper = ledger.accept(order(), "owner"), sweeper_of(database, ledger, clock, queue)
+    for _ in range(ATTEMPTS):
+        assert ledger.claim(job.id) is not None
+        assert ledger.claim(job.id) is None, "somebody is at it"
+        clock.now += LEASE_SECONDS + 1
+    sweeper.sweep()
+    found = ledger.find(job.id)
+    assert found is not None
+    assert (found.state, found.attempts) == (JobState.FAILED, ATTEMPTS)
+    assert found.error is not None
+
+
+def test_what_has_ended_is_forgotten_after_its_time_and_nothing_else(
+    database: Database, clock: Clock
+) -> None:
+    ledger, queue = ledger_of(database, clock), Queue()
+    sweeper = sweeper_of(database, ledger, clock, queue)
+    ended, waiting = failed_job(ledger, "https://receiver.example/"), ledger.accept(order(), "owner")
+    clock.now = NOON + HOUR - 1
+    sweeper.sweep()
+    assert ledger.find(ended.id) is not None
+    clock.now = NOON + HOUR + 1
+    sweeper.sweep()
+    assert ledger.find(ended.id) is None
+    assert ledger.find(waiting.id) is not None
+    assert waiting.id in queue.jobs, "what no queue holds any more is queued anew"
+
+
+@pytest.mark.parametrize(("is_idle", "seconds"), [(True, 11), (False, 601)], ids=["empty", "busy"])
+def test_what_a_queue_has_lost_is_queued_anew(
+    database: Database, clock: Clock, is_idle: bool, seconds: float
+) -> None:
+    ledger, queue = ledger_of(database, clock), Queue()
+    queue.is_idle = is_idle
+    job, sweeper = ledger.accept(order(), "owner"), sweeper_of(database, ledger, clock, queue)
+    clock.now += seconds - 2
+    sweeper.sweep()
+    assert queue.jobs == []
+    clock.now += 2
+    sweeper.sweep()
+    assert queue.jobs == [job.id]
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
+def test_no_more_jobs_wait_than_may_however_many_come_at_once(
+    kind: str, database: Database, clock: Clock, request: pytest.FixtureRequest
+) -> None:
+    if kind == "postgresql":
+        database = Database(request.getfixturevalue("postgres_url"), upgrade=upgrade)
+    with closing(database):
+        ledger = ledger_of(database, clock, max_pending=5)
+
+        def is_accepted(_number: int) -> bool:
+            try:
+                ledger.accept(order(), "owner")
+            except Overloaded:
+                return False
+            return True
+
+        with ThreadPoolExecutor(16) as pool:
+            assert sum(pool.map(is_accepted, range(48))) == 5
