@@ -44,13 +44,15 @@ FIELDS = {
 }
 
 
-def look(number: int) -> bytes:
-    """A picture that looks unlike those of other numbers."""
+def look(number: int, *, speck: bool = False) -> bytes:
+    """A picture that looks unlike those of other numbers; with a ``speck``, alike to the eye alone."""
     picture = Image.new("RGB", (640, 360), "white")
     draw = ImageDraw.Draw(picture)
     for stripe in range(6):
         left = (stripe * 97 + number * 53) % 600
         draw.rectangle((left, 0, left + 30 + 9 * number, 360 - 40 * stripe), fill=(20 * number, 60, 90))
+    if speck:
+        picture.putpixel((3, 350), (250, 250, 250))
     content = io.BytesIO()
     picture.save(content, "PNG")
     return content.getvalue()
@@ -209,6 +211,25 @@ def test_a_page_that_looks_different_is_announced(
     assert told["type"] == "page.changed"
     assert told["data"]["id"] == page_id
     assert told["data"]["versions"][0]["distance"] == shown["versions"][0]["distance"] >= 12
+
+
+def test_a_page_that_looks_nearly_the_same_is_a_new_version_and_no_news(
+    client: FlaskClient, upstream: Upstream
+) -> None:
+    with running_receiver() as receiver:
+        page = keep(client, webhook_url=url_of(receiver))
+        ready(client, page["id"])
+        upstream.behave(answers.content(look(1, speck=True), "image/png"))
+        fall_due(client, page["id"])
+        newest, first = ready(client, page["id"], versions=2)["versions"]
+        assert newest["sha256"] != first["sha256"]
+        assert newest["distance"] <= 2
+        upstream.behave(answers.content(look(4), "image/png"))
+        fall_due(client, page["id"])
+        wait_until(lambda: bool(receiver.seen), what="the news of what looks different")
+        (told,) = receiver.seen
+    assert json.loads(told.body)["type"] == "page.changed"
+    assert json.loads(told.body)["data"]["versions"][0]["distance"] > 12
 
 
 def test_a_page_can_be_kept_another_way(client: FlaskClient, upstream: Upstream) -> None:
