@@ -190,6 +190,17 @@ def test_no_time_is_left_for_a_second_attempt_or_provider_once_the_deadline_has_
     assert (first.attempts, second.attempts) == (1, 0)
 
 
+def test_a_pause_that_leaves_no_time_for_an_attempt_is_not_begun() -> None:
+    """The attempt could only time out, and nobody would learn that the connection failed."""
+    only = Scripted("only", [failed(99.8)])
+    run = Run([only], seconds=100)
+
+    with pytest.raises(UpstreamFailed):
+        run()
+
+    assert (run.pauses, only.attempts) == ([], 1)
+
+
 def test_pauses_grow_and_are_drawn_between_half_and_the_whole_of_a_bounded_ceiling() -> None:
     drawn: list[tuple[float, float]] = []
 

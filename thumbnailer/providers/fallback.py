@@ -10,8 +10,9 @@ PageChallenged     once, at once
 any other          never
 =================  ==============================================================
 
-No pause reaches beyond the provider's time, and no provider gets more than ``attempts`` attempts. After
-that the next provider that can honour the request is tried, whatever ``UpstreamError`` the last one ended
+No provider gets more than ``attempts`` attempts, and none is begun for which a pause would leave less than
+``SHORTEST_ATTEMPT_SECONDS`` of the provider's time: it could only end as a time-out, which would hide what
+went wrong before. After that the next provider that can honour the request is tried, whatever ``UpstreamError`` the last one ended
 with; one whose breaker is open is passed over at once. What is the request's or the target's fault is the
 answer: no provider would do better.
 
@@ -49,6 +50,7 @@ from thumbnailer.providers import Provider
 
 FIRST_PAUSE_SECONDS = 0.5
 LONGEST_PAUSE_SECONDS = 8.0
+SHORTEST_ATTEMPT_SECONDS = 0.5
 DEFAULT_RESERVE_SECONDS = 10.0
 
 T = TypeVar("T")
@@ -180,7 +182,7 @@ class Failover:
                     raise
                 seen[type(error)] += 1
                 pause = self._pause_before_retry(error, seen)
-                if pause is None or pause >= deadline.remaining_seconds():
+                if pause is None or pause + SHORTEST_ATTEMPT_SECONDS > deadline.remaining_seconds():
                     raise
             else:
                 self._observe(provider.name, DELIVERED, self._clock() - started_at)
