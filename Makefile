@@ -40,7 +40,7 @@ setup-tests: .venv/.installed-dev ## install all that the tests need: packages, 
 	@scripts/install-test-servers.sh
 
 test: setup-tests ## run every test
-	$(BIN)/pytest -n $(TEST_WORKERS) --dist worksteal -q $(ARGS)
+	@scripts/test.sh $(TEST_WORKERS) $(ARGS)
 
 chaos: setup-tests ## lose no job of 500 while workers, services and Redis are killed
 	TEST_JOBS=500 TEST_KILL_SECONDS=5 $(BIN)/pytest -q -s tests/test_job_workers.py -k nothing_is_lost

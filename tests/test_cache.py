@@ -9,7 +9,7 @@ import os
 import pickle
 import secrets
 import tracemalloc
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +54,9 @@ class Recorder:
 
     def get(self, key: str) -> object:
         return self._backend.get(key)
+
+    def get_many(self, *keys: str) -> Sequence[object]:
+        return self._backend.get_many(*keys)
 
     def has(self, key: str) -> object:
         return self._backend.has(key)

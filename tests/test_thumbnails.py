@@ -83,7 +83,7 @@ def test_a_dead_page_keeps_its_thumbnail_although_its_capture_has_gone(
     thumbnails = client.application.extensions["thumbnailer"].thumbnails
     capture = CaptureRequest(url=TARGET, block_ads=True, block_cookie_banners=True)
     address = Site.of(TARGET).address(Kind.CAPTURE, capture_key(capture))
-    assert thumbnails._pictures._cache.holds(address)
+    assert thumbnails._pictures._cache.record_of(address)
     thumbnails._pictures._cache.forget(address)
     thumbnails._clock = thumbnails.pipeline._clock = lambda: time.time() + 3600
     upstream.behave(json_error(404, {"error": "gone"}))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import IO, Protocol
 
 import redis.exceptions
@@ -25,11 +25,13 @@ class Backend(Protocol):
     """What the cache uses of a Flask-Caching backend; each method may raise anything.
 
     A ``timeout`` is whole seconds and above zero, for zero means for ever to these backends.
-    ``add`` and ``get_many`` are left out on purpose: the first is atomic on Redis only, the second
-    holds all values in memory.
+    ``add`` is left out on purpose: it is atomic on Redis only. ``get_many`` holds all values in memory,
+    so it is for small ones.
     """
 
     def get(self, key: str) -> object: ...
+
+    def get_many(self, *keys: str) -> Sequence[object]: ...
 
     def has(self, key: str) -> object: ...
 
@@ -94,6 +96,12 @@ class ResilientBackend:
     def get(self, key: str) -> bytes | None:
         value = self._call(lambda: self._backend.get(key))
         return value if isinstance(value, bytes) else None
+
+    def get_many(self, keys: Sequence[str]) -> list[bytes | None]:
+        """What stands under each of ``keys``, in one call; for small values."""
+        values = self._call(lambda: self._backend.get_many(*keys))
+        found = values if isinstance(values, Sequence) else [None] * len(keys)
+        return [value if isinstance(value, bytes) else None for value in found]
 
     def require(self, key: str) -> bytes | None:
         """As ``get``; raises CacheUnavailable where the store cannot be asked."""

@@ -123,6 +123,9 @@ class Breakers:
             step = _undecided
         else:
             return
+        seen = self._circuits.read(admission.provider)
+        if step(seen) == seen:
+            return
         before, after = self._circuits.change(admission.provider, step)
         self._tell(admission.provider, before.state(now), after.state(now), after)
 

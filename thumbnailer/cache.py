@@ -237,10 +237,6 @@ class CaptureCache:
         """Begin to keep a capture whose bytes are still arriving."""
         return Filling(self._backend, key, retention_seconds=retention_seconds, clock=self._clock)
 
-    def holds(self, key: str) -> bool:
-        """Whether there is something under ``key``, without a look at it."""
-        return self._backend.has(key)
-
     def prolong(self, key: str, *, retention_seconds: int) -> None:
         """Keep what is under ``key`` for so long from now on, where most of its time is over.
 

@@ -27,8 +27,17 @@ OVERDUE_SECONDS = 1.0
 #: callers. Who comes so soon after a failure that others waited for was one of them.
 STRAGGLER_SECONDS = 2.0
 
+
+@dataclass(frozen=True, slots=True)
+class Landing:
+    """What a flight brought, and whether the cache has it."""
+
+    capture: Capture
+    is_kept: bool
+
+
 #: What a flight ends with. None: no verdict, those who waited compete for the lead again.
-Outcome = Capture | BaseException | None
+Outcome = Landing | BaseException | None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -59,9 +68,9 @@ class Flight:
         self._seat = seat
         self._ended = threading.Lock()
 
-    def land(self, capture: Capture) -> None:
-        """The capture is made; all who wait in this process get it."""
-        self._end(capture)
+    def land(self, capture: Capture, *, is_kept: bool = True) -> None:
+        """The capture is made, and in the cache if it ``is_kept``; all who wait in this process get it."""
+        self._end(Landing(capture, is_kept))
 
     def crash(self, error: BaseException) -> None:
         """The capture failed; all who wait hear of it once.
@@ -110,7 +119,7 @@ class Flights:
         self._seats: dict[str, _Seat] = {}
         self._complaints = CoolDown("Locking", seconds=60)
 
-    def join(self, key: str, look_up: Callable[[], Capture | None], deadline: Deadline) -> Capture | Flight:
+    def join(self, key: str, look_up: Callable[[], Capture | None], deadline: Deadline) -> Landing | Flight:
         """The capture of ``key`` that another makes; or a Flight, for the caller to make it.
 
         ``look_up`` asks the cache. The flight should end by ``deadline``; soon after it, others no
@@ -125,7 +134,7 @@ class Flights:
             if leads:
                 return self._lead(key, seat, look_up, deadline)
             outcome = _wait(seat, deadline)
-            if isinstance(outcome, Capture):
+            if isinstance(outcome, Landing):
                 return outcome
             if outcome is not None:
                 raise _retold(outcome)
@@ -163,7 +172,7 @@ class Flights:
 
     def _lead(
         self, key: str, seat: _Seat, look_up: Callable[[], Capture | None], deadline: Deadline
-    ) -> Capture | Flight:
+    ) -> Landing | Flight:
         held = ExitStack()
         flight = Flight(key, self._board, partial(self._release, key, seat, held), seat)
         try:
@@ -179,7 +188,7 @@ class Flights:
             raise
         if found:
             flight.land(found)
-            return found
+            return Landing(found, is_kept=True)
         if noted and (before is None or noted.id != before.id or noted.echoes):
             # Not pinned anew: with requests always coming in, an old failure would live for ever.
             flight.retell(noted.error)

@@ -44,10 +44,6 @@ class PictureCache:
         """Whether a picture that was loaded before has been purged since."""
         return self._purges.covers(site, record)
 
-    def holds(self, key: PictureKey) -> bool:
-        """Whether there is something under ``key``, without a look at it."""
-        return self._cache.holds(key.address)
-
     def prolong(self, key: PictureKey, *, retention_seconds: int) -> None:
         """Keep what is under ``key`` for so long from now on; see ``CaptureCache.prolong``."""
         self._cache.prolong(key.address, retention_seconds=retention_seconds)

@@ -27,7 +27,7 @@ from thumbnailer.arrival import Arrival, begin_capture, complete_capture
 from thumbnailer.blanks import Blanks
 from thumbnailer.bulkhead import Bulkhead
 from thumbnailer.errors import CallerLimited, RequestRefused, ThumbnailerError
-from thumbnailer.flights import Flight, Flights
+from thumbnailer.flights import Flight, Flights, Landing
 from thumbnailer.guard import Guard
 from thumbnailer.imaging import PictureLimits
 from thumbnailer.model import Capture, CaptureRequest, Deadline, capture_key
@@ -171,7 +171,7 @@ class Pipeline:
 
     def _fetch_new(self, request: CaptureRequest, terms: Terms) -> Delivery:
         boarding, joined = self._join(request, terms)
-        if isinstance(joined, Capture):
+        if isinstance(joined, Landing):
             return self._collapsed(boarding, joined)
         with ExitStack() as held:
             held.push(self._crash_on_error(request, joined))
@@ -184,22 +184,23 @@ class Pipeline:
                 seconds = self._retention_for(terms)
                 is_kept = self._pictures.store(boarding, capture, retention_seconds=seconds)
         self._setbacks.forget(request)
-        joined.land(capture)
+        joined.land(capture, is_kept=is_kept)
         was_purged = not is_kept and not self._pictures.is_wanted(boarding, capture.record)
         return Delivery(capture, CacheStatus.MISS, is_kept=is_kept, was_purged=was_purged)
 
-    def _collapsed(self, boarding: Boarding, capture: Capture) -> Delivery:
+    def _collapsed(self, boarding: Boarding, landing: Landing) -> Delivery:
         """Somebody else's capture; they have asked the backend for purges when they stored it."""
+        was_purged = self._pictures.is_purged(boarding.key.site, landing.capture.record)
         return Delivery(
-            capture,
+            landing.capture,
             CacheStatus.COLLAPSED,
-            is_kept=self._pictures.holds(boarding.key),
-            was_purged=self._pictures.is_purged(boarding.key.site, capture.record),
+            is_kept=landing.is_kept and not was_purged,
+            was_purged=was_purged,
         )
 
     def _stream_new(self, request: CaptureRequest, terms: Terms) -> Delivery | CaptureStream:
         boarding, joined = self._join(request, terms)
-        if isinstance(joined, Capture):
+        if isinstance(joined, Landing):
             return self._collapsed(boarding, joined)
         with ExitStack() as held:
             held.push(self._crash_on_error(request, joined))
@@ -220,7 +221,7 @@ class Pipeline:
             stream.start(held)
             return stream
 
-    def _join(self, request: CaptureRequest, terms: Terms) -> tuple[Boarding, Capture | Flight]:
+    def _join(self, request: CaptureRequest, terms: Terms) -> tuple[Boarding, Landing | Flight]:
         """The capture that another takes, or the flight to take it; not while its target's pause lasts."""
         self._setbacks.refuse(request)
         terms.line_up()

@@ -81,33 +81,32 @@ class Setbacks:
         else:
             return
         site, now = Site.of(request.url), self._clock()
-        before = self._load(site, name)
+        address = site.address(Kind.SETBACK, name)
+        before = self._read(site, self._backend.get(address))
         count = before.count + 1 if before else 1
         pause_seconds = min(FIRST_PAUSE_SECONDS * 2 ** (count - 1), LONGEST_PAUSE_SECONDS)
         error.retry_after_seconds = pause_seconds
         content = {"count": count, "noted_at": now, "retry_at": now + pause_seconds, **describe(error)}
         written = json.dumps(content, default=str).encode()
-        address = site.address(Kind.SETBACK, name)
         self._backend.set(address, written, timeout_seconds=round(3 * pause_seconds))
 
     def forget(self, request: CaptureRequest) -> None:
         """The target works again."""
-        site = Site.of(request.url)
-        for name in (_target_name(request), capture_key(request)):
-            address = site.address(Kind.SETBACK, name)
-            if self._backend.has(address):
+        addresses = _addresses(request)
+        for address, content in zip(addresses, self._backend.get_many(addresses), strict=True):
+            if content is not None:
                 self._backend.delete(address)
 
     def read(self, request: CaptureRequest) -> Setback | None:
         """The last failure of the target, None if there is none or ``request`` would not call it one."""
         site = Site.of(request.url)
-        of_target = self._load(site, _target_name(request))
-        if of_target is not None and _concerns(of_target.error, request):
-            return of_target
-        return self._load(site, capture_key(request))
+        of_target, of_capture = self._backend.get_many(_addresses(request))
+        setback = self._read(site, of_target)
+        if setback is not None and _concerns(setback.error, request):
+            return setback
+        return self._read(site, of_capture)
 
-    def _load(self, site: Site, name: str) -> Setback | None:
-        content = self._backend.get(site.address(Kind.SETBACK, name))
+    def _read(self, site: Site, content: bytes | None) -> Setback | None:
         if content is None:
             return None
         try:
@@ -124,6 +123,12 @@ def _concerns(error: ThumbnailerError, request: CaptureRequest) -> bool:
     if not isinstance(error, TargetStatus):
         return True
     return any(error.status in statuses for statuses in request.fail_on_status)
+
+
+def _addresses(request: CaptureRequest) -> tuple[str, str]:
+    """Where failures of the target are, and where those of this capture of it."""
+    site = Site.of(request.url)
+    return site.address(Kind.SETBACK, _target_name(request)), site.address(Kind.SETBACK, capture_key(request))
 
 
 def _target_name(request: CaptureRequest) -> str:

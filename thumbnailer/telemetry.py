@@ -104,6 +104,9 @@ class LogLines:
             own = f'"duration_ms": {milliseconds:.1f}, "request_id": "{request_id}"'
             self._lines.append(f'{{{own}, {facts}, "timestamp": "{written_at}"}}')
 
+    def __len__(self) -> int:
+        return len(self._lines)
+
     def flush(self) -> None:
         """Write what has been added."""
         if not self._lines:

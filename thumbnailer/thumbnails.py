@@ -17,7 +17,7 @@ from hashlib import sha256
 from thumbnailer.bounded_calls import BoundedCalls
 from thumbnailer.errands import Errands
 from thumbnailer.errors import Overloaded, ThumbnailerError
-from thumbnailer.flights import Flights
+from thumbnailer.flights import Flights, Landing
 from thumbnailer.model import Capture, CaptureRequest, capture_key
 from thumbnailer.picture_cache import Boarding, PictureCache
 from thumbnailer.pipeline import CacheStatus, Delivery, Pipeline, Terms, waits_elsewhere
@@ -170,9 +170,10 @@ class Thumbnails:
         terms.line_up()
         boarding = self._pictures.board(key)
         joined = self._flights.join(boarding.flight_key, look_up, terms.deadline)
-        if isinstance(joined, Capture):
-            was_purged = delivery.was_purged or self._pictures.is_purged(key.site, joined.record)
-            return replace(delivery, capture=joined, is_kept=self._pictures.holds(key), was_purged=was_purged)
+        if isinstance(joined, Landing):
+            was_purged = delivery.was_purged or self._pictures.is_purged(key.site, joined.capture.record)
+            is_kept = joined.is_kept and not was_purged
+            return replace(delivery, capture=joined.capture, is_kept=is_kept, was_purged=was_purged)
         try:
             with terms.timings.step("render"):
                 thumbnail, is_kept = self._calls.run(
@@ -186,7 +187,7 @@ class Thumbnails:
         except BaseException as error:
             joined.crash(error)
             raise
-        joined.land(thumbnail)
+        joined.land(thumbnail, is_kept=is_kept)
         was_purged = not is_kept and not self._pictures.is_wanted(boarding, thumbnail.record)
         return replace(
             delivery, capture=thumbnail, is_kept=is_kept, was_purged=delivery.was_purged or was_purged

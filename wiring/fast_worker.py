@@ -21,6 +21,13 @@ from thumbnailer.usage import Counted
 from wiring.fast_path import AnswerMemory, FastPath, Recorder, Recording
 from wiring.web_worker import Connection, ServiceWorker
 
+#: How often a busy worker looks for clients whose time is up, and tells the master that it lives.
+UPKEEP_SECONDS = 0.25
+
+#: Lines of the log that are written together at most, and how long one waits for others, in seconds.
+LINES_AT_ONCE = 64
+LINE_SECONDS = 0.1
+
 #: The longest request that is looked at: as long as gunicorn's longest line, and some fields.
 RECEIVED_BYTES = 16_384
 
@@ -55,7 +62,7 @@ class FastWorker(ServiceWorker):
         self._settle: Callable[[], None] = lambda: None
         self._lines = LogLines(is_json=self.replay_bounds.is_log_json)
         self._resting: dict[Connection, _Rest] = {}
-        self._sorted_at = 0.0
+        self._sorted_at = self._looked_at = self._notified_at = self._flushed_at = 0.0
 
     def load_wsgi(self) -> None:
         super().load_wsgi()
@@ -162,14 +169,26 @@ class FastWorker(ServiceWorker):
         super().murder_keepalived(force)
 
     def murder_pending(self) -> None:
-        super().murder_pending()
         now = time.monotonic()
+        if self.alive and now < self._looked_at + UPKEEP_SECONDS:
+            return
+        self._looked_at = now
+        super().murder_pending()
         for conn in [conn for conn, rest in self._resting.items() if rest.until < now]:
             self._give_up(conn)
 
     def wait_for_and_dispatch_events(self, timeout: float) -> None:
-        super().wait_for_and_dispatch_events(timeout)
-        self._lines.flush()
+        super().wait_for_and_dispatch_events(min(timeout, LINE_SECONDS) if len(self._lines) else timeout)
+        now = time.monotonic()
+        if len(self._lines) >= LINES_AT_ONCE or now >= self._flushed_at + LINE_SECONDS or not self.alive:
+            self._lines.flush()
+            self._flushed_at = now
+
+    def notify(self) -> None:
+        now = time.monotonic()
+        if now >= self._notified_at + UPKEEP_SECONDS:
+            self._notified_at = now
+            super().notify()
 
 
 def _count(services: Services, given: Recording) -> None:

@@ -28,7 +28,7 @@ from thumbnailer.cache import CaptureCache
 from thumbnailer.errors import ThumbnailerError, UpstreamQuota
 from thumbnailer.failures import FailureBoard
 from thumbnailer.file_cache import FolderCache
-from thumbnailer.flights import Flight, Flights
+from thumbnailer.flights import Flight, Flights, Landing
 from thumbnailer.locks import FileLocks, Locks, RedisLocks
 from thumbnailer.model import Capture, Deadline
 
@@ -108,7 +108,7 @@ def fly(orders: Orders) -> collections.Counter[str]:
         deadline = ArrivalDeadline(time.monotonic() + orders.deadline_seconds, arrived)
         try:
             found = flights.join(orders.key, lambda: cache.load(orders.key), deadline)
-            capture = found if isinstance(found, Capture) else take(orders, found, cache)
+            capture = found.capture if isinstance(found, Landing) else take(orders, found, cache)
             assert capture.body() == BODY
             endings["capture"] += 1
         except ThumbnailerError as error:

@@ -12,9 +12,9 @@ any other          never
 
 No provider gets more than ``attempts`` attempts, and none is begun for which a pause would leave less than
 ``SHORTEST_ATTEMPT_SECONDS`` of the provider's time: it could only end as a time-out, which would hide what
-went wrong before. After that the next provider that can honour the request is tried, whatever ``UpstreamError`` the last one ended
-with; one whose breaker is open is passed over at once. What is the request's or the target's fault is the
-answer: no provider would do better.
+went wrong before. After that the next provider that can honour the request is tried, whatever
+``UpstreamError`` the last one ended with; one whose breaker is open is passed over at once. What is the
+request's or the target's fault is the answer: no provider would do better.
 
 A provider that hangs must leave time for the next. Of what remains until the deadline,
 ``reserve_seconds`` are kept back for each provider that may still deliver, but never more than an equal
