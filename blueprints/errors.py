@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Mapping
 from typing import Any
 
@@ -37,10 +38,39 @@ DEFAULT_RETRY_AFTER_SECONDS = 30.0
 
 
 class Api(flask_smorest.Api):
-    """flask-smorest, speaking of errors in problem documents."""
+    """flask-smorest, speaking of errors in problem documents.
+
+    What it documents is put together when somebody first asks for it: nothing else at a start takes nearly
+    as much time and memory.
+    """
 
     ERROR_SCHEMA = Problem
     DEFAULT_ERROR_RESPONSE_NAME = None  # every route says what it may answer
+
+    def __init__(self, app: flask.Flask) -> None:
+        self._documenting = threading.RLock()
+        self._undocumented: list[flask_smorest.Blueprint] = []
+        super().__init__(app)
+
+    def register_blueprint(self, blp: flask_smorest.Blueprint) -> None:
+        """Open the doors of a blueprint."""
+        self._app.extensions["flask-smorest"]["blp_name_to_api"][blp.name] = self
+        self._app.register_blueprint(blp)
+        self._undocumented.append(blp)
+
+    @property
+    def spec(self) -> Any:
+        """What is documented, all of it."""
+        with self._documenting:
+            while self._undocumented:
+                blp = self._undocumented.pop(0)
+                blp.register_views_in_doc(self, self._app, self._spec, name=blp.name, parameters=None)
+                self._spec.tag({"name": blp.name, "description": blp.description})
+            return self._spec
+
+    @spec.setter
+    def spec(self, spec: Any) -> None:
+        self._spec = spec
 
     def handle_http_exception(self, error: HTTPException) -> Response | HTTPException:
         """Answer what Flask and Werkzeug raise: 404, 405, 413 and their like."""

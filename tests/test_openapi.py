@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import copy
+import json
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -110,6 +111,20 @@ def _operations(document: Mapping[str, Any]) -> Iterator[tuple[str, str, dict[st
         for method, operation in methods.items():
             if method != "parameters":
                 yield path, method.upper(), operation
+
+
+def test_nothing_is_documented_until_somebody_asks() -> None:
+    with running_app(snapapi_environment("http://127.0.0.1:9")) as app:
+        api = app.extensions["flask-smorest"]["apis"][""]["ext_obj"]
+        assert not api._spec.to_dict()["paths"]
+        asked = app.test_client().get("/openapi.json").get_json()
+        assert asked["paths"]
+        assert app.test_client().get("/openapi.json").get_json() == asked
+
+
+def test_the_command_prints_the_same_document(app: Flask, document: dict[str, Any]) -> None:
+    printed = app.test_cli_runner().invoke(args=["openapi", "print"])
+    assert json.loads(printed.output) == document
 
 
 def test_the_document_is_valid_openapi(document: dict[str, Any]) -> None:
