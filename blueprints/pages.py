@@ -101,11 +101,14 @@ def amend_page(_changes: dict[str, Any], page_id: str) -> Response:
         raise InvalidParameters(flat_messages(error)) from None
     order = _order_of(words, given)
     services().allowance.jobs()
-    return answer_page(services().jobs.amend_page(page, order), 202)
+    amended = services().jobs.amend_page(page, order)
+    if amended is None:
+        raise NotFound
+    return answer_page(amended, 202)
 
 
 @blueprint.delete("/pages/<page_id>")
-@needs(RENDER)
+@needs(PERSIST)
 @blueprint.response(204, description="The page is forgotten, and its pictures with it.")
 @answers_problems(blueprint, READ_PROBLEMS)
 def forget_page(page_id: str) -> Response:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -46,6 +47,11 @@ class Book:
         assert claim is not None
         return claim
 
+    def store(self, claim: PageClaim, version: PageVersion) -> None:
+        """End an attempt well, as it goes: its object is expected, stored, and then had."""
+        self.ledger.expect_object(version.object_key)
+        self.ledger.succeed(claim, version)
+
     def find(self, page: Page) -> Page:
         found = self.ledger.find(page.id)
         assert found is not None
@@ -68,12 +74,12 @@ def book(tmp_path: Path) -> Iterator[Book]:
 
 
 def version(look: str, number: int) -> PageVersion:
-    """The picture of that look, as it is stored: by its content."""
+    """A picture of that look, as it is stored: under a key of its own."""
     return PageVersion(
         id=f"ver_{number}",
         captured_at=NOON + number,
-        object_key=f"pages/{look}.png",
-        stored_url=f"/media/pages/{look}.png",
+        object_key=f"pages/{number}.png",
+        stored_url=f"/media/pages/{number}.png",
         content_type="image/png",
         size_bytes=100,
         sha256=look * 64,
@@ -88,7 +94,7 @@ def version(look: str, number: int) -> PageVersion:
 def test_the_next_picture_comes_an_interval_later_more_or_less(book: Book, chosen: float) -> None:
     book.chosen[0] = chosen
     page = book.add()
-    book.ledger.succeed(book.begin(page), version("a", 1))
+    book.store(book.begin(page), version("a", 1))
     assert book.pause(page) == pytest.approx(HOUR * (1 + chosen))
 
 
@@ -100,7 +106,7 @@ def test_a_page_that_fails_waits_longer_each_time_and_no_longer_once_it_works(bo
     doubled = [min(LONGEST_PAUSE_SECONDS, HOUR * 2**failures) for failures in range(1, 11)]
     assert pauses == pytest.approx(doubled)
     assert book.find(page).failures == 10
-    book.ledger.succeed(book.begin(page), version("a", 1))
+    book.store(book.begin(page), version("a", 1))
     assert book.pause(page) == pytest.approx(HOUR)
     assert book.find(page).failures == 0
 
@@ -128,32 +134,103 @@ def test_an_attempt_that_died_is_made_again_and_what_it_brings_late_is_not_count
     assert second is not None
     book.ledger.fail(dead, UpstreamFailed("late"))
     assert book.find(page).failures == 0
-    book.ledger.succeed(second, version("a", 1))
+    book.store(second, version("a", 1))
     assert [each.id for each in book.find(page).versions] == ["ver_1"]
 
 
-def test_a_picture_that_comes_again_after_it_was_outdated_is_not_taken_away(book: Book) -> None:
+def test_old_versions_go_and_a_picture_that_comes_again_is_a_new_one(book: Book) -> None:
     page = book.add()
     for number, look in enumerate("abca"):
-        book.ledger.succeed(book.begin(page), version(look, number))
-        if look == "c":
-            assert book.ledger.outdated(10) == ["pages/a.png"]
-    assert [each.object_key for each in book.find(page).versions] == ["pages/a.png", "pages/c.png"]
-    assert book.ledger.outdated(10) == ["pages/b.png"]
+        book.store(book.begin(page), version(look, number))
+    assert [each.object_key for each in book.find(page).versions] == ["pages/3.png", "pages/2.png"]
+    assert book.ledger.outdated(10) == ["pages/0.png", "pages/1.png"]
+
+
+def test_the_newest_version_is_renewed_where_nothing_has_changed(book: Book) -> None:
+    page = book.add()
+    book.store(book.begin(page), version("a", 1))
+    claim = book.begin(page)
+    assert book.ledger.succeed(claim, replace(claim.page.versions[0], captured_at=NOON + 9)) == ()
+    assert [(each.id, each.captured_at) for each in book.find(page).versions] == [("ver_1", NOON + 9)]
+    assert book.pause(page) == pytest.approx(HOUR)
+    assert book.ledger.outdated(10) == []
 
 
 def test_a_picture_for_a_page_that_was_forgotten_meanwhile_is_taken_away(book: Book) -> None:
     page = book.add()
     claim = book.begin(page)
     book.ledger.remove(page.id)
-    assert book.ledger.succeed(claim, version("a", 1)) == ()
-    assert book.ledger.outdated(10) == ["pages/a.png"]
+    book.store(claim, version("a", 1))
+    assert book.ledger.outdated(10) == ["pages/1.png"]
 
 
-def test_a_picture_that_an_older_version_has_is_not_taken_away_with_a_late_one(book: Book) -> None:
+def test_what_an_attempt_stored_that_died_is_taken_away_in_time(book: Book) -> None:
     page = book.add()
-    book.ledger.succeed(book.begin(page), version("a", 1))
-    late = book.begin(page)
-    book.ledger.amend(page, page.order)
-    book.ledger.succeed(late, version("a", 2))
+    book.begin(page)
+    book.ledger.expect_object("pages/1.png")
+    book.clock.now += LEASE_SECONDS
     assert book.ledger.outdated(10) == []
+    book.clock.now += LEASE_SECONDS
+    assert book.ledger.outdated(10) == ["pages/1.png"]
+
+
+def test_a_picture_that_may_have_been_taken_away_already_is_taken_anew(book: Book) -> None:
+    page = book.add()
+    claim = book.begin(page)
+    book.ledger.expect_object("pages/1.png")
+    book.clock.now += 2 * LEASE_SECONDS
+    book.ledger.succeed(claim, version("a", 1))
+    assert book.find(page).versions == []
+    book.store(book.begin(page), version("a", 2))
+    assert [each.id for each in book.find(page).versions] == ["ver_2"]
+
+
+def otherwise(page: Page, **changes: Any) -> PageOrder:
+    """The same page, wanted another way."""
+    return replace(page.order, request=ThumbnailRequest(CaptureRequest(url=TARGET, **changes)))
+
+
+def test_a_page_that_is_wanted_another_way_is_due_at_once(book: Book) -> None:
+    page = book.add()
+    book.store(book.begin(page), version("a", 1))
+    book.ledger.amend(page, otherwise(page, width=900))
+    assert book.pause(page) == 0
+
+
+def test_a_change_during_an_attempt_begins_no_second_one(book: Book) -> None:
+    page = book.add()
+    claim = book.begin(page)
+    amended = book.ledger.amend(page, otherwise(page, width=900))
+    assert amended is not None
+    assert book.ledger.claim(page.id) is None
+    book.store(claim, version("a", 1))
+    assert book.find(page).versions == []
+    assert book.ledger.outdated(10) == ["pages/1.png"]
+    following = book.ledger.claim(page.id)
+    assert following is not None
+    assert following.page.order == amended.order
+    book.store(following, version("b", 2))
+    assert [each.id for each in book.find(page).versions] == ["ver_2"]
+
+
+def test_a_failure_of_what_is_not_wanted_any_more_is_none(book: Book) -> None:
+    page = book.add()
+    claim = book.begin(page)
+    book.ledger.amend(page, otherwise(page, width=900))
+    book.ledger.fail(claim, UpstreamFailed("down"))
+    assert (book.find(page).failures, book.pause(page)) == (0, 0)
+
+
+def test_another_interval_counts_for_the_attempt_that_is_being_made(book: Book) -> None:
+    page = book.add()
+    claim = book.begin(page)
+    book.ledger.amend(page, replace(page.order, refresh_seconds=3 * HOUR))
+    book.store(claim, version("a", 1))
+    assert [each.id for each in book.find(page).versions] == ["ver_1"]
+    assert book.pause(page) == pytest.approx(3 * HOUR)
+
+
+def test_what_was_forgotten_can_be_changed_no_more(book: Book) -> None:
+    page = book.add()
+    book.ledger.remove(page.id)
+    assert book.ledger.amend(page, page.order) is None

@@ -6,6 +6,7 @@ import base64
 import hashlib
 import io
 import json
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -23,6 +24,7 @@ from tests.support.processes import wait_until
 from tests.support.receivers import running_receiver, url_of
 from tests.support.service import TARGET, client_of, snapapi_environment
 from tests.support.upstream import Upstream
+from thumbnailer.pages import Page, PageOrder
 from thumbnailer.pages.tables import pages
 
 SECRET = "whsec_" + base64.b64encode(b"s" * 32).decode()
@@ -246,6 +248,46 @@ def test_a_page_can_be_kept_another_way(client: FlaskClient, upstream: Upstream)
     assert refused.status_code == 400
     assert "width" in refused.get_json()["errors"]
     assert client.patch(f"/pages/{page_id}", json={"quality": 50}).status_code == 400
+
+
+def test_a_change_during_a_capture_is_followed_by_one_more_and_never_two_at_once(
+    client: FlaskClient, upstream: Upstream
+) -> None:
+    is_under_way, may_end = threading.Event(), threading.Event()
+
+    def held_up() -> Iterator[bytes]:
+        is_under_way.set()
+        may_end.wait(20)
+        yield look(1)
+
+    upstream.behave(
+        answers.Answer(headers=(("Content-Type", "image/png"),), chunks=held_up, length=len(look(1))),
+        answers.content(look(2), "image/png"),
+    )
+    page_id = keep(client, width=800)["id"]
+    assert is_under_way.wait(20)
+    for width in (900, 1000):
+        assert client.patch(f"/pages/{page_id}", json={"width": width}).status_code == 202
+    assert len(upstream.requests) == 1
+    may_end.set()
+    shown = ready(client, page_id)
+    assert shown["versions"][0]["sha256"] == hashlib.sha256(look(2)).hexdigest()
+    assert [json.loads(request.body)["width"] for request in upstream.requests] == [800, 1000]
+
+
+def test_a_page_that_is_forgotten_while_it_is_changed_is_not_found(
+    client: FlaskClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page_id = keep(client)["id"]
+    services: Services = client.application.extensions[EXTENSION]
+    amend = services.jobs.pages.amend
+
+    def amend_too_late(page: Page, order: PageOrder) -> Page | None:
+        services.jobs.pages.remove(page.id)
+        return amend(page, order)
+
+    monkeypatch.setattr(services.jobs.pages, "amend", amend_too_late)
+    assert client.patch(f"/pages/{page_id}", json={"width": 900}).status_code == 404
 
 
 def test_a_forgotten_page_is_gone_with_its_files(client: FlaskClient, media: Path) -> None:

@@ -86,9 +86,10 @@ class JobDesk:
         """Keep a page photographed from now on. Raises Overloaded where there are too many."""
         return self._begin(self.pages.add(order, owner))
 
-    def amend_page(self, page: Page, order: PageOrder) -> Page:
-        """Keep a page another way from now on."""
-        return self._begin(self.pages.amend(page, order))
+    def amend_page(self, page: Page, order: PageOrder) -> Page | None:
+        """Keep a page another way from now on; None where it was forgotten meanwhile."""
+        amended = self.pages.amend(page, order)
+        return self._begin(amended) if amended else None
 
     def _begin(self, page: Page) -> Page:
         self._queue.put_page(page.id)

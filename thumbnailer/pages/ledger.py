@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from sqlalchemy import Connection, delete, func, insert, select, update
+from sqlalchemy import Connection, and_, case, delete, func, insert, select, update
 
 from thumbnailer.database import Database
 from thumbnailer.errors import Overloaded, ThumbnailerError
@@ -29,6 +29,9 @@ JITTER = 0.1
 LONGEST_PAUSE_SECONDS = 604_800
 
 MAX_LISTED = 100
+
+#: An attempt that takes longer than its lease is a slow one; one that takes so many of them is dead.
+EXPECTED_LEASES = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,8 +94,7 @@ class PageLedger:
     def find(self, page_id: str) -> Page | None:
         """The page of that id."""
         with self._database.reading() as connection:
-            known = connection.execute(select(pages.c.id).where(pages.c.id == page_id)).first()
-            return _read(connection, page_id) if known else None
+            return _find(connection, page_id)
 
     def latest(self, owner: str, before: float | None = None) -> list[Page]:
         """An owner's pages, the newest first, at most a hundred; those made before a moment."""
@@ -101,17 +103,27 @@ class PageLedger:
             mine = mine.where(pages.c.created_at < before)
         newest = mine.order_by(pages.c.created_at.desc()).limit(MAX_LISTED)
         with self._database.reading() as connection:
-            return [_read(connection, page_id) for page_id in connection.execute(newest).scalars().all()]
+            found = [_find(connection, page_id) for page_id in connection.execute(newest).scalars().all()]
+        return [page for page in found if page is not None]
 
-    def amend(self, page: Page, order: PageOrder) -> Page:
-        """Keep a page another way, beginning at once; its pictures stay until there are new ones."""
+    def amend(self, page: Page, order: PageOrder) -> Page | None:
+        """Keep a page another way; None where it was forgotten meanwhile.
+
+        Its pictures stay until there are new ones, and the first of those is begun at once: or when the
+        attempt that is being made has ended, which brings what nobody wants any more.
+        """
         now = self._clock()
-        changed = {"due_at": now, "queued_at": now, "claim": None, "failures": 0}
+        is_under_way = and_(pages.c.claim.is_not(None), pages.c.due_at > now)
+        changed = {
+            "due_at": case((is_under_way, pages.c.due_at), else_=now),
+            "queued_at": now,
+            "failures": 0,
+        }
         with self._database.transaction() as connection:
-            connection.execute(
+            amended = connection.execute(
                 update(pages).where(pages.c.id == page.id).values(**write_order(order), **changed)
             )
-            return _read(connection, page.id)
+            return _read(connection, page.id) if amended.rowcount else None
 
     def remove(self, page_id: str) -> None:
         """Forget a page; its pictures are taken out of the storage soon."""
@@ -134,38 +146,51 @@ class PageLedger:
             )
             return PageClaim(_read(connection, page_id), token) if claimed.rowcount == 1 else None
 
+    def expect_object(self, object_key: str) -> None:
+        """Write down that an attempt is about to store an object: outdated in time, unless it succeeds."""
+        since = self._clock() + EXPECTED_LEASES * self.rules.lease_seconds
+        with self._database.transaction() as connection:
+            connection.execute(insert(outdated_objects).values(object_key=object_key, since=since))
+
     def succeed(self, claim: PageClaim, version: PageVersion) -> tuple[str, ...]:
         """Write down how an attempt went well; the ids of the messages that this sets off.
 
-        Where the bytes are those of the newest version, that one is as good as new. Where the page was
-        forgotten, or is wanted another way meanwhile, nobody needs the picture.
+        A version that is there already is as good as new. Where the page was forgotten, or is wanted
+        another way meanwhile, nobody needs the picture.
         """
-        now, newest = self._clock(), next(iter(claim.page.versions), None)
-        values = {"state": PageState.READY, "failures": 0, "error": None, "refreshed_at": now}
+        now, is_new = self._clock(), version.id not in {each.id for each in claim.page.versions}
         with self._database.transaction() as connection:
-            if not self._end_attempt(connection, claim, values, claim.page.order.refresh_seconds):
+            is_there = not is_new or _is_expected(connection, version.object_key, now)
+            page = self._end_attempt(connection, claim, is_usable=is_there)
+            if page is None:
                 _let_go(connection, {version.object_key}, now)
                 return ()
-            if newest is not None and newest.sha256 == version.sha256:
-                same = update(page_versions).where(page_versions.c.id == newest.id)
+            values = {"state": PageState.READY, "failures": 0, "error": None, "refreshed_at": now}
+            self._plan(connection, page, page.order.refresh_seconds, values)
+            if not is_new:
+                same = update(page_versions).where(page_versions.c.id == version.id)
                 connection.execute(same.values(captured_at=version.captured_at))
                 return ()
-            connection.execute(insert(page_versions).values(page_id=claim.page.id, **asdict(version)))
-            _let_go(connection, {version.object_key}, now)  # an old picture may have come again: it stays
-            self._forget_old_versions(connection, claim.page.id)
-            return self._announce(connection, claim.page.id, version, now)
+            connection.execute(insert(page_versions).values(page_id=page.id, **asdict(version)))
+            _let_go(connection, {version.object_key}, now)
+            self._forget_old_versions(connection, page.id)
+            return self._announce(connection, page.id, version, now)
 
     def fail(self, claim: PageClaim, error: ThumbnailerError) -> None:
         """Write down why an attempt failed; the next one comes later each time."""
-        failures, interval = claim.page.failures + 1, claim.page.order.refresh_seconds
-        pause = max(interval, min(LONGEST_PAUSE_SECONDS, interval * 2**failures))
-        values = {"state": PageState.FAILED, "failures": failures, "error": describe(error)}
         with self._database.transaction() as connection:
-            self._end_attempt(connection, claim, values, pause)
+            page = self._end_attempt(connection, claim)
+            if page is None:
+                return
+            failures, interval = page.failures + 1, page.order.refresh_seconds
+            pause = max(interval, min(LONGEST_PAUSE_SECONDS, interval * 2**failures))
+            values = {"state": PageState.FAILED, "failures": failures, "error": describe(error)}
+            self._plan(connection, page, pause, values)
 
     def outdated(self, limit: int) -> list[str]:
         """Objects that the storage may let go of."""
-        oldest = select(outdated_objects.c.object_key).order_by(outdated_objects.c.since).limit(limit)
+        due = select(outdated_objects.c.object_key).where(outdated_objects.c.since <= self._clock())
+        oldest = due.order_by(outdated_objects.c.since).limit(limit)
         with self._database.reading() as connection:
             return list(connection.execute(oldest).scalars())
 
@@ -175,15 +200,29 @@ class PageLedger:
             connection.execute(delete(outdated_objects).where(outdated_objects.c.object_key == object_key))
 
     def _end_attempt(
-        self, connection: Connection, claim: PageClaim, values: Mapping[str, Any], pause_seconds: float
-    ) -> bool:
+        self, connection: Connection, claim: PageClaim, *, is_usable: bool = True
+    ) -> Page | None:
+        """The page as it is wanted now; None where what came is of no use to anybody.
+
+        Where it is wanted another way by now, or what came ``is_usable`` no more, the next attempt is due.
+        """
+        mine = update(pages).where(pages.c.id == claim.page.id, pages.c.claim == claim.token)
+        if connection.execute(mine.values(claim=None)).rowcount != 1:
+            return None
+        page = _read(connection, claim.page.id)
+        if is_usable and page.order.request == claim.page.order.request:
+            return page
+        again = update(pages).where(pages.c.id == page.id)
+        connection.execute(again.values(due_at=self._clock(), queued_at=None))
+        return None
+
+    def _plan(
+        self, connection: Connection, page: Page, pause_seconds: float, values: Mapping[str, Any]
+    ) -> None:
+        """Make the next attempt due after about ``pause_seconds``."""
         jittered = pause_seconds * (1 + self._jitter(-JITTER, JITTER))
-        ended = connection.execute(
-            update(pages)
-            .where(pages.c.id == claim.page.id, pages.c.claim == claim.token)
-            .values(claim=None, due_at=self._clock() + jittered, **values)
-        )
-        return ended.rowcount == 1
+        planned = update(pages).where(pages.c.id == page.id)
+        connection.execute(planned.values(due_at=self._clock() + jittered, **values))
 
     def _forget_old_versions(self, connection: Connection, page_id: str) -> None:
         kept = (
@@ -209,15 +248,32 @@ class PageLedger:
         return (write_message(connection, event, page.order.webhook_url, now),)
 
 
+def _find(connection: Connection, page_id: str) -> Page | None:
+    row = connection.execute(select(pages).where(pages.c.id == page_id)).mappings().first()
+    return None if row is None else _with_versions(connection, row)
+
+
 def _read(connection: Connection, page_id: str) -> Page:
+    """A page that this transaction has written, so that nobody else can have forgotten it."""
     row = connection.execute(select(pages).where(pages.c.id == page_id)).mappings().one()
+    return _with_versions(connection, row)
+
+
+def _with_versions(connection: Connection, row: Mapping[Any, Any]) -> Page:
     members = (
         select(page_versions)
-        .where(page_versions.c.page_id == page_id)
+        .where(page_versions.c.page_id == row["id"])
         .order_by(page_versions.c.captured_at.desc())
     )
     found: Sequence[Mapping[Any, Any]] = connection.execute(members).mappings().all()
     return read_page(row, [read_version(each) for each in found])
+
+
+def _is_expected(connection: Connection, object_key: str, now: float) -> bool:
+    """Whether an object cannot have been taken for outdated yet."""
+    expected = select(outdated_objects.c.since).where(outdated_objects.c.object_key == object_key)
+    since = connection.execute(expected).scalar()
+    return since is not None and since > now
 
 
 def _outdate(connection: Connection, version_ids: Any, now: float) -> None:

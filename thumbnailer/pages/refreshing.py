@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import structlog
 
@@ -11,12 +11,12 @@ from thumbnailer.errors import NotARealPicture, StorageUnavailable, ThumbnailerE
 from thumbnailer.fingerprints import distance, fingerprint
 from thumbnailer.jobs.queue import WorkQueue
 from thumbnailer.jobs.rows import new_id
-from thumbnailer.keeping import keep
+from thumbnailer.keeping import keep, refuse_old
 from thumbnailer.model import Deadline
-from thumbnailer.pages import Page, PageClaim, PageVersion
+from thumbnailer.pages import Page, PageVersion
 from thumbnailer.pages.ledger import PageLedger
 from thumbnailer.pipeline import Delivery, StaleUse, Terms
-from thumbnailer.storage import Storage
+from thumbnailer.storage import Storage, StoredImage, object_key
 from thumbnailer.telemetry import Timings
 from thumbnailer.thumbnails import Thumbnails
 
@@ -43,7 +43,7 @@ class PageRunner:
         if claim is None:
             return
         try:
-            version = self._version(claim)
+            version = self._version(claim.page)
         except ThumbnailerError as error:
             log.info("page_failed", page_id=page_id, error=type(error).__name__)
             self.ledger.fail(claim, error)
@@ -57,28 +57,29 @@ class PageRunner:
 
     def tidy(self) -> None:
         """Take the objects of forgotten versions out of the storage. Raises DatabaseUnavailable."""
-        for object_key in self.ledger.outdated(MAX_REMOVED):
+        for outdated in self.ledger.outdated(MAX_REMOVED):
             try:
-                self.storage.remove(object_key)
+                self.storage.remove(outdated)
             except StorageUnavailable:
                 return  # the next sweep tries again
-            self.ledger.forget_object(object_key)
+            self.ledger.forget_object(outdated)
 
-    def _version(self, claim: PageClaim) -> PageVersion:
-        page = claim.page
+    def _version(self, page: Page) -> PageVersion:
+        """What a new picture comes to: the newest version again where it is the same."""
         delivery = self._fetch(page)
+        record, before = delivery.capture.record, next(iter(page.versions), None)
         try:
-            # A folder of its own: what is taken away with a version is nobody else's.
-            stored = keep(
-                self.storage, f"pages/{page.id}/{{digest}}.{{ext}}", page.order.request, delivery
-            ).image
+            refuse_old(delivery)
+            if before is not None and before.sha256 == record.sha256:
+                return replace(before, captured_at=record.captured_at)
+            version_id = new_id("ver")
+            stored = self._store(page, version_id, delivery)
         except NotARealPicture as error:
             raise delivery.trouble or error from None
         looks = fingerprint(delivery.capture.body())
-        before = page.versions[0] if page.versions else None
         return PageVersion(
-            id=new_id("ver"),
-            captured_at=delivery.capture.record.captured_at,
+            id=version_id,
+            captured_at=record.captured_at,
             object_key=stored.key,
             stored_url=stored.url,
             content_type=stored.content_type,
@@ -89,6 +90,14 @@ class PageRunner:
             fingerprint=looks,
             distance=distance(before.fingerprint, looks) if before else None,
         )
+
+    def _store(self, page: Page, version_id: str, delivery: Delivery) -> StoredImage:
+        """Store a picture under a key of its version's own: what goes with it is nobody else's."""
+        request, record = page.order.request, delivery.capture.record
+        template = f"pages/{page.id}/{version_id}.{{ext}}"
+        key = object_key(template, capture_key=request.key, record=record)
+        self.ledger.expect_object(key)
+        return keep(self.storage, key, request, delivery).image
 
     def _fetch(self, page: Page) -> Delivery:
         """A picture that is younger than half the page's interval: whoever took it."""
