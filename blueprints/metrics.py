@@ -43,6 +43,15 @@ def _readings() -> Iterator[Reading]:
         yield "thumbnailer_jobs", "Jobs that have not ended, by state.", ("state",), states
         age = (((), backlog.oldest_seconds),)
         yield "thumbnailer_oldest_job_seconds", "Age of the oldest job that has not ended.", (), age
+        messages = [
+            ((state.value,), float(number)) for state, number in services().jobs.deliveries.count().items()
+        ]
+        yield (
+            "thumbnailer_webhook_messages",
+            "Webhook messages that are kept, by state.",
+            ("state",),
+            messages,
+        )
         yield "thumbnailer_job_workers", "Processes that do jobs.", (), (((), backlog.workers),)
     breakers = [
         ((each.name, state.value), float(each.breaker is state))

@@ -4,7 +4,7 @@
 # Tests share the machine with each other, and real browsers, servers and workers have time limits. So a
 # handful of tests that fail beside others are named and run once more, one after the other with nothing
 # beside them. What fails then as well fails the run.
-set -u
+set -eu
 cd "$(dirname "$0")/.."
 workers=$1
 shift
@@ -12,8 +12,8 @@ most_again=3
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 
-.venv/bin/pytest -n "$workers" --dist worksteal -q -o cache_dir="$folder" "$@"
-status=$?
+status=0
+.venv/bin/pytest -n "$workers" --dist worksteal -q -o cache_dir="$folder" "$@" || status=$?
 [ "$status" -eq 1 ] || exit "$status"
 
 .venv/bin/python - "$folder" "$most_again" <<'EOF' || exit 1

@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import io
 import json
+import secrets
+import tracemalloc
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +14,7 @@ from typing import Any
 
 import pytest
 from flask.testing import FlaskClient
+from PIL import Image
 from standardwebhooks.webhooks import Webhook
 
 from tests.support import answers
@@ -112,6 +115,7 @@ def test_a_batch_goes_on_behind_the_answer(client: FlaskClient, upstream: Upstre
         wait_until(lambda: bool(receiver.seen))
         (seen,) = receiver.seen
         told = Webhook(SECRET).verify(seen.body, dict(seen.headers))
+    assert len(client.get("/webhooks/deliveries").get_json()["deliveries"]) == 1
     assert [job["url"] for job in done["jobs"]] == urls
     assert [job["status"] for job in done["jobs"]] == ["completed", "failed", "completed", "completed"]
     assert done["total"] == done["ended"] == 4
@@ -134,6 +138,26 @@ def test_the_pictures_of_a_batch_come_in_one_archive(client: FlaskClient) -> Non
         assert archive.testzip() is None
         assert archive.namelist() == ["001-93.184.216.34.png", "003-93.184.216.34.png"]
         assert int.from_bytes(archive.read("001-93.184.216.34.png")[16:20], "big") == 102
+
+
+def test_an_archive_is_sent_picture_by_picture_and_never_held_as_a_whole(
+    client: FlaskClient, upstream: Upstream
+) -> None:
+    noise = Image.frombytes("RGB", (1000, 700), secrets.token_bytes(1000 * 700 * 3))
+    content = io.BytesIO()
+    noise.save(content, "PNG", compress_level=1)
+    upstream.behave(answers.content(content.getvalue(), "image/png"))
+    batch = post(client, urls=[page(number) for number in range(12)], **{"async": True}).get_json()
+    assert ended(client, f"/batches/{batch['batch_id']}")["counts"]["completed"] == 12
+    tracemalloc.start()
+    try:
+        answer = client.get(f"/batches/{batch['batch_id']}/download")
+        size_bytes = sum(len(piece) for piece in answer.iter_encoded())
+        most = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert size_bytes > 12 * len(content.getvalue()) > 20_000_000
+    assert most < 2 * len(content.getvalue())
 
 
 def test_one_bad_page_spoils_no_other(client: FlaskClient) -> None:

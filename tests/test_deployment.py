@@ -314,6 +314,14 @@ def test_foreign_images_have_a_version(name: str) -> None:
     assert re.fullmatch(r"[a-z]+:\d+\.\d+-\w+", SERVICES[name]["image"])
 
 
+@pytest.mark.parametrize("role", ["worker", "beat"])
+def test_jobs_have_workers_and_a_beat_with_the_settings_of_the_application(role: str) -> None:
+    service = SERVICES[role]
+    assert service["command"] == ["celery", "--app", "worker", role]
+    for name in ("image", "environment", "volumes", "networks", "depends_on", "tmpfs", "security_opt"):
+        assert service[name] == SERVICES["app"][name]
+
+
 def test_counters_are_never_evicted_and_pictures_are() -> None:
     assert SERVICES["limiter"]["command"][-1] == "noeviction"
     assert SERVICES["cache"]["command"][-1] == "allkeys-lru"

@@ -14,7 +14,7 @@ from config import load_settings
 from tests.support.trips import NOON, Clock
 from thumbnailer.database import Database
 from thumbnailer.errors import Overloaded, TargetStatus
-from thumbnailer.jobs import Job, JobOrder, JobState
+from thumbnailer.jobs import BatchOrder, Job, JobOrder, JobState
 from thumbnailer.jobs.deliveries import JITTER, DeliveryLedger, DeliveryState
 from thumbnailer.jobs.events import Announcer
 from thumbnailer.jobs.ledger import JobLedger
@@ -121,6 +121,20 @@ def test_messages_are_sent_again_by_the_usual_schedule_and_then_given_up(
     ended = deliveries.find(message.id)
     assert ended is not None
     assert (ended.state, len(ended.log)) == (DeliveryState.FAILED, 7)
+
+
+def test_the_end_of_a_batch_is_told_once_however_its_last_jobs_end(database: Database, clock: Clock) -> None:
+    ledger = ledger_of(database, clock)
+    whole = BatchOrder(jobs=[order() for _ in range(8)], webhook_url="https://receiver.example/")
+    batch, _ = ledger.accept_batch(whole, "owner")
+    claims = [claim for job in batch.jobs if (claim := ledger.claim(job.id))]
+    with ThreadPoolExecutor(8) as pool:
+        ends = list(pool.map(lambda claim: ledger.fail(claim, TargetStatus(404)), claims))
+    again = [ledger.fail(claim, TargetStatus(404)) for claim in claims]
+    assert sum(len(end.messages) for end in [*ends, *again]) == 1
+    (told,) = DeliveryLedger(database, pauses_seconds=(), lease_seconds=30, clock=clock).about(batch.id)
+    assert told.event == "batch.completed"
+    assert not any(end.has_ended for end in again)
 
 
 def test_a_receiver_that_is_gone_hears_no_more(database: Database, clock: Clock) -> None:

@@ -6,13 +6,15 @@ import base64
 import json
 import os
 import signal
+import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import requests
 from flask.testing import FlaskClient
@@ -119,6 +121,38 @@ def test_a_worker_that_is_asked_to_end_finishes_what_it_does(tmp_path: Path, red
         assert states["pending"] == 40 - states["completed"] > 0
 
 
+def test_a_service_that_is_asked_to_end_finishes_the_jobs_it_does(tmp_path: Path) -> None:
+    may_end = threading.Event()
+
+    def held_up(_received: Received) -> Answer:
+        assert may_end.wait(20)
+        return answers.image("png")
+
+    with Upstream(held_up) as upstream:
+        settings = environment(upstream, tmp_path, JOB_CONCURRENCY="1", WEB_CONCURRENCY="1")
+        with running_service(tmp_path, settings) as service:
+            ids = [
+                requests.post(f"{service.url}/screenshots", json={"url": page(n)}, timeout=20).json()[
+                    "job_id"
+                ]
+                for n in range(2)
+            ]
+            _await_captures(upstream, 1)
+            os.kill(service.pid, signal.SIGTERM)
+            wait_until(lambda: "Handling signal: term" in service.log.read_text())
+            may_end.set()
+            wait_until(lambda: not psutil.pid_exists(service.pid) or _has_ended(service.pid))
+        with client_of(settings) as client:
+            first, second = (client.get(f"/jobs/{each}").get_json() for each in ids)
+    assert (first["status"], first["attempts"]) == ("completed", 1)
+    assert (second["status"], second["attempts"]) == ("pending", 0)
+    assert len(upstream.requests) == 1
+
+
+def _has_ended(pid: int) -> bool:
+    return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+
+
 def test_a_worker_without_redis_says_that_none_is_needed(tmp_path: Path) -> None:
     with Upstream() as upstream:
         worker = Worker(tmp_path, environment(upstream, tmp_path))
@@ -213,18 +247,18 @@ def test_nothing_is_lost_while_the_web_process_is_killed(tmp_path: Path) -> None
             folder = tmp_path / f"life-{life}"
             folder.mkdir()
             with running_service(folder, settings) as service:
-                ids += _order(service.url, receiver_url=url_of(receiver), first=life * (JOBS // LIVES))
+                ids += _order(service.url, url_of(receiver), range(JOBS)[life::LIVES])
                 if life < LIVES - 1:
                     _await_captures(upstream, len(upstream.requests) + 1)
                     os.killpg(service.pid, signal.SIGKILL)
                     continue
                 _await_messages(receiver, len(ids))
                 shown = [requests.get(f"{service.url}/jobs/{each}", timeout=10).json() for each in ids]
-    assert Counter(each["status"] for each in shown) == {"completed": len(ids)}
+    assert Counter(each["status"] for each in shown) == {"completed": JOBS}
     assert {each["data"]["job_id"] for each in verified(receiver.seen)} == set(ids)
     captures = len(upstream.requests)
-    assert captures <= len(ids) + 2 * CONCURRENCY * (LIVES - 1), "only what was under way is paid twice"
-    print(f"{len(ids)} jobs, {LIVES - 1} services killed, {captures} captures")
+    assert captures <= JOBS + 2 * CONCURRENCY * (LIVES - 1), "only what was under way is paid twice"
+    print(f"{JOBS} jobs, {LIVES - 1} services killed, {captures} captures")
 
 
 def _await_captures(upstream: Upstream, count: int) -> None:
@@ -240,9 +274,9 @@ def _await_messages(receiver: Site, count: int) -> None:
     wait_until(lambda: len(_ids_of(receiver)) >= count, seconds=300)
 
 
-def _order(service_url: str, *, receiver_url: str, first: int) -> list[str]:
+def _order(service_url: str, receiver_url: str, numbers: Iterable[int]) -> list[str]:
     ids = []
-    for number in range(first, first + JOBS // LIVES):
+    for number in numbers:
         body = {"url": page(number), "webhook_url": receiver_url}
         accepted = requests.post(f"{service_url}/screenshots", json=body, timeout=20)
         assert accepted.status_code == 202, json.dumps(accepted.json())

@@ -14,12 +14,14 @@ import pytest
 from flask.testing import FlaskClient
 from standardwebhooks.webhooks import Webhook
 
+from blueprints.services import EXTENSION
 from tests.support import answers
+from tests.support.access import make_key
 from tests.support.answers import Answer, Received
 from tests.support.jobs import ended
 from tests.support.processes import wait_until
 from tests.support.receivers import running_receiver, url_of
-from tests.support.service import TARGET, client_of, snapapi_environment
+from tests.support.service import TARGET, client_of, running_app, snapapi_environment
 from tests.support.small_web import Reply, Seen
 from tests.support.upstream import Upstream
 
@@ -295,6 +297,65 @@ def test_a_webhook_tells_of_the_end(client: FlaskClient, is_cached: bool) -> Non
     assert told["data"]["job_id"] == job.get_json()["job_id"]
     assert told["data"]["status"] == "completed"
     assert told["data"]["image"]["cache"] == ("hit" if is_cached else "miss")
+
+
+def test_what_a_webhook_tells_of_is_there_when_it_comes(client: FlaskClient) -> None:
+    found: list[tuple[str, int]] = []
+
+    def look(seen: Seen) -> Reply:
+        told = json.loads(seen.body)["data"]
+        with client.application.test_client() as receivers_own:
+            status = receivers_own.get(f"/jobs/{told['job_id']}").get_json()["status"]
+            found.append((status, receivers_own.get(f"/jobs/{told['job_id']}/image").status_code))
+        return Reply(204, body=b"")
+
+    with running_receiver(look) as receiver:
+        client.post("/screenshots", json={"url": TARGET, "webhook_url": url_of(receiver)})
+        wait_until(lambda: bool(found))
+    assert found == [("completed", 200)]
+
+
+def test_without_a_secret_any_more_messages_fail_and_are_sent_when_there_is_one_again(
+    upstream: Upstream, tmp_path: Path
+) -> None:
+    settings = environment(upstream, tmp_path, WEBHOOK_RETRIES="0.1", ALLOWED_PRIVATE_TARGETS="127.0.0.0/8")
+    with running_receiver(lambda _seen: Reply(503, body=b"")) as receiver:
+        with client_of({**settings, "WEBHOOK_SECRET": SECRET, "WEBHOOK_RETRIES": "1"}) as client:
+            client.post("/screenshots", json={"url": TARGET, "webhook_url": url_of(receiver), "wait": 20})
+            wait_until(lambda: len(receiver.seen) == 1)
+        receiver.reply = lambda _seen: Reply(204, body=b"")
+        with client_of(settings) as client:
+            client.application.extensions[EXTENSION].resume()
+            (failed,) = _deliveries(client, "failed")
+            assert "secret" in failed["attempts"][-1]["trouble"]
+            assert len(receiver.seen) == 1
+        with client_of({**settings, "WEBHOOK_SECRET": SECRET}) as client:
+            client.post(f"/webhooks/deliveries/{failed['id']}/redeliver")
+            _deliveries(client, "delivered")
+        assert receiver.seen[-1].headers["webhook-id"] == failed["id"]
+
+
+def test_nobody_learns_of_anothers_messages_or_sends_them_again(upstream: Upstream, tmp_path: Path) -> None:
+    settings = environment(
+        upstream,
+        tmp_path,
+        WEBHOOK_SECRET=SECRET,
+        ALLOWED_PRIVATE_TARGETS="127.0.0.0/8",
+        ALLOW_ANONYMOUS="false",
+    )
+    with running_app(settings) as operators:
+        mine, others = (make_key(operators, name) for name in ("mine", "others"))
+    with running_receiver() as receiver, client_of(settings) as client:
+        body = {"url": TARGET, "webhook_url": url_of(receiver), "wait": 20}
+        client.post("/screenshots", json=body, headers=mine)
+        wait_until(lambda: bool(receiver.seen))
+        (delivery,) = client.get("/webhooks/deliveries", headers=mine).get_json()["deliveries"]
+        assert client.get("/webhooks/deliveries", headers=others).get_json() == {"deliveries": []}
+        path = f"/webhooks/deliveries/{delivery['id']}"
+        assert client.get(path, headers=others).status_code == 404
+        assert client.post(f"{path}/redeliver", headers=others).status_code == 404
+        assert client.get(path, headers=mine).status_code == 200
+        assert len(receiver.seen) == 1
 
 
 def test_a_receiver_that_fails_is_told_again_under_the_same_id(client: FlaskClient) -> None:

@@ -19,6 +19,7 @@ from flask.testing import FlaskClient
 from blueprints.services import EXTENSION
 from tests.support import answers
 from tests.support.pictures import picture
+from tests.support.processes import wait_until
 from tests.support.s3 import (
     Fault,
     S3Server,
@@ -317,6 +318,29 @@ class TestBucket:
         plain = bucket_client.post("/persist", json={"url": f"{TARGET}?private"}).get_json()
         assert plain["url"] == answer["url"].partition("?")[0]
         assert requests.get(plain["url"], timeout=10).status_code == 403
+
+    @pytest.mark.parametrize("kind", ["job", "page"])
+    def test_what_is_stored_behind_the_answer_is_opened_by_a_presigned_url_too(
+        self, bucket_client: FlaskClient, kind: str
+    ) -> None:
+        page = f"{TARGET}?{kind}"
+        if kind == "job":
+            job = bucket_client.post(
+                "/screenshots", json={"url": page, "persist": True, "wait": 20}
+            ).get_json()
+            where, stored_url = job["image_url"], job["stored"]["url"]
+        else:
+            kept = bucket_client.post("/pages", json={"url": page}).get_json()
+            wait_until(lambda: bool(bucket_client.get(f"/pages/{kept['id']}").get_json()["versions"]))
+            shown = bucket_client.get(f"/pages/{kept['id']}").get_json()
+            where, stored_url = shown["thumb_url"], shown["versions"][0]["url"]
+        assert bucket_client.delete("/cache", query_string={"url": page}).status_code == 200
+        answer = bucket_client.get(where)
+        assert (answer.status_code, answer.headers["Cache-Control"]) == (302, "no-store")
+        assert "X-Amz-Expires=300" in answer.headers["Location"]
+        assert requests.get(answer.headers["Location"], timeout=10).content == picture()
+        assert answer.headers["Location"].partition("?")[0] == stored_url
+        assert requests.get(stored_url, timeout=10).status_code == 403
 
     @pytest.mark.parametrize("seconds", [0, -1, 604_801, "60", True, 1.5])
     def test_a_presigned_url_lives_between_a_second_and_seven_days(

@@ -12,7 +12,7 @@ import pytest
 from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 
 from tests.support.receivers import running_receiver, url_of
-from tests.support.resolvers import guard_with
+from tests.support.resolvers import PUBLIC, FixedAnswers, guard_with
 from tests.support.small_web import Reply, Seen
 from thumbnailer.egress import GuardedSession
 from thumbnailer.guard import Guard
@@ -87,6 +87,21 @@ def test_a_receiver_on_a_private_address_is_never_reached() -> None:
     with running_receiver() as receiver:
         attempt = sender(guard=Guard()).send(Message("msg_5", url_of(receiver), BODY))
         assert receiver.seen == []
+    assert attempt.verdict is Verdict.FAILED
+    assert attempt.trouble is not None
+    assert "127.0.0.1" not in attempt.trouble
+
+
+def test_a_receiver_whose_name_leads_to_a_private_address_by_now_is_never_reached() -> None:
+    with running_receiver() as receiver:
+        answers = FixedAnswers(PUBLIC)
+        guard = Guard(resolver=answers)
+        url = url_of(receiver).replace("127.0.0.1", "receiver.example")
+        guard.check(guard.parse(url.replace(f":{receiver.server_address[1]}", "")))
+        answers.answers = ("127.0.0.1",)
+        attempt = sender(guard=guard).send(Message("msg_7", "http://receiver.example/hook", BODY))
+        assert receiver.seen == []
+    assert answers.asked[-1] == "receiver.example"
     assert attempt.verdict is Verdict.FAILED
     assert attempt.trouble is not None
     assert "127.0.0.1" not in attempt.trouble

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
+from typing import Protocol
 
 from standardwebhooks.webhooks import Webhook
 
@@ -97,6 +98,19 @@ def _decoded(secret: str) -> bytes:
     if not secret.startswith(SECRET_PREFIX) or len(decoded) not in SECRET_BYTES:
         raise ValueError(f"must be {SECRET_PREFIX} and base64 of 24 to 64 bytes")
     return decoded
+
+
+class Sender(Protocol):
+    """Makes attempts to bring messages to their receivers; raises nothing."""
+
+    def send(self, message: Message) -> Attempt: ...
+
+
+class UnsignedSender:
+    """Stands in where there is no secret any more: what cannot be signed is not sent."""
+
+    def send(self, message: Message) -> Attempt:  # noqa: ARG002  # a sender's signature
+        return Attempt(Verdict.FAILED, trouble="The service has no secret to sign messages with.")
 
 
 class WebhookSender:

@@ -29,7 +29,7 @@ from thumbnailer.jobs.sweeping import Sweeper, SweepRules
 from thumbnailer.pages.ledger import PageLedger, PageRules
 from thumbnailer.pages.refreshing import PageRunner
 from thumbnailer.storage import Storage
-from thumbnailer.webhooks import SigningSecrets, WebhookSender
+from thumbnailer.webhooks import Sender, SigningSecrets, UnsignedSender, WebhookSender
 from wiring.queue import (
     DELIVERY_TASK,
     JOB_TASK,
@@ -77,14 +77,9 @@ class Workshop:
 
     runner: JobRunner
     photographer: PageRunner
-    messenger: DeliveryRunner | None
+    messenger: DeliveryRunner
     leases: Leases
     housekeeper: Housekeeper
-
-    def send(self, delivery_id: str) -> None:
-        """Send a message; without a secret there is none, unless it was taken away meanwhile."""
-        if self.messenger is not None:
-            self.messenger.run(delivery_id)
 
     def close(self) -> None:
         self.housekeeper.close()
@@ -149,29 +144,28 @@ def build_workshop(
     workshop = Workshop(
         JobRunner(office.ledger, leases, studio, office.queue, retries=settings.jobs.retries),
         photographer,
-        _messenger(settings, office, trip),
+        DeliveryRunner(office.deliveries, _sender(settings, trip)),
         leases,
         Housekeeper(office.sweeper, office.roster, worker_id(), SWEEP_SECONDS, photographer.tidy),
     )
     tasks = {
         JOB_TASK: workshop.runner.run,
         PAGE_TASK: photographer.run,
-        DELIVERY_TASK: workshop.send,
+        DELIVERY_TASK: workshop.messenger.run,
         SWEEP_TASK: lambda _all: workshop.housekeeper.look_after(),
     }
     register_tasks(office.celery, tasks)
     return workshop
 
 
-def _messenger(settings: Settings, office: Office, trip: Trip) -> DeliveryRunner | None:
+def _sender(settings: Settings, trip: Trip) -> Sender:
     if not settings.webhooks.secrets:
-        return None
-    sender = WebhookSender(
+        return UnsignedSender()
+    return WebhookSender(
         GuardedSession(trip.guard, pool_size=settings.jobs.concurrency),
         SigningSecrets(settings.webhooks.secrets),
         timeout_seconds=settings.webhooks.timeout_seconds,
     )
-    return DeliveryRunner(office.deliveries, sender)
 
 
 class Counter:

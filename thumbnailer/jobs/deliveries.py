@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import select, update
+from sqlalchemy import func, select, update
 
 from thumbnailer.database import Database
 from thumbnailer.jobs.tables import deliveries, delivery_attempts
@@ -140,6 +140,13 @@ class DeliveryLedger:
     def latest(self, owner: str | None, limit: int = MAX_LISTED) -> list[Delivery]:
         """An owner's messages, or with None everybody's, the newest first."""
         return self._select(*([] if owner is None else [deliveries.c.owner == owner]), limit=limit)
+
+    def count(self) -> dict[DeliveryState, int]:
+        """How many messages stand in each state, of those that are still kept."""
+        by_state = select(deliveries.c.state, func.count().label("number")).group_by(deliveries.c.state)
+        with self._database.reading() as connection:
+            counted = {row.state: row.number for row in connection.execute(by_state)}
+        return {state: counted.get(state, 0) for state in DeliveryState}
 
     def redeliver(self, delivery_id: str) -> bool:
         """Send a message again from the start of its pauses; False where there is no such message."""

@@ -257,9 +257,10 @@ class JobLedger:
 
     def _complete_batch(self, connection: Connection, batch_id: str, now: float) -> tuple[str, ...]:
         """End a batch if all its jobs have ended; the ids of the messages that this sets off."""
+        has_just_ended = and_(batches.c.ended >= batches.c.total, batches.c.completed_at.is_(None))
         completed = connection.execute(
             update(batches)
-            .where(batches.c.id == batch_id, batches.c.ended >= batches.c.total)
+            .where(batches.c.id == batch_id, has_just_ended)
             .values(completed_at=now)
             .returning(batches.c.webhook_url)
         ).first()

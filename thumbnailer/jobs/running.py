@@ -21,7 +21,7 @@ from thumbnailer.pipeline import StaleUse, Terms
 from thumbnailer.storage import Storage
 from thumbnailer.telemetry import Timings
 from thumbnailer.thumbnails import Thumbnails
-from thumbnailer.webhooks import WebhookSender
+from thumbnailer.webhooks import Sender
 
 log = structlog.get_logger(__name__)
 
@@ -125,7 +125,7 @@ class DeliveryRunner:
     """Sends messages, from any thread."""
 
     def __init__(
-        self, ledger: DeliveryLedger, sender: WebhookSender, clock: Callable[[], float] = time.monotonic
+        self, ledger: DeliveryLedger, sender: Sender, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._ledger = ledger
         self._sender = sender
