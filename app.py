@@ -95,6 +95,7 @@ def create_app(profile: str | None = None, environ: Mapping[str, str] | None = N
     with contextlib.suppress(DatabaseUnavailable):
         if services.gate.is_open():
             log.warning("configuration_doubt", detail=OPENNESS)
+    services.database.close()  # a connection must not be carried over a fork
     return app
 
 

@@ -1,15 +1,20 @@
 """gunicorn's settings, made from the service's own; gunicorn reads this file by its name.
 
-The application is not built before the fork: Chromium's driver, boto3's clients and libvips deadlock or mix
-up answers when they are used before it, so each worker builds its own. But its modules are imported here, by
-``app``, so that the workers share the memory that they take up.
+The master builds the application, once, so that the workers share the memory that it takes up, and none of
+them waits for it. Nothing of it is used before the fork: Chromium's driver, boto3's clients, libvips,
+connections and threads are made by the worker that first needs them.
 """
 
 from __future__ import annotations
 
+import gc
+
+# Nothing that is made during the start is garbage; looking for some takes a quarter of its time.
+gc.disable()
+
+# ruff: noqa: E402 - what is imported is most of that
 import atexit
 import ctypes
-import gc
 import os
 import shutil
 import tempfile
@@ -124,13 +129,25 @@ forwarder_headers = ""
 control_socket_disable = True
 
 
-def on_starting(server: Any) -> None:  # noqa: ARG001 - gunicorn calls it with the arbiter
-    """Give all worker processes one folder for what they count.
+def on_starting(server: Any) -> None:
+    """Give all worker processes one folder for what they count, and one application.
 
-    A new one, whatever the environment says: what is there may be that of the master that this one replaces.
+    A new folder, whatever the environment says: what is there may be that of the master that this one
+    replaces.
     """
     os.environ[FOLDER_VARIABLE] = tempfile.mkdtemp(prefix="thumbnailer-metrics-")
     atexit.register(_remove_own, Path(os.environ[FOLDER_VARIABLE]), os.getpid())
+    _build(server)
+
+
+def on_reload(server: Any) -> None:
+    """Build the application anew, with the settings as they are now."""
+    server.app.callable = None
+    _build(server)
+
+
+def _build(server: Any) -> None:
+    server.app.wsgi()
 
 
 def _remove_own(folder: Path, pid: int) -> None:
@@ -148,6 +165,7 @@ def pre_fork(server: Any, worker: Any) -> None:  # noqa: ARG001 - gunicorn calls
     """Leave what is there alone: a garbage collector that looks at it would copy its memory."""
     gc.collect()
     gc.freeze()
+    gc.enable()
 
 
 def post_worker_init(worker: Any) -> None:

@@ -148,6 +148,20 @@ class StrictBlueprint(Blueprint):
 
     ARGUMENTS_PARSER = StrictParser()
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._unstored: list[Callable[[], None]] = []
+
+    def _store_endpoint_docs(self, *args: Any, **kwargs: Any) -> None:
+        """Leave it until somebody asks for the document: it copies everything that a view documents."""
+        self._unstored.append(partial(super()._store_endpoint_docs, *args, **kwargs))
+
+    def register_views_in_doc(self, *args: Any, **kwargs: Any) -> None:
+        """Put the views into a document."""
+        while self._unstored:
+            self._unstored.pop(0)()
+        super().register_views_in_doc(*args, **kwargs)
+
     def alt_response(
         self,
         status_code: int,

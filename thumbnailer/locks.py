@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import logging
+import os
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
@@ -46,17 +47,21 @@ class FileLocks:
     The holder removes the file while it still holds it, so that the folder does not grow with the
     number of keys ever seen. That is safe because filelock looks, after taking a lock, whether the
     file still has a name, and starts over if not. Files of killed holders go at the next start.
+
+    With ``by_process`` each process has a folder of its own in there, and waits for no other.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, by_process: bool = False) -> None:
         self._folder = folder
+        self._by_process = by_process
         with contextlib.suppress(OSError):
             self._remove_leftovers()
 
     @contextlib.contextmanager
     def hold(self, key: str, deadline: Deadline) -> Iterator[None]:
-        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        path = self._folder / hashlib.sha256(key.encode()).hexdigest()
+        folder = self._folder / str(os.getpid()) if self._by_process else self._folder
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        path = folder / hashlib.sha256(key.encode()).hexdigest()
         lock = _file_lock(path)
         lock.acquire(timeout=deadline.remaining_seconds(), poll_interval=POLL_SECONDS)
         try:

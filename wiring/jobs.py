@@ -146,7 +146,7 @@ def build_workshop(
         photographer,
         DeliveryRunner(office.deliveries, _sender(settings, trip)),
         leases,
-        Housekeeper(office.sweeper, office.roster, worker_id(), SWEEP_SECONDS, photographer.tidy),
+        Housekeeper(office.sweeper, office.roster, worker_id, SWEEP_SECONDS, photographer.tidy),
     )
     tasks = {
         JOB_TASK: workshop.runner.run,

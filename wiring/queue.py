@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import secrets
 import socket
@@ -11,7 +12,6 @@ from typing import Any
 
 import structlog
 from celery import Celery
-from celery.worker import WorkController
 from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
 
@@ -128,14 +128,14 @@ class EmbeddedWorker:
 
     def __init__(self, app: Celery) -> None:
         self._app = app
-        self._controller: WorkController | None = None
+        self._controller: Any = None
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
         """Start it; once."""
         self._app.set_default()  # the pool's threads look there for the tasks
         self._app.finalize()
-        self._controller = WorkController(
+        self._controller = importlib.import_module("celery.worker").WorkController(
             app=self._app,
             hostname=worker_id(),
             without_heartbeat=True,

@@ -216,7 +216,8 @@ def build_locks(settings: Settings) -> Locks:
     folder, or this process alone where the cache is its memory.
     """
     own_folder = Path(gettempdir()) / f"thumbnailer-{os.getuid()}-{os.getpid()}"
-    files = FileLocks((settings.cache.folder or own_folder) / "locks")
+    is_own = settings.cache.kind == "simple"
+    files = FileLocks((settings.cache.folder or own_folder) / "locks", by_process=is_own)
     if not settings.cache.redis_url:
         return files
     return RedisLocks(_redis_client(settings), files, prefix=f"{settings.cache.key_prefix}lock:")

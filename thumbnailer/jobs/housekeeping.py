@@ -17,14 +17,14 @@ log = structlog.get_logger(__name__)
 class Housekeeper:
     """A thread that looks after the work every ``interval_seconds``, at once when it starts.
 
-    ``tidy`` is called as often, and may raise ``DatabaseUnavailable``.
+    ``tidy`` is called as often, and may raise ``DatabaseUnavailable``; ``worker_id`` names the process.
     """
 
     def __init__(
         self,
         sweeper: Sweeper,
         roster: Roster,
-        worker_id: str,
+        worker_id: Callable[[], str],
         interval_seconds: float,
         tidy: Callable[[], None],
     ) -> None:
@@ -51,14 +51,14 @@ class Housekeeper:
             self.look_after()
             self._closed.wait(self._interval_seconds)
         try:
-            self._roster.sign_off(self._worker_id)
+            self._roster.sign_off(self._worker_id())
         except DatabaseUnavailable as error:
             log.warning("roster_unavailable", detail=str(error))
 
     def look_after(self) -> None:
         """Sign and sweep now; raises nothing."""
         try:
-            self._roster.sign(self._worker_id)
+            self._roster.sign(self._worker_id())
             self._sweeper.sweep()
             self._tidy()
         except DatabaseUnavailable as error:

@@ -1,0 +1,53 @@
+"""What the master builds before it forks: an application that has not begun anything."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.support.processes import wait_until
+from tests.support.service import running_app, running_service, snapapi_environment
+
+S3 = {
+    "S3_BUCKET": "thumbs",
+    "S3_REGION": "eu-central-1",
+    "S3_ACCESS_KEY_ID": "AKIDOFTHETESTS",
+    "S3_SECRET_ACCESS_KEY": "secret-of-the-tests",
+}
+SHAPES = {
+    "with files": {},
+    "with Redis": {"REDIS_URL": "redis://127.0.0.1:9/0"},
+    "with a bucket": S3,
+    "with Chromium": {"PROVIDERS": "chromium"},
+}
+
+
+def _open_files() -> set[str]:
+    process = psutil.Process()
+    connections = {str(each.laddr) for each in process.net_connections()}
+    return connections | {each.path for each in process.open_files()}
+
+
+@pytest.mark.parametrize("more", SHAPES.values(), ids=SHAPES)
+def test_an_application_that_was_only_built_has_no_thread_no_connection_and_no_process(
+    more: dict[str, str], tmp_path: Path
+) -> None:
+    settings = snapapi_environment("http://127.0.0.1:9", DATABASE_URL=f"sqlite:///{tmp_path}/t.sqlite3")
+    threads, files = set(threading.enumerate()), _open_files()
+    processes = set(psutil.Process().children(recursive=True))
+    with running_app({**settings, **more}):
+        assert set(threading.enumerate()) <= threads
+        assert _open_files() <= files
+        assert set(psutil.Process().children(recursive=True)) <= processes
+
+
+def test_the_master_has_one_thread_and_its_workers_answer_each_with_its_own(tmp_path: Path) -> None:
+    with running_service(tmp_path, snapapi_environment("http://127.0.0.1:9", WEB_CONCURRENCY="2")) as service:
+        master = psutil.Process(service.pid)
+        wait_until(lambda: len(master.children()) == 2)
+        assert master.num_threads() == 1
+        assert not [each for each in master.net_connections() if each.status != psutil.CONN_LISTEN]
+        assert not [each.path for each in master.open_files() if "sqlite" in each.path]
