@@ -150,6 +150,12 @@ class ChromiumSettings:
         "150",
         "Captures after which the browser is replaced by a fresh one.",
     )
+    has_spare_page: bool = setting(
+        "CHROMIUM_SPARE_PAGE",
+        flag,
+        "true",
+        "Whether a page is opened ahead of the next capture, once two in a row were alike.",
+    )
     page_memory_bytes: int = setting(
         "CHROMIUM_PAGE_MEMORY",
         size_of,

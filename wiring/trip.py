@@ -145,6 +145,7 @@ def _build_provider(name: str, settings: Settings, guard: Guard, session: Upstre
                 executable=settings.chromium.path or find_chromium(),
                 concurrency=settings.chromium_concurrency,
                 recycle_after=settings.chromium.recycle_after,
+                has_spare_page=settings.chromium.has_spare_page,
                 ad_filter_list=settings.chromium.filter_list,
                 challenge_markers=read_challenge_markers(settings),
                 max_image_pixels=settings.pictures.max_pixels,

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Coroutine, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from typing import Any
 
 from playwright.async_api import BrowserContext, Page
@@ -21,6 +22,7 @@ from thumbnailer.model import Deadline
 from thumbnailer.providers.launch import ChromiumSettings
 from thumbnailer.providers.road_out import introduce
 from thumbnailer.providers.running_browser import BrowserGone, RunningBrowser, launch_browser
+from thumbnailer.providers.spare_page import SparePage
 
 LAUNCH_SECONDS = 20.0
 OPEN_PAGE_SECONDS = 10.0
@@ -55,7 +57,7 @@ class Browsers:
             CaptureRefused: the browser does not take the options.
             UpstreamFailed: no browser can be started.
         """
-        held = AsyncExitStack()
+        held, served = AsyncExitStack(), None
         try:
             await held.enter_async_context(self._slots)
             running = await self._lend(deadline, held)
@@ -63,12 +65,13 @@ class Browsers:
             try:
                 async with _blamed_on_whom(running):
                     yield await self._open(running, options, deadline, held)
+                served = running
             except BrowserGone as gone:
                 self._discard(running)
                 gone.by_page = running.memory.ended > ended_before
                 raise
         finally:
-            self._leave(held)
+            self._background(self._leave(held, served, options))
 
     async def close(self) -> None:
         """End the browser for good; whoever has a page of it loses it."""
@@ -89,16 +92,22 @@ class Browsers:
                 _blamed_on_whom(running),
                 _gone_after(min(OPEN_PAGE_SECONDS, deadline.remaining_seconds() / 2)),
             ):
-                context = await running.browser.new_context(**options)
-                leaving.push_async_callback(self._close_context, context, running)
-                page = await context.new_page()
-                await introduce(page, self.proxy)
-                return page
+                spare = await running.spare.take(options, leaving) if running.spare else None
+                return spare or await self._open_fresh(running, options, leaving)
         except PlaywrightError as error:
             if CRASHED in error.message:
                 raise BrowserGone from error
             # A live browser turns down nothing else: sizes and colours were checked before.
             raise CaptureRefused("The browser does not know this timezone, locale or user agent.") from error
+
+    async def _open_fresh(
+        self, running: RunningBrowser, options: Mapping[str, Any], leaving: AsyncExitStack
+    ) -> Page:
+        context = await running.browser.new_context(**options)
+        leaving.push_async_callback(self._close_context, context, running)
+        page = await context.new_page()
+        await introduce(page, self.proxy)
+        return page
 
     async def _lend(self, deadline: Deadline, held: AsyncExitStack) -> RunningBrowser:
         running = await self._living(deadline)
@@ -111,9 +120,17 @@ class Browsers:
         if running.retired and not running.active:
             self._end(running, dead=False)
 
-    def _leave(self, held: AsyncExitStack) -> None:
-        """Close the page, and then make room for another; whoever has the picture does not wait for that."""
-        self._background(held.aclose())
+    async def _leave(
+        self, held: AsyncExitStack, served: RunningBrowser | None, options: Mapping[str, Any]
+    ) -> None:
+        """Close the page, and then make room for another; whoever has the picture does not wait for that.
+
+        While there is time, the next page is opened in a browser that has ``served`` well.
+        """
+        await held.aclose()
+        is_busy = self._slots.locked()
+        if served is not None and served.spare is not None and not (served.retired or is_busy):
+            await served.spare.prepare(options)
 
     async def _living(self, deadline: Deadline) -> RunningBrowser:
         async with self._launching:
@@ -125,6 +142,8 @@ class Browsers:
             if self._current is None:
                 async with _gone_after(min(LAUNCH_SECONDS, deadline.remaining_seconds() / 2)):
                     self._current = await launch_browser(self._settings, self.proxy)
+                if self._settings.has_spare_page:
+                    self._current.spare = SparePage(partial(self._open_fresh, self._current))
                 if self._closed:
                     self._discard(self._current)
                     self._require_open()

@@ -71,6 +71,7 @@ class ChromiumSettings:
 
     ``executable`` is its program, None where there is none; ``concurrency`` the captures that one
     process takes at a time; ``recycle_after`` the captures after which the browser is replaced;
+    ``has_spare_page`` whether a page is kept open for the next one;
     ``ad_filter_list`` a file in EasyList syntax instead of the one that comes along;
     ``challenge_markers`` give checks for robots away, which are refused;
     ``max_image_pixels`` and ``max_full_page_height`` (CSS pixels) bound a picture; ``is_sandboxed``
@@ -81,6 +82,7 @@ class ChromiumSettings:
     executable: Path | None
     concurrency: int = os.cpu_count() or 1
     recycle_after: int = 150
+    has_spare_page: bool = True
     ad_filter_list: Path | None = None
     challenge_markers: tuple[Marker, ...] = ()
     max_image_pixels: int = 50_000_000

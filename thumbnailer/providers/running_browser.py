@@ -19,6 +19,7 @@ from thumbnailer.providers.launch import SWITCHES, ChromiumSettings, environment
 from thumbnailer.providers.memory_watch import MemoryWatch
 from thumbnailer.providers.ordinary_user import LAUNCHER, ordinary_user
 from thumbnailer.providers.road_out import switches_to
+from thumbnailer.providers.spare_page import SparePage
 
 PROBE_SECONDS = 3.0
 CLOSE_BROWSER_SECONDS = 5.0
@@ -45,13 +46,14 @@ class BrowserGone(Exception):
 class RunningBrowser:
     """A browser, what it takes to end it, and how much it has done.
 
-    ``begun`` counts the captures it was lent for, ``active`` those under way. A ``retired`` one is lent
-    no more; ``ended`` says that its end has begun.
+    ``spare`` is a page of it that is open already. ``begun`` counts the captures it was lent for,
+    ``active`` those under way. A ``retired`` one is lent no more; ``ended`` says that its end has begun.
     """
 
     browser: Browser
     memory: MemoryWatch
     ending: AsyncExitStack
+    spare: SparePage | None = None
     begun: int = 0
     active: int = 0
     retired: bool = False
@@ -59,6 +61,8 @@ class RunningBrowser:
 
     async def end(self, *, dead: bool) -> None:
         """Leave no process; politely unless it is ``dead`` already."""
+        if self.spare is not None:
+            self.spare.give_up()
         if not dead:
             with suppress(PlaywrightError, TimeoutError):
                 async with asyncio.timeout(CLOSE_BROWSER_SECONDS):
