@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import text
 
+from settings.values import database_url_of
+from tests.support.processes import wait_until
 from tests.support.trips import NOON, Clock
 from thumbnailer.database import Database
-from thumbnailer.errors import UpstreamFailed
+from thumbnailer.errors import Overloaded, UpstreamFailed
 from thumbnailer.model import CaptureRequest
 from thumbnailer.pages import Page, PageClaim, PageOrder, PageVersion
 from thumbnailer.pages.ledger import JITTER, LONGEST_PAUSE_SECONDS, PageLedger, PageRules
@@ -23,6 +26,9 @@ from thumbnailer.thumbnails import ThumbnailRequest
 HOUR = 3600
 TARGET = "https://page.example/"
 LEASE_SECONDS = 60
+MAX_PAGES = 10
+
+Describe = Callable[[Page], Mapping[str, Any]]
 
 
 @dataclass
@@ -31,12 +37,17 @@ class Book:
 
     ledger: PageLedger
     clock: Clock
-    chosen: list[float] = field(default_factory=lambda: [0.0])
+    database: Database
+    chosen: list[float]
+    descriptions: list[Describe]
 
-    def add(self, refresh_seconds: int = HOUR) -> Page:
-        request = ThumbnailRequest(CaptureRequest(url=TARGET))
+    def add(self, refresh_seconds: int = HOUR, webhook_url: str | None = None) -> Page:
         order = PageOrder(
-            url=TARGET, options={}, request=request, refresh_seconds=refresh_seconds, webhook_url=None
+            url=TARGET,
+            options={},
+            request=ThumbnailRequest(CaptureRequest(url=TARGET)),
+            refresh_seconds=refresh_seconds,
+            webhook_url=webhook_url,
         )
         return self.ledger.add(order, "owner")
 
@@ -57,20 +68,49 @@ class Book:
         assert found is not None
         return found
 
+    def wait_for_one_who_waits(self) -> None:
+        """Until a transaction waits for another; on SQLite it cannot even begin."""
+        waiting = text("SELECT count(*) FROM pg_locks WHERE NOT granted")
+        if not self.database.is_sqlite:
+            with self.database.reading() as connection:
+                wait_until(lambda: bool(connection.execute(waiting).scalar_one()))
+
     def pause(self, page: Page) -> float:
         """Seconds until the next attempt."""
         return self.find(page).due_at - self.clock.now
 
 
+@contextmanager
+def opened(url: str) -> Iterator[Book]:
+    clock, chosen = Clock(), [0.0]
+    descriptions: list[Describe] = [_describe_briefly]
+    rules = PageRules(max_pages=MAX_PAGES, kept_versions=2, changed_bits=12, lease_seconds=LEASE_SECONDS)
+
+    def describe(page: Page) -> Mapping[str, Any]:
+        return descriptions[-1](page)
+
+    with closing(Database(url, upgrade=upgrade)) as database:
+        ledger = PageLedger(database, rules, describe, clock=clock, jitter=lambda _least, _most: chosen[0])
+        yield Book(ledger, clock, database, chosen, descriptions)
+
+
+def _describe_briefly(page: Page) -> Mapping[str, Any]:
+    return {"id": page.id}
+
+
 @pytest.fixture
 def book(tmp_path: Path) -> Iterator[Book]:
-    clock, chosen = Clock(), [0.0]
-    rules = PageRules(max_pages=10, kept_versions=2, changed_bits=12, lease_seconds=LEASE_SECONDS)
-    with closing(Database(f"sqlite:///{tmp_path}/pages.sqlite3", upgrade=upgrade)) as database:
-        ledger = PageLedger(
-            database, rules, lambda _page: {}, clock=clock, jitter=lambda _least, _most: chosen[0]
-        )
-        yield Book(ledger, clock, chosen)
+    with opened(f"sqlite:///{tmp_path}/pages.sqlite3") as book:
+        yield book
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def any_book(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Book]:
+    """The same in either kind of database."""
+    is_sqlite = request.param == "sqlite"
+    url = f"sqlite:///{tmp_path}/pages.sqlite3" if is_sqlite else request.getfixturevalue("postgres_url")
+    with opened(database_url_of(url)) as book:
+        yield book
 
 
 def version(look: str, number: int) -> PageVersion:
@@ -234,3 +274,33 @@ def test_what_was_forgotten_can_be_changed_no_more(book: Book) -> None:
     page = book.add()
     book.ledger.remove(page.id)
     assert book.ledger.amend(page, page.order) is None
+
+
+def test_no_more_pages_are_kept_than_may_be_however_many_come_at_once(any_book: Book) -> None:
+    def is_kept(_number: int) -> bool:
+        try:
+            any_book.add()
+        except Overloaded:
+            return False
+        return True
+
+    with ThreadPoolExecutor(16) as pool:
+        assert sum(pool.map(is_kept, range(48))) == MAX_PAGES
+
+
+def test_a_page_that_is_forgotten_while_a_version_is_written_down_leaves_no_object(any_book: Book) -> None:
+    page = any_book.add(webhook_url="https://receiver.example/")
+    any_book.store(any_book.begin(page), version("a", 1))
+    with ThreadPoolExecutor(1) as pool:
+
+        def forget_meanwhile(_page: Page) -> Mapping[str, Any]:
+            forgetting.append(pool.submit(any_book.ledger.remove, page.id))
+            any_book.wait_for_one_who_waits()
+            return {}
+
+        forgetting: list[Future[None]] = []
+        any_book.descriptions.append(forget_meanwhile)
+        any_book.store(any_book.begin(page), replace(version("b", 2), distance=99))
+        forgetting[0].result(20)
+    assert any_book.ledger.find(page.id) is None
+    assert sorted(any_book.ledger.outdated(10)) == ["pages/1.png", "pages/2.png"]

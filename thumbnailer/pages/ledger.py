@@ -17,6 +17,7 @@ from thumbnailer.failures import describe
 from thumbnailer.jobs.events import Event, write_message
 from thumbnailer.jobs.rows import new_id
 from thumbnailer.pages import Page, PageClaim, PageOrder, PageState, PageVersion
+from thumbnailer.pages.leftovers import expect_object, is_expected, let_go, outdate_versions
 from thumbnailer.pages.rows import read_page, read_version, write_order
 from thumbnailer.pages.tables import outdated_objects, page_versions, pages
 
@@ -32,6 +33,10 @@ MAX_LISTED = 100
 
 #: An attempt that takes longer than its lease is a slow one; one that takes so many of them is dead.
 EXPECTED_LEASES = 2
+
+
+#: The advisory lock of who counts the pages before adding one; any number that nobody else uses.
+KEEPING_LOCK = 7_206_534_119
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,11 +78,7 @@ class PageLedger:
         """Write a page down, due at once. Raises Overloaded where there are too many."""
         now, page_id = self._clock(), new_id("pag")
         with self._database.transaction() as connection:
-            if (
-                connection.execute(select(func.count()).select_from(pages)).scalar_one()
-                >= self.rules.max_pages
-            ):
-                raise Overloaded("Too many pages are kept already.")
+            self._refuse_overload(connection)
             row = {
                 "id": page_id,
                 "owner": owner,
@@ -127,12 +128,11 @@ class PageLedger:
 
     def remove(self, page_id: str) -> None:
         """Forget a page; its pictures are taken out of the storage soon."""
+        versions = select(page_versions.c.id).where(page_versions.c.page_id == page_id)
         with self._database.transaction() as connection:
-            _outdate(
-                connection,
-                select(page_versions.c.id).where(page_versions.c.page_id == page_id),
-                self._clock(),
-            )
+            # Who ends an attempt has the page's row as well, so that no version comes in between.
+            connection.execute(select(pages.c.id).where(pages.c.id == page_id).with_for_update())
+            outdate_versions(connection, versions, self._clock())
             connection.execute(delete(pages).where(pages.c.id == page_id))
 
     def claim(self, page_id: str) -> PageClaim | None:
@@ -150,7 +150,7 @@ class PageLedger:
         """Write down that an attempt is about to store an object: outdated in time, unless it succeeds."""
         since = self._clock() + EXPECTED_LEASES * self.rules.lease_seconds
         with self._database.transaction() as connection:
-            connection.execute(insert(outdated_objects).values(object_key=object_key, since=since))
+            expect_object(connection, object_key, since)
 
     def succeed(self, claim: PageClaim, version: PageVersion) -> tuple[str, ...]:
         """Write down how an attempt went well; the ids of the messages that this sets off.
@@ -160,10 +160,10 @@ class PageLedger:
         """
         now, is_new = self._clock(), version.id not in {each.id for each in claim.page.versions}
         with self._database.transaction() as connection:
-            is_there = not is_new or _is_expected(connection, version.object_key, now)
+            is_there = not is_new or is_expected(connection, version.object_key, now)
             page = self._end_attempt(connection, claim, is_usable=is_there)
             if page is None:
-                _let_go(connection, {version.object_key}, now)
+                let_go(connection, {version.object_key}, now)
                 return ()
             values = {"state": PageState.READY, "failures": 0, "error": None, "refreshed_at": now}
             self._plan(connection, page, page.order.refresh_seconds, values)
@@ -172,7 +172,7 @@ class PageLedger:
                 connection.execute(same.values(captured_at=version.captured_at))
                 return ()
             connection.execute(insert(page_versions).values(page_id=page.id, **asdict(version)))
-            _let_go(connection, {version.object_key}, now)
+            let_go(connection, {version.object_key}, now)
             self._forget_old_versions(connection, page.id)
             return self._announce(connection, page.id, version, now)
 
@@ -198,6 +198,13 @@ class PageLedger:
         """The storage has let go of it."""
         with self._database.transaction() as connection:
             connection.execute(delete(outdated_objects).where(outdated_objects.c.object_key == object_key))
+
+    def _refuse_overload(self, connection: Connection) -> None:
+        if connection.dialect.name == "postgresql":
+            # Unlike SQLite, which has one writer at a time, it lets many count before any of them adds.
+            connection.execute(select(func.pg_advisory_xact_lock(KEEPING_LOCK)))
+        if connection.execute(select(func.count()).select_from(pages)).scalar_one() >= self.rules.max_pages:
+            raise Overloaded("Too many pages are kept already.")
 
     def _end_attempt(
         self, connection: Connection, claim: PageClaim, *, is_usable: bool = True
@@ -235,7 +242,7 @@ class PageLedger:
         old = select(page_versions.c.id).where(
             page_versions.c.page_id == page_id, page_versions.c.id.not_in(kept_ids)
         )
-        _outdate(connection, old, self._clock())
+        outdate_versions(connection, old, self._clock())
 
     def _announce(
         self, connection: Connection, page_id: str, version: PageVersion, now: float
@@ -267,29 +274,3 @@ def _with_versions(connection: Connection, row: Mapping[Any, Any]) -> Page:
     )
     found: Sequence[Mapping[Any, Any]] = connection.execute(members).mappings().all()
     return read_page(row, [read_version(each) for each in found])
-
-
-def _is_expected(connection: Connection, object_key: str, now: float) -> bool:
-    """Whether an object cannot have been taken for outdated yet."""
-    expected = select(outdated_objects.c.since).where(outdated_objects.c.object_key == object_key)
-    since = connection.execute(expected).scalar()
-    return since is not None and since > now
-
-
-def _outdate(connection: Connection, version_ids: Any, now: float) -> None:
-    """Forget versions, but not their objects, which still lie in the storage."""
-    ids = connection.execute(version_ids).scalars().all()
-    keys = connection.execute(select(page_versions.c.object_key).where(page_versions.c.id.in_(ids))).scalars()
-    outdated = set(keys)
-    connection.execute(delete(page_versions).where(page_versions.c.id.in_(ids)))
-    _let_go(connection, outdated, now)
-
-
-def _let_go(connection: Connection, object_keys: set[str], now: float) -> None:
-    """Write down which of these objects are outdated: those that no version has (again)."""
-    still_used = select(page_versions.c.object_key).where(page_versions.c.object_key.in_(object_keys))
-    used = set(connection.execute(still_used).scalars())
-    connection.execute(delete(outdated_objects).where(outdated_objects.c.object_key.in_(object_keys)))
-    rows = [{"object_key": key, "since": now} for key in object_keys - used]
-    if rows:
-        connection.execute(insert(outdated_objects), rows)
