@@ -67,7 +67,9 @@ class VersionAnswer(Schema):
     distance = fields.Integer(
         required=True,
         allow_none=True,
-        metadata=described("How different it looks from the one before, 0 to 256; null for the first."),
+        metadata=described(
+            "How different it looks from the one before, 0 to 256; null where that was no such picture."
+        ),
     )
 
 
@@ -77,7 +79,10 @@ class PageAnswer(Schema):
     id = fields.String(required=True, metadata=described("The page's id."))
     status = fields.String(
         required=True,
-        metadata=described("How the last attempt went.", enum=[state.value for state in PageState]),
+        metadata=described(
+            "How the last attempt went; `pending`: there was none yet.",
+            enum=[state.value for state in PageState],
+        ),
     )
     url = fields.String(required=True, metadata=described("The page, as it was written."))
     options = fields.Dict(required=True, metadata=described("The options, as they were written."))

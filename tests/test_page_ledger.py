@@ -18,7 +18,7 @@ from tests.support.trips import NOON, Clock
 from thumbnailer.database import Database
 from thumbnailer.errors import Overloaded, UpstreamFailed
 from thumbnailer.model import CaptureRequest
-from thumbnailer.pages import Page, PageClaim, PageOrder, PageVersion
+from thumbnailer.pages import Page, PageClaim, PageOrder, PageState, PageVersion
 from thumbnailer.pages.ledger import JITTER, LONGEST_PAUSE_SECONDS, PageLedger, PageRules
 from thumbnailer.schema import upgrade
 from thumbnailer.thumbnails import ThumbnailRequest
@@ -113,7 +113,7 @@ def any_book(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Book]:
         yield book
 
 
-def version(look: str, number: int) -> PageVersion:
+def version(look: str, number: int, edition: int = 0) -> PageVersion:
     """A picture of that look, as it is stored: under a key of its own."""
     return PageVersion(
         id=f"ver_{number}",
@@ -127,6 +127,7 @@ def version(look: str, number: int) -> PageVersion:
         height=360,
         fingerprint="0" * 64,
         distance=None,
+        edition=edition,
     )
 
 
@@ -249,7 +250,7 @@ def test_a_change_during_an_attempt_begins_no_second_one(book: Book) -> None:
     following = book.ledger.claim(page.id)
     assert following is not None
     assert following.page.order == amended.order
-    book.store(following, version("b", 2))
+    book.store(following, version("b", 2, following.page.edition))
     assert [each.id for each in book.find(page).versions] == ["ver_2"]
 
 
@@ -304,3 +305,42 @@ def test_a_page_that_is_forgotten_while_a_version_is_written_down_leaves_no_obje
         forgetting[0].result(20)
     assert any_book.ledger.find(page.id) is None
     assert sorted(any_book.ledger.outdated(10)) == ["pages/1.png", "pages/2.png"]
+
+
+def test_what_comes_later_is_newer_whatever_the_clock_says(any_book: Book) -> None:
+    page = any_book.add()
+    for number in range(4):
+        claim = any_book.begin(page)
+        any_book.store(claim, replace(version("abcd"[number], number), captured_at=NOON - number))
+    assert [each.id for each in any_book.find(page).versions] == ["ver_3", "ver_2"]
+
+
+def test_a_page_of_which_another_picture_is_wanted_is_pending_and_shows_its_old_one(book: Book) -> None:
+    page = book.add()
+    book.store(book.begin(page), version("a", 1))
+    done = book.find(page)
+    assert (done.current, done.state) == (done.versions[0], PageState.READY)
+    amended = book.ledger.amend(page, otherwise(page, width=900))
+    assert amended is not None
+    assert (amended.current, amended.state, amended.versions) == (None, PageState.PENDING, done.versions)
+    claim = book.begin(page)
+    book.store(claim, version("b", 2, claim.page.edition))
+    again = book.find(page)
+    assert (again.current, again.state) == (again.versions[0], PageState.READY)
+
+
+@pytest.mark.parametrize("asked", [frozenset({"dark_mode"}), frozenset()], ids=["spelt out", "the same"])
+def test_a_change_that_changes_no_picture_leaves_the_page_as_it_is(book: Book, asked: frozenset[str]) -> None:
+    page = book.add()
+    book.store(book.begin(page), version("a", 1))
+    amended = book.ledger.amend(page, otherwise(page, asked=asked))
+    assert amended is not None
+    assert (amended.current, amended.state) == (amended.versions[0], PageState.READY)
+
+
+def test_of_two_who_change_a_page_at_once_one_has_to_look_again(any_book: Book) -> None:
+    page = any_book.add()
+    assert any_book.ledger.amend(page, otherwise(page, width=900)) is not None
+    with pytest.raises(Overloaded):
+        any_book.ledger.amend(page, otherwise(page, height=900))
+    assert any_book.find(page).order == otherwise(page, width=900)

@@ -250,6 +250,32 @@ def test_a_page_can_be_kept_another_way(client: FlaskClient, upstream: Upstream)
     assert client.patch(f"/pages/{page_id}", json={"quality": 50}).status_code == 400
 
 
+def test_a_page_that_is_wanted_another_way_has_not_changed_itself(
+    client: FlaskClient, upstream: Upstream
+) -> None:
+    with running_receiver() as receiver:
+        page_id = keep(client, width=800, webhook_url=url_of(receiver))["id"]
+        ready(client, page_id)
+        upstream.behave(answers.content(look(4), "image/png"))
+        assert client.patch(f"/pages/{page_id}", json={"width": 900}).get_json()["status"] == "pending"
+        newest, _first = ready(client, page_id, versions=2)["versions"]
+    assert newest["distance"] is None
+    assert client.get("/webhooks/deliveries").get_json()["deliveries"] == []
+
+
+def test_a_page_shows_what_is_wanted_of_it_though_the_cache_had_it_before(
+    client: FlaskClient, upstream: Upstream
+) -> None:
+    client.get("/thumb", query_string={"url": TARGET, "width": 900})
+    upstream.behave(answers.content(look(2), "image/png"))
+    page_id = keep(client, width=800)["id"]
+    ready(client, page_id)
+    client.patch(f"/pages/{page_id}", json={"width": 900})
+    ready(client, page_id, versions=2)
+    assert client.get(f"/pages/{page_id}/thumb").data == look(1)
+    assert len(upstream.requests) == 1, "the second picture came from the cache"
+
+
 def test_a_change_during_a_capture_is_followed_by_one_more_and_never_two_at_once(
     client: FlaskClient, upstream: Upstream
 ) -> None:

@@ -39,7 +39,7 @@ class PageVersion:
     """One stored picture of a page.
 
     ``captured_at`` is Unix time in seconds; ``fingerprint`` is what tells whether two look alike;
-    ``distance`` is how far it is from the version before, None for the first.
+    ``distance`` is how far it is from the version before, None for the first of its ``edition``.
     """
 
     id: str
@@ -53,6 +53,7 @@ class PageVersion:
     height: int | None
     fingerprint: str
     distance: int | None
+    edition: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,7 +61,8 @@ class Page:
     """A page as it is written down; ``versions`` are its good pictures, the newest first.
 
     Times are Unix time in seconds; ``error`` is why the last attempt failed, as
-    ``thumbnailer.failures.describe`` puts it; ``failures`` counts the failed attempts in a row.
+    ``thumbnailer.failures.describe`` puts it; ``failures`` counts the failed attempts in a row,
+    ``edition`` how often another picture than before was wanted.
     """
 
     id: str
@@ -72,7 +74,14 @@ class Page:
     refreshed_at: float | None
     due_at: float
     error: Mapping[str, Any] | None
+    edition: int
     versions: Sequence[PageVersion]
+
+    @property
+    def current(self) -> PageVersion | None:
+        """The newest good picture, if it was taken the way that is wanted now."""
+        newest = next(iter(self.versions), None)
+        return newest if newest and newest.edition == self.edition else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ from thumbnailer.jobs.rows import new_id
 from thumbnailer.pages import Page, PageClaim, PageOrder, PageState, PageVersion
 from thumbnailer.pages.leftovers import expect_object, is_expected, let_go, outdate_versions
 from thumbnailer.pages.rows import read_page, read_version, write_order
-from thumbnailer.pages.tables import outdated_objects, page_versions, pages
+from thumbnailer.pages.tables import NEWEST_FIRST, outdated_objects, page_versions, pages
 
 CHANGED_EVENT = "page.changed"
 
@@ -30,6 +30,9 @@ JITTER = 0.1
 LONGEST_PAUSE_SECONDS = 604_800
 
 MAX_LISTED = 100
+
+#: Who changes a page while another does comes again after so many seconds.
+CONFLICT_PAUSE_SECONDS = 1.0
 
 #: An attempt that takes longer than its lease is a slow one; one that takes so many of them is dead.
 EXPECTED_LEASES = 2
@@ -112,26 +115,35 @@ class PageLedger:
 
         Its pictures stay until there are new ones, and the first of those is begun at once: or when the
         attempt that is being made has ended, which brings what nobody wants any more.
+
+        Raises Overloaded where somebody else has changed ``page`` since it was read.
         """
         now = self._clock()
-        is_under_way = and_(pages.c.claim.is_not(None), pages.c.due_at > now)
-        changed = {
-            "due_at": case((is_under_way, pages.c.due_at), else_=now),
-            "queued_at": now,
-            "failures": 0,
-        }
         with self._database.transaction() as connection:
-            amended = connection.execute(
-                update(pages).where(pages.c.id == page.id).values(**write_order(order), **changed)
-            )
-            return _read(connection, page.id) if amended.rowcount else None
+            stored = _find(connection, page.id, is_locked=True)
+            if stored is None:
+                return None
+            if stored.order != page.order:
+                message = "Another request is changing this page at this moment. Please try again."
+                raise Overloaded(message, retry_after_seconds=CONFLICT_PAUSE_SECONDS)
+            is_under_way = and_(pages.c.claim.is_not(None), pages.c.due_at > now)
+            changed: dict[str, Any] = {
+                "due_at": case((is_under_way, pages.c.due_at), else_=now),
+                "queued_at": now,
+                "failures": 0,
+            }
+            if order.request.key != stored.order.request.key:
+                changed |= {"edition": stored.edition + 1, "state": PageState.PENDING, "error": None}
+            amended = update(pages).where(pages.c.id == page.id)
+            connection.execute(amended.values(**write_order(order), **changed))
+            return _read(connection, page.id)
 
     def remove(self, page_id: str) -> None:
         """Forget a page; its pictures are taken out of the storage soon."""
         versions = select(page_versions.c.id).where(page_versions.c.page_id == page_id)
         with self._database.transaction() as connection:
             # Who ends an attempt has the page's row as well, so that no version comes in between.
-            connection.execute(select(pages.c.id).where(pages.c.id == page_id).with_for_update())
+            _find(connection, page_id, is_locked=True)
             outdate_versions(connection, versions, self._clock())
             connection.execute(delete(pages).where(pages.c.id == page_id))
 
@@ -169,9 +181,10 @@ class PageLedger:
             self._plan(connection, page, page.order.refresh_seconds, values)
             if not is_new:
                 same = update(page_versions).where(page_versions.c.id == version.id)
-                connection.execute(same.values(captured_at=version.captured_at))
+                renewed = {"captured_at": version.captured_at, "edition": version.edition}
+                connection.execute(same.values(**renewed))
                 return ()
-            connection.execute(insert(page_versions).values(page_id=page.id, **asdict(version)))
+            _insert_version(connection, page.id, version)
             let_go(connection, {version.object_key}, now)
             self._forget_old_versions(connection, page.id)
             return self._announce(connection, page.id, version, now)
@@ -217,7 +230,7 @@ class PageLedger:
         if connection.execute(mine.values(claim=None)).rowcount != 1:
             return None
         page = _read(connection, claim.page.id)
-        if is_usable and page.order.request == claim.page.order.request:
+        if is_usable and page.edition == claim.page.edition:
             return page
         again = update(pages).where(pages.c.id == page.id)
         connection.execute(again.values(due_at=self._clock(), queued_at=None))
@@ -235,7 +248,7 @@ class PageLedger:
         kept = (
             select(page_versions.c.id)
             .where(page_versions.c.page_id == page_id)
-            .order_by(page_versions.c.captured_at.desc())
+            .order_by(*NEWEST_FIRST)
             .limit(self.rules.kept_versions)
         )
         kept_ids = connection.execute(kept).scalars().all()
@@ -255,8 +268,10 @@ class PageLedger:
         return (write_message(connection, event, page.order.webhook_url, now),)
 
 
-def _find(connection: Connection, page_id: str) -> Page | None:
-    row = connection.execute(select(pages).where(pages.c.id == page_id)).mappings().first()
+def _find(connection: Connection, page_id: str, *, is_locked: bool = False) -> Page | None:
+    """The page of that id; ``is_locked``: as it stays until this transaction ends."""
+    found = select(pages).where(pages.c.id == page_id)
+    row = connection.execute(found.with_for_update() if is_locked else found).mappings().first()
     return None if row is None else _with_versions(connection, row)
 
 
@@ -266,11 +281,15 @@ def _read(connection: Connection, page_id: str) -> Page:
     return _with_versions(connection, row)
 
 
+def _insert_version(connection: Connection, page_id: str, version: PageVersion) -> None:
+    """Write a version down as the newest, whenever its picture was taken."""
+    newest = select(func.coalesce(func.max(page_versions.c.number), 0))
+    number = newest.where(page_versions.c.page_id == page_id).scalar_subquery() + 1
+    values = {"page_id": page_id, "number": number, **asdict(version)}
+    connection.execute(insert(page_versions).values(**values))
+
+
 def _with_versions(connection: Connection, row: Mapping[Any, Any]) -> Page:
-    members = (
-        select(page_versions)
-        .where(page_versions.c.page_id == row["id"])
-        .order_by(page_versions.c.captured_at.desc())
-    )
+    members = select(page_versions).where(page_versions.c.page_id == row["id"]).order_by(*NEWEST_FIRST)
     found: Sequence[Mapping[Any, Any]] = connection.execute(members).mappings().all()
     return read_page(row, [read_version(each) for each in found])

@@ -67,11 +67,11 @@ class PageRunner:
     def _version(self, page: Page) -> PageVersion:
         """What a new picture comes to: the newest version again where it is the same."""
         delivery = self._fetch(page)
-        record, before = delivery.capture.record, next(iter(page.versions), None)
+        record, newest = delivery.capture.record, next(iter(page.versions), None)
         try:
             refuse_old(delivery)
-            if before is not None and before.sha256 == record.sha256:
-                return replace(before, captured_at=record.captured_at)
+            if newest is not None and newest.sha256 == record.sha256:
+                return replace(newest, captured_at=record.captured_at, edition=page.edition)
             version_id = new_id("ver")
             stored = self._store(page, version_id, delivery)
         except NotARealPicture as error:
@@ -88,7 +88,8 @@ class PageRunner:
             width=stored.width,
             height=stored.height,
             fingerprint=looks,
-            distance=distance(before.fingerprint, looks) if before else None,
+            distance=distance(page.current.fingerprint, looks) if page.current else None,
+            edition=page.edition,
         )
 
     def _store(self, page: Page, version_id: str, delivery: Delivery) -> StoredImage:

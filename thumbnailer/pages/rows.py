@@ -43,5 +43,6 @@ def read_page(row: Mapping[Any, Any], versions: Sequence[PageVersion]) -> Page:
         refreshed_at=row["refreshed_at"],
         due_at=row["due_at"],
         error=row["error"],
+        edition=row["edition"],
         versions=versions,
     )

@@ -25,6 +25,7 @@ pages = Table(
     Column("created_at", Float, nullable=False),
     Column("refreshed_at", Float),
     Column("error", JSON),
+    Column("edition", Integer, nullable=False, server_default="0"),
     Index("ix_pages_owner", "owner", "created_at"),
     Index("ix_pages_due_at", "due_at"),
 )
@@ -44,8 +45,13 @@ page_versions = Table(
     Column("height", Integer),
     Column("fingerprint", String(64), nullable=False),
     Column("distance", Integer),
+    Column("edition", Integer, nullable=False, server_default="0"),
+    # In which order they came: a clock may be set back, and a picture come from the cache.
+    Column("number", Integer, nullable=False, server_default="0"),
     Index("ix_page_versions_page_id", "page_id", "captured_at"),
 )
+
+NEWEST_FIRST = (page_versions.c.number.desc(), page_versions.c.captured_at.desc())
 
 #: Objects of versions that nobody needs any more, until the storage has let go of them.
 outdated_objects = Table(
