@@ -78,7 +78,8 @@ class Queue:
 
 
 def sweeper_of(database: Database, ledger: JobLedger, clock: Clock, queue: Queue) -> Sweeper:
-    return Sweeper(database, ledger, queue, SweepRules(max_attempts=ATTEMPTS, retention_seconds=HOUR), clock)
+    rules = SweepRules(max_attempts=ATTEMPTS, retention_seconds=HOUR, lease_seconds=LEASE_SECONDS)
+    return Sweeper(database, ledger, queue, rules, clock)
 
 
 def failed_job(ledger: JobLedger, webhook_url: str) -> Job:

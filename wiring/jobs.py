@@ -99,16 +99,20 @@ def build_office(settings: Settings, database: Database) -> Office:
         lease_seconds=jobs.lease_seconds,
         announce=announcer,
     )
+    delivery_lease_seconds = settings.webhooks.timeout_seconds + DELIVERY_MARGIN_SECONDS
     deliveries = DeliveryLedger(
-        database,
-        pauses_seconds=settings.webhooks.pauses_seconds,
-        lease_seconds=settings.webhooks.timeout_seconds + DELIVERY_MARGIN_SECONDS,
+        database, pauses_seconds=settings.webhooks.pauses_seconds, lease_seconds=delivery_lease_seconds
     )
     celery = make_celery(settings)
     queue = CeleryQueue(celery)
-    rules = SweepRules(max_attempts=jobs.attempts, retention_seconds=jobs.retention_seconds)
+    page_rules = _page_rules(settings)
+    rules = SweepRules(
+        max_attempts=jobs.attempts,
+        retention_seconds=jobs.retention_seconds,
+        lease_seconds=max(jobs.lease_seconds, delivery_lease_seconds, page_rules.lease_seconds),
+    )
     sweeper = Sweeper(database, ledger, queue, rules)
-    pages = PageLedger(database, _page_rules(settings), partial(describe_page, base_url=base_url))
+    pages = PageLedger(database, page_rules, partial(describe_page, base_url=base_url))
     return Office(ledger, deliveries, pages, Roster(database), celery, queue, sweeper)
 
 

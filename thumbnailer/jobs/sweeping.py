@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import structlog
-from sqlalchemy import ColumnElement, Table, and_, delete, or_, select, update
+from sqlalchemy import ColumnElement, Table, and_, case, delete, or_, select, update
 
 from thumbnailer.database import Database
 from thumbnailer.errors import UpstreamFailed
@@ -32,12 +33,20 @@ LOST_SECONDS = 10.0
 FORGOTTEN_SECONDS = 600.0
 
 
+#: A clock that was set back by less is waited for.
+CLOCK_MARGIN_SECONDS = 60.0
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SweepRules:
-    """``max_attempts`` bounds how often a job is begun; what has ended is kept ``retention_seconds``."""
+    """``max_attempts`` bounds how often a job is begun; what has ended is kept ``retention_seconds``.
+
+    ``lease_seconds`` is how long anything may be in hand at most without a sign of life.
+    """
 
     max_attempts: int
     retention_seconds: float
+    lease_seconds: float
 
 
 class Sweeper:
@@ -56,9 +65,11 @@ class Sweeper:
         self._queue = queue
         self._rules = rules
         self._clock = clock
+        self._swept_at = math.inf
 
     def sweep(self) -> None:
         """Queue what is due, give up what was begun too often, forget what ended long ago."""
+        self._heed_clock()
         self._give_up()
         is_queue_empty = self._queue.is_empty()
         for job_id in self._due(jobs, UNFINISHED, is_queue_empty=is_queue_empty):
@@ -91,6 +102,25 @@ class Sweeper:
         queued = update(table).where(table.c.id.in_(first), is_due).values(queued_at=now)
         with self._database.transaction() as connection:
             return list(connection.execute(queued.returning(table.c.id)).scalars())
+
+    def _heed_clock(self) -> None:
+        """Where the clock was set back, by now or since the last process ended: wait no longer than it says.
+
+        What was queued in the future is due in a future that is further away than anybody meant.
+        """
+        now, before = self._clock(), self._swept_at
+        self._swept_at = now
+        if now >= before - CLOCK_MARGIN_SECONDS:
+            return
+        with self._database.transaction() as connection:
+            for table in (jobs, deliveries, pages):
+                due_at = case(
+                    (table.c.due_at <= now, table.c.due_at),
+                    (table.c.claim.is_not(None), now + self._rules.lease_seconds),
+                    else_=now,
+                )
+                is_ahead = table.c.queued_at > now + CLOCK_MARGIN_SECONDS
+                connection.execute(update(table).where(is_ahead).values(due_at=due_at, queued_at=None))
 
     def _give_up(self) -> None:
         """End jobs whose workers died again and again."""
