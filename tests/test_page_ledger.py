@@ -13,9 +13,10 @@ import pytest
 from settings.values import database_url_of
 from tests.support.page_books import HOUR, LEASE_SECONDS, MAX_PAGES, Book, opened, otherwise, version
 from tests.support.trips import NOON
-from thumbnailer.errors import Overloaded, UpstreamFailed
+from thumbnailer.errors import Overloaded, StorageUnavailable, UpstreamFailed
 from thumbnailer.pages import Page, PageState
-from thumbnailer.pages.ledger import JITTER, LONGEST_PAUSE_SECONDS
+from thumbnailer.pages.ledger import JITTER
+from thumbnailer.pages.pauses import LONGEST_PAUSE_SECONDS
 
 
 @pytest.fixture
@@ -43,19 +44,44 @@ def test_the_next_picture_comes_an_interval_later_more_or_less(book: Book, chose
 
 def test_a_page_that_fails_waits_longer_each_time_and_no_longer_once_it_works(book: Book) -> None:
     page, pauses = book.add(), []
+    book.store(book.begin(page), version("a", 1))
     for _ in range(10):
         book.ledger.fail(book.begin(page), UpstreamFailed("down"))
         pauses.append(book.pause(page))
     doubled = [min(LONGEST_PAUSE_SECONDS, HOUR * 2**failures) for failures in range(1, 11)]
     assert pauses == pytest.approx(doubled)
     assert book.find(page).failures == 10
-    book.store(book.begin(page), version("a", 1))
+    book.store(book.begin(page), version("a", 2))
     assert book.pause(page) == pytest.approx(HOUR)
     assert book.find(page).failures == 0
 
 
+def test_a_picture_that_is_not_there_yet_is_tried_again_sooner_and_then_later_each_time(book: Book) -> None:
+    page, pauses = book.add(), []
+    for _ in range(12):
+        book.ledger.fail(book.begin(page), UpstreamFailed("down"))
+        pauses.append(book.pause(page))
+    assert pauses == pytest.approx([60 * 2**failures for failures in range(12)])
+    book.clock.now = book.find(page).due_at
+    for _ in range(3):
+        book.ledger.fail(book.begin(page), UpstreamFailed("down"))
+    assert book.pause(page) == pytest.approx(LONGEST_PAUSE_SECONDS)
+    book.ledger.amend(page, otherwise(page, width=900))
+    book.ledger.fail(book.begin(page), UpstreamFailed("down"))
+    assert book.pause(page) == pytest.approx(60), "of what is wanted now there was one attempt"
+
+
+def test_trouble_of_the_service_itself_does_not_cost_a_page_its_turn(book: Book) -> None:
+    page = book.add()
+    book.store(book.begin(page), version("a", 1))
+    for pause in (60, 120):
+        book.ledger.fail(book.begin(page), StorageUnavailable("down"))
+        assert book.pause(page) == pytest.approx(pause)
+
+
 def test_an_interval_beyond_the_longest_pause_is_kept(book: Book) -> None:
     page = book.add(refresh_seconds=2 * LONGEST_PAUSE_SECONDS)
+    book.store(book.begin(page), version("a", 1))
     book.ledger.fail(book.begin(page), UpstreamFailed("down"))
     assert book.pause(page) == pytest.approx(2 * LONGEST_PAUSE_SECONDS)
 

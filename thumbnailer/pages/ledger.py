@@ -18,6 +18,7 @@ from thumbnailer.jobs.events import Event, write_message
 from thumbnailer.jobs.rows import new_id
 from thumbnailer.pages import Page, PageClaim, PageOrder, PageState, PageVersion
 from thumbnailer.pages.leftovers import expect_object, is_expected, let_go, outdate_versions
+from thumbnailer.pages.pauses import pause_after_failure
 from thumbnailer.pages.rows import read_page, read_version, write_order
 from thumbnailer.pages.tables import NEWEST_FIRST, outdated_objects, page_versions, pages
 
@@ -25,9 +26,6 @@ CHANGED_EVENT = "page.changed"
 
 #: A pause is made longer or shorter by up to this part of itself, so that pages do not come in step.
 JITTER = 0.1
-
-#: The longest pause after failures, in seconds: a week. A page whose own pause is longer keeps it.
-LONGEST_PAUSE_SECONDS = 604_800
 
 MAX_LISTED = 100
 
@@ -195,10 +193,8 @@ class PageLedger:
             page = self._end_attempt(connection, claim)
             if page is None:
                 return
-            failures, interval = page.failures + 1, page.order.refresh_seconds
-            pause = max(interval, min(LONGEST_PAUSE_SECONDS, interval * 2**failures))
-            values = {"state": PageState.FAILED, "failures": failures, "error": describe(error)}
-            self._plan(connection, page, pause, values)
+            values = {"state": PageState.FAILED, "failures": page.failures + 1, "error": describe(error)}
+            self._plan(connection, page, pause_after_failure(page, error), values)
 
     def outdated(self, limit: int) -> list[str]:
         """Objects that the storage may let go of."""
