@@ -7,6 +7,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+import requests
 
 from tests.support.processes import wait_until
 from tests.support.service import running_app, running_service, snapapi_environment
@@ -44,10 +45,12 @@ def test_an_application_that_was_only_built_has_no_thread_no_connection_and_no_p
         assert set(psutil.Process().children(recursive=True)) <= processes
 
 
-def test_the_master_has_one_thread_and_its_workers_answer_each_with_its_own(tmp_path: Path) -> None:
+def test_the_master_of_a_service_that_answers_has_one_thread_and_no_connection(tmp_path: Path) -> None:
     with running_service(tmp_path, snapapi_environment("http://127.0.0.1:9", WEB_CONCURRENCY="2")) as service:
         master = psutil.Process(service.pid)
         wait_until(lambda: len(master.children()) == 2)
+        for _ in range(20):  # a new connection each time, which either worker may take
+            assert requests.get(f"{service.url}/health", timeout=20).status_code == 200
         assert master.num_threads() == 1
         assert not [each for each in master.net_connections() if each.status != psutil.CONN_LISTEN]
         assert not [each.path for each in master.open_files() if "sqlite" in each.path]
