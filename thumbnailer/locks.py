@@ -26,7 +26,7 @@ from thumbnailer.model import Deadline
 
 logger = logging.getLogger(__name__)
 
-POLL_SECONDS = 0.025
+POLL_SECONDS = 0.01
 LEFTOVER_SECONDS = 3600
 
 

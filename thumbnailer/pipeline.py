@@ -183,8 +183,8 @@ class Pipeline:
             with terms.timings.step("store"):
                 seconds = self._retention_for(terms)
                 is_kept = self._pictures.store(boarding, capture, retention_seconds=seconds)
-        self._setbacks.forget(request)
         joined.land(capture, is_kept=is_kept)
+        self._setbacks.forget(request)
         was_purged = not is_kept and not self._pictures.is_wanted(boarding, capture.record)
         return Delivery(capture, CacheStatus.MISS, is_kept=is_kept, was_purged=was_purged)
 
