@@ -196,6 +196,19 @@ def test_a_new_key_is_known_at_once_and_a_revoked_one_within_seconds(store: KeyS
     assert not keyring.is_empty(), "a revoked key was made all the same"
 
 
+def test_what_is_done_for_a_key_ends_with_it(store: KeyStore) -> None:
+    (passing, _), (shop, _) = store.create("passing", FULL), store.create("shop", KeyTerms())
+    ticks = Ticks()
+    keyring = ring(store, clock=ticks)
+    live = [[keyring.is_live(key.id, now) for key in (passing, shop)] for now in (NOON, NOON + 3601)]
+    assert keyring.is_live(store.create("new", KeyTerms())[0].id, NOON)
+    assert live == [[True, True], [False, True]]
+    store.revoke("shop")
+    ticks.now += 2.1
+    assert not keyring.is_live(shop.id, NOON)
+    assert not keyring.is_live("neverwas", NOON)
+
+
 def test_keys_go_on_while_the_database_is_out_of_reach(url: str) -> None:
     is_down = False
 
@@ -217,6 +230,7 @@ def test_keys_go_on_while_the_database_is_out_of_reach(url: str) -> None:
         assert keyring.find(new_token(new_id()), NOON) is None
         with pytest.raises(DatabaseUnavailable):
             Keyring(store).find(token, NOON)
+        assert Keyring(store).is_live("whoever", NOON), "where nobody can say, work goes on"
 
 
 # --- the file ----------------------------------------------------------------------------------

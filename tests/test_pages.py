@@ -20,11 +20,13 @@ from standardwebhooks.webhooks import Webhook
 
 from blueprints.services import EXTENSION, Services
 from tests.support import answers
+from tests.support.access import make_key
 from tests.support.processes import wait_until
 from tests.support.receivers import running_receiver, url_of
-from tests.support.service import TARGET, client_of, snapapi_environment
+from tests.support.service import TARGET, client_of, running_app, snapapi_environment
 from tests.support.upstream import Upstream
-from thumbnailer.pages import Page, PageOrder
+from thumbnailer.keys import Scope
+from thumbnailer.pages import Page, PageOrder, PageState
 from thumbnailer.pages.tables import pages
 
 SECRET = "whsec_" + base64.b64encode(b"s" * 32).decode()
@@ -325,6 +327,46 @@ def test_a_forgotten_page_is_gone_with_its_files(client: FlaskClient, media: Pat
     wait_until(lambda: list((media / "pages").rglob("*.png")) == [])
 
 
+def test_nobody_learns_of_anothers_pages_or_changes_them(upstream: Upstream, tmp_path: Path) -> None:
+    settings = snapapi_environment(
+        upstream.url,
+        DATABASE_URL=f"sqlite:///{tmp_path}/closed.sqlite3",
+        MEDIA_DIR=str(tmp_path / "media"),
+        ALLOW_ANONYMOUS="false",
+    )
+    with running_app(settings) as operators:
+        mine, others = (make_key(operators, name, Scope.RENDER, Scope.PERSIST) for name in ("mine", "others"))
+    with client_of(settings) as client:
+        page = client.post("/pages", json={"url": TARGET}, headers=mine).get_json()
+        path = f"/pages/{page['id']}"
+        assert client.get("/pages", headers=others).get_json() == {"pages": []}
+        assert client.get(path, headers=others).status_code == 404
+        assert client.patch(path, json={"width": 900}, headers=others).status_code == 404
+        assert client.delete(path, headers=others).status_code == 404
+        assert client.get(path, headers=mine).get_json()["options"] == {}
+
+
+def test_the_pages_of_a_key_that_counts_no_more_are_photographed_no_more(
+    client: FlaskClient, upstream: Upstream
+) -> None:
+    page = keep(client)
+    ready(client, page["id"])
+    services: Services = client.application.extensions[EXTENSION]
+    with services.database.transaction() as connection:
+        theirs = update(pages).where(pages.c.id == page["id"])
+        connection.execute(theirs.values(owner="key:gone", due_at=0, refresh_seconds=0))
+
+    def found() -> Page:
+        page_now = services.jobs.pages.find(page["id"])
+        assert page_now is not None
+        return page_now
+
+    wait_until(lambda: found().state is PageState.FAILED)
+    assert (found().error or {})["class"] == "Unauthorized"
+    assert client.get(f"/pages/{page['id']}/thumb").data == look(1)
+    assert len(upstream.requests) == 1
+
+
 def test_pages_are_listed_newest_first(client: FlaskClient) -> None:
     ids = [keep(client, width=width)["id"] for width in (800, 801, 802)]
     listed = client.get("/pages").get_json()["pages"]
@@ -339,13 +381,15 @@ def test_pages_are_listed_newest_first(client: FlaskClient) -> None:
         ({"format": "auto"}, "format"),
         ({"format": "pdf"}, "format"),
         ({"refresh_seconds": 59}, "refresh_seconds"),
+        ({"refresh_seconds": 31_536_001}, "refresh_seconds"),
         ({"width": 1}, "width"),
     ],
 )
 def test_what_cannot_be_kept_is_refused(client: FlaskClient, body: dict[str, Any], field: str) -> None:
-    refused = client.post("/pages", json={"url": TARGET, **body})
-    assert refused.status_code == 400
-    assert field in refused.get_json()["errors"]
+    kept = client.patch(f"/pages/{keep(client)['id']}", json=body)
+    for refused in (client.post("/pages", json={"url": TARGET, **body}), kept):
+        assert refused.status_code == 400
+        assert field in refused.get_json()["errors"]
 
 
 def test_no_more_pages_are_kept_than_allowed(upstream: Upstream, tmp_path: Path) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from thumbnailer.budgets import CaptureBudgets
+from thumbnailer.errors import Unauthorized
 from thumbnailer.quotas import Quota
 from thumbnailer.usage import ANONYMOUS, Counted, UsageMeter
 
@@ -27,10 +29,19 @@ def account_of_owner(owner: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Accounts:
-    """What every process has that takes captures."""
+    """What every process has that takes captures.
+
+    ``is_live`` tells whether an account may still have some taken.
+    """
 
     budgets: CaptureBudgets
     meter: UsageMeter
+    is_live: Callable[[str], bool]
+
+    def refuse_ended(self, account: str) -> None:
+        """Raise Unauthorized where the key, whose account it is, counts no more."""
+        if not self.is_live(account):
+            raise Unauthorized("The key that this is done for is revoked or expired.", challenge="")
 
     def charge_capture(self, account: str) -> tuple[Quota, ...]:
         """Spend and count a capture; tells what is left of the account's budget. Raises ``CallerLimited``."""

@@ -106,6 +106,14 @@ class Keyring:
         key = self._hold(HELD_SECONDS).keys.get(key_id)
         return key.name if key else None
 
+    def is_live(self, key_id: str, now: float) -> bool:
+        """Whether a key counts at ``now`` in Unix seconds; where nobody can say, it does."""
+        held = self._hold(HELD_SECONDS)
+        if key_id not in held.keys:  # it may be newer than what is held
+            held = self._hold(0.0)
+        key = held.keys.get(key_id)
+        return key.is_live(now) if key else not held.is_known
+
     def is_empty(self) -> bool:
         """Whether no key was ever made; a revoked one counts. Raises ``DatabaseUnavailable`` as ``find``."""
         held = self._hold(HELD_SECONDS)

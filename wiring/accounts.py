@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -33,6 +34,7 @@ def build_accounts(settings: Settings, database: Database, keyring: Keyring) -> 
             prefix=settings.cache.key_prefix,
         ),
         UsageMeter(database, kept_days=settings.limits.usage_days),
+        is_live=_liveness_of(keyring),
     )
 
 
@@ -42,6 +44,14 @@ def _counter_store(settings: Settings, database: Database) -> Storage:
     store = storage_from_string(settings.limits.storage_uri, **counter_options(settings, database))
     assert isinstance(store, Storage), "none of the asynchronous ones has been asked for"
     return store
+
+
+def _liveness_of(keyring: Keyring) -> Callable[[str], bool]:
+    def is_live(account: str) -> bool:
+        key_id = key_id_of(account)
+        return key_id is None or keyring.is_live(key_id, time.time())
+
+    return is_live
 
 
 def _quota_of(keyring: Keyring) -> Callable[[str], int | None]:

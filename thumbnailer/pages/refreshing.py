@@ -66,6 +66,7 @@ class PageRunner:
 
     def _version(self, page: Page) -> PageVersion:
         """What a new picture comes to: the newest version again where it is the same."""
+        self.accounts.refuse_ended(account_of_owner(page.owner))
         delivery = self._fetch(page)
         record, newest = delivery.capture.record, next(iter(page.versions), None)
         try:
