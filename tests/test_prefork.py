@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import threading
 from pathlib import Path
 
@@ -54,3 +56,14 @@ def test_the_master_of_a_service_that_answers_has_one_thread_and_no_connection(t
         assert master.num_threads() == 1
         assert not [each for each in master.net_connections() if each.status != psutil.CONN_LISTEN]
         assert not [each.path for each in master.open_files() if "sqlite" in each.path]
+
+
+def test_a_reload_replaces_the_application_and_its_workers(tmp_path: Path) -> None:
+    with running_service(tmp_path, snapapi_environment("http://127.0.0.1:9", WEB_CONCURRENCY="1")) as service:
+        master = psutil.Process(service.pid)
+        assert requests.get(f"{service.url}/health", timeout=20).status_code == 200
+        (before,) = master.children()
+        os.kill(service.pid, signal.SIGHUP)
+        wait_until(lambda: len(master.children()) == 1 and before not in master.children())
+        assert requests.get(f"{service.url}/ready", timeout=20).status_code == 200
+        assert master.num_threads() == 1
