@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import select
 
 from settings.values import database_url_of
 from tests.support.page_books import HOUR, LEASE_SECONDS, MAX_PAGES, Book, opened, otherwise, version
 from tests.support.trips import NOON
 from thumbnailer.errors import Overloaded, StorageUnavailable, UpstreamFailed
+from thumbnailer.jobs.tables import deliveries
 from thumbnailer.pages import Page, PageState
 from thumbnailer.pages.ledger import JITTER
 from thumbnailer.pages.pauses import LONGEST_PAUSE_SECONDS
@@ -267,3 +269,36 @@ def test_of_two_who_change_a_page_at_once_one_has_to_look_again(any_book: Book) 
     with pytest.raises(Overloaded):
         any_book.ledger.amend(page, otherwise(page, height=900))
     assert any_book.find(page).order == otherwise(page, width=900)
+
+
+def told(book: Book) -> list[str]:
+    """The pages that messages have been written about."""
+    with book.database.reading() as connection:
+        return list(connection.execute(select(deliveries.c.subject)).scalars())
+
+
+def test_a_change_is_told_once_whoever_dies_before_or_after_it_is_written_down(any_book: Book) -> None:
+    page = any_book.add(webhook_url="https://receiver.example/")
+    any_book.store(any_book.begin(page), version("a", 1))
+    killed = any_book.begin(page)
+    any_book.ledger.expect_object("pages/2.png")  # stored, and then its worker was killed
+    broken, different = any_book.begin(page), replace(version("b", 3), distance=99)
+    any_book.descriptions.append(_break_off)
+    with pytest.raises(Killed):
+        any_book.store(broken, different)
+    assert (told(any_book), len(any_book.find(page).versions)) == ([], 1)
+    any_book.descriptions.pop()
+    again = any_book.begin(page)
+    any_book.store(again, replace(different, id="ver_4", object_key="pages/4.png"))
+    for late, number in ((killed, 2), (broken, 3), (again, 4)):
+        any_book.ledger.succeed(late, replace(different, id=f"late_{number}"))
+    assert told(any_book) == [page.id]
+    assert [each.id for each in any_book.find(page).versions] == ["ver_4", "ver_1"]
+
+
+class Killed(Exception):
+    """What ends a worker in the midst of writing something down."""
+
+
+def _break_off(_page: Page) -> Mapping[str, Any]:
+    raise Killed
