@@ -402,4 +402,6 @@ def test_no_more_pages_are_kept_than_allowed(upstream: Upstream, tmp_path: Path)
         )
         client = held.enter_context(client_of(settings))
         keep(client)
-        assert client.post("/pages", json={"url": TARGET}).status_code == 503
+        refused = client.post("/pages", json={"url": TARGET})
+        assert (refused.status_code, refused.headers["Retry-After"]) == (503, "3600")
+        assert refused.get_json()["type"] == "/problems/overloaded"

@@ -29,6 +29,9 @@ JITTER = 0.1
 
 MAX_LISTED = 100
 
+#: Who finds no room for another page comes again after so many seconds.
+FULL_PAUSE_SECONDS = 3600.0
+
 #: Who changes a page while another does comes again after so many seconds.
 CONFLICT_PAUSE_SECONDS = 1.0
 
@@ -213,7 +216,7 @@ class PageLedger:
             # Unlike SQLite, which has one writer at a time, it lets many count before any of them adds.
             connection.execute(select(func.pg_advisory_xact_lock(KEEPING_LOCK)))
         if connection.execute(select(func.count()).select_from(pages)).scalar_one() >= self.rules.max_pages:
-            raise Overloaded("Too many pages are kept already.")
+            raise Overloaded("Too many pages are kept already.", retry_after_seconds=FULL_PAUSE_SECONDS)
 
     def _end_attempt(
         self, connection: Connection, claim: PageClaim, *, is_usable: bool = True
