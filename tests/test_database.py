@@ -20,7 +20,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import delete, func, insert, inspect, select, text, update
+from sqlalchemy import create_engine, delete, func, insert, inspect, select, text, update
 from sqlalchemy.exc import IntegrityError
 
 from settings.values import database_url_of
@@ -71,10 +71,37 @@ def count(database: Database) -> int:
         return int(connection.execute(select(func.count()).select_from(api_keys)).scalar_one())
 
 
-def test_the_steps_make_the_tables_that_the_code_speaks_of(database: Database) -> None:
-    with database.transaction() as connection:
+@pytest.fixture
+def stepped(url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Database]:
+    """A database whose tables were made step by step."""
+    monkeypatch.setattr(schema, "_make_all", schema._run_steps)
+    with closing(open_database(url)) as database:
+        yield database
+
+
+def test_the_steps_make_the_tables_that_the_code_speaks_of(stepped: Database) -> None:
+    with stepped.transaction() as connection:
         differences = compare_metadata(MigrationContext.configure(connection), metadata)
+        assert set(inspect(connection).get_table_names()) == {*schema.TABLES, "alembic_version"}
     assert differences == []
+
+
+def test_a_new_database_has_to_the_letter_what_the_steps_make() -> None:
+    def written(make: Callable[[Any], None]) -> dict[str, str]:
+        with create_engine("sqlite://").begin() as connection:
+            make(connection)
+            assert current_revision(connection) == newest_revision()
+            rows = connection.execute(text("SELECT name, sql FROM sqlite_master")).all()
+        return {name: " ".join(sql.split()) for name, sql in rows if sql}
+
+    assert written(schema._make_all) == written(schema._run_steps)
+
+
+def test_who_has_not_declared_all_tables_goes_by_the_steps(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(schema, "TABLES", schema.TABLES | {"not_loaded"})
+    monkeypatch.setattr(schema, "_make_all", lambda _connection: pytest.fail("made by what is declared"))
+    with closing(open_database(url)) as database, database.reading() as connection:
+        assert current_revision(connection) == newest_revision()
 
 
 def test_the_steps_form_one_line_and_the_last_is_known_without_alembic() -> None:
@@ -86,10 +113,10 @@ def test_the_steps_form_one_line_and_the_last_is_known_without_alembic() -> None
     assert revisions == sorted(revisions, reverse=True)
 
 
-def test_every_step_can_be_undone(database: Database) -> None:
+def test_every_step_can_be_undone(stepped: Database) -> None:
     config = Config()
     config.set_main_option("script_location", str(MIGRATIONS))
-    with database.transaction() as connection:
+    with stepped.transaction() as connection:
         config.attributes["connection"] = connection
         from_alembic(config, "base")
         assert set(inspect(connection).get_table_names()) == {"alembic_version"}
@@ -144,17 +171,20 @@ def test_tables_of_a_newer_version_are_left_alone(url: str) -> None:
         connection.execute(insert(api_keys).values(row()))
 
 
-def test_a_step_that_fails_leaves_nothing_behind(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    steps = schema._run_steps
+@pytest.mark.parametrize("way", ["_make_all", "_run_steps"])
+def test_what_fails_halfway_leaves_nothing_behind(
+    way: str, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make = getattr(schema, way)
 
     def fail_at_the_end(connection: Any) -> None:
-        steps(connection)
+        make(connection)
         raise OSError("the disk is full")
 
-    monkeypatch.setattr(schema, "_run_steps", fail_at_the_end)
+    monkeypatch.setattr(schema, "_make_all", fail_at_the_end)
     with closing(open_database(url)) as database:
         assert not database.is_ready()
-        monkeypatch.setattr(schema, "_run_steps", lambda _connection: None)
+        monkeypatch.setattr(schema, "_make_all", lambda _connection: None)
         with database.reading() as connection:
             assert inspect(connection).get_table_names() == []
 
