@@ -24,7 +24,6 @@ from blueprints.jobs import POLL_AFTER_SECONDS, order_of, owner, receiver_of
 from blueprints.openapi import (
     JOB_PROBLEMS,
     READ_PROBLEMS,
-    StrictBlueprint,
     answers_problems,
     takes_idempotency_key,
 )
@@ -32,6 +31,7 @@ from blueprints.pictures import deliver, screenshot_door
 from blueprints.problems import problem_of_error
 from blueprints.request_log import note
 from blueprints.services import public_url, services
+from blueprints.strict_blueprint import StrictBlueprint
 from blueprints.waiting import line_up
 from thumbnailer.errors import InvalidParameters, InvalidTarget, TargetForbidden, ThumbnailerError
 from thumbnailer.jobs import Batch, BatchOrder, Job, JobOrder, JobState

@@ -12,11 +12,11 @@ from blueprints.jobs import owner
 from blueprints.openapi import (
     READ_PROBLEMS,
     REDELIVER_PROBLEMS,
-    StrictBlueprint,
     answers_problems,
     takes_idempotency_key,
 )
 from blueprints.services import services
+from blueprints.strict_blueprint import StrictBlueprint
 from thumbnailer.jobs.deliveries import Delivery
 
 blueprint = StrictBlueprint("deliveries", __name__, description="Webhook messages and how they fared.")

@@ -32,7 +32,6 @@ from blueprints.openapi import (
     BODY_PROBLEMS,
     PICTURE_PROBLEMS,
     PICTURE_TYPES,
-    StrictBlueprint,
     answers_not_modified,
     answers_pictures,
     answers_ranges,
@@ -50,6 +49,7 @@ from blueprints.schemas import (
     described,
 )
 from blueprints.services import public_url
+from blueprints.strict_blueprint import StrictBlueprint
 from thumbnailer.errors import InvalidParameters, ThumbnailerError
 from thumbnailer.pipeline import CacheStatus
 

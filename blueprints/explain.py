@@ -12,10 +12,11 @@ from flask import Response, jsonify
 from blueprints.access import ANY_KEY, needs
 from blueprints.capture_requests import Asked
 from blueprints.explain_schemas import ExplainAnswer, ExplainQuery
-from blueprints.openapi import EXPLAIN_PROBLEMS, StrictBlueprint, answers_problems
+from blueprints.openapi import EXPLAIN_PROBLEMS, answers_problems
 from blueprints.pictures import FRESH_SECONDS, complete_request, entitle, screenshot_door, thumb_door
 from blueprints.problems import problem_of_error
 from blueprints.services import services
+from blueprints.strict_blueprint import StrictBlueprint
 from thumbnailer.errors import ThumbnailerError
 from thumbnailer.explaining import Candidate, Explanation
 from thumbnailer.model import (

@@ -20,7 +20,6 @@ from blueprints.openapi import (
     JOB_PROBLEMS,
     PICTURE_TYPES,
     READ_PROBLEMS,
-    StrictBlueprint,
     answers_pictures,
     answers_problems,
     takes_idempotency_key,
@@ -29,6 +28,7 @@ from blueprints.pictures import entitle
 from blueprints.preferences import preferred_wait
 from blueprints.request_log import note
 from blueprints.services import public_url, services
+from blueprints.strict_blueprint import StrictBlueprint
 from blueprints.waiting import line_up
 from thumbnailer.errors import ImageNotReady, InvalidParameters, InvalidTarget, Overloaded
 from thumbnailer.jobs import Job, JobOrder, JobState

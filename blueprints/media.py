@@ -14,12 +14,12 @@ from blueprints.documented_headers import STORED_HEADERS
 from blueprints.openapi import (
     MEDIA_PROBLEMS,
     PICTURE_TYPES,
-    StrictBlueprint,
     answers_not_modified,
     answers_pictures,
     answers_problems,
     answers_ranges,
 )
+from blueprints.strict_blueprint import StrictBlueprint
 from thumbnailer.local_storage import LocalStorage
 from thumbnailer.storage import CACHE_CONTROL
 

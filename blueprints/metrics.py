@@ -11,9 +11,10 @@ import flask
 from flask import Response, g
 
 from blueprints.access import ADMIN, needs
-from blueprints.openapi import READ_PROBLEMS, StrictBlueprint, answers_problems
+from blueprints.openapi import READ_PROBLEMS, answers_problems
 from blueprints.request_log import noted
 from blueprints.services import services
+from blueprints.strict_blueprint import StrictBlueprint
 from thumbnailer.circuits import BreakerState
 from thumbnailer.errors import DatabaseUnavailable
 from thumbnailer.metrics import CONTENT_TYPE, Metrics, Reading

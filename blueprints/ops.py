@@ -13,10 +13,11 @@ from marshmallow import Schema, fields
 from werkzeug.exceptions import NotFound
 
 from blueprints.access import OPEN, needs
-from blueprints.openapi import PAGE_PROBLEMS, StrictBlueprint, answers_problems
+from blueprints.openapi import PAGE_PROBLEMS, answers_problems
 from blueprints.problems import PROBLEMS
 from blueprints.schemas import described
 from blueprints.services import services
+from blueprints.strict_blueprint import StrictBlueprint
 from thumbnailer.circuits import BreakerState
 from thumbnailer.errors import DatabaseUnavailable
 from thumbnailer.jobs import Backlog

@@ -18,7 +18,6 @@ from blueprints.openapi import (
     IMAGE_TYPES,
     JOB_PROBLEMS,
     READ_PROBLEMS,
-    StrictBlueprint,
     answers_pictures,
     answers_problems,
     takes_idempotency_key,
@@ -29,6 +28,7 @@ from blueprints.parsing import flat_messages
 from blueprints.pictures import entitle
 from blueprints.request_log import note
 from blueprints.services import public_url, services
+from blueprints.strict_blueprint import StrictBlueprint
 from thumbnailer.errors import ImageNotReady, InvalidParameters
 from thumbnailer.model import Capture
 from thumbnailer.pages import Page, PageOrder, PageState, PageVersion

@@ -13,9 +13,10 @@ from marshmallow import Schema, fields, validate
 from blueprints.access import PURGE, needs
 from blueprints.callers import caller
 from blueprints.fields import Flag, MomentField, Text
-from blueprints.openapi import PURGE_PROBLEMS, StrictBlueprint, answers_problems
+from blueprints.openapi import PURGE_PROBLEMS, answers_problems
 from blueprints.schemas import StrictSchema, described
 from blueprints.services import services
+from blueprints.strict_blueprint import StrictBlueprint
 from thumbnailer.errors import InvalidParameters, InvalidTarget, TargetForbidden
 from thumbnailer.model import Deadline
 from thumbnailer.purging import scopes_of

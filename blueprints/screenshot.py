@@ -22,7 +22,6 @@ from blueprints.openapi import (
     PICTURE_TYPES,
     SIGNABLE_PICTURE_PROBLEMS,
     SIGNABLE_PROBLEMS,
-    StrictBlueprint,
     answers_not_modified,
     answers_pending,
     answers_pictures,
@@ -50,6 +49,7 @@ from blueprints.schemas import (
     ThumbQuery,
 )
 from blueprints.services import public_url, services
+from blueprints.strict_blueprint import StrictBlueprint
 from blueprints.waiting import line_up
 from thumbnailer.errors import OptionUnsupported, Overloaded, ThumbnailerError
 from thumbnailer.keeping import Kept, keep, refuse_old

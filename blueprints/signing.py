@@ -12,11 +12,12 @@ from marshmallow import Schema, fields, validate
 
 from blueprints.access import RENDER, needs
 from blueprints.fields import Text, WholeNumber
-from blueprints.openapi import SIGN_DEBUG_PROBLEMS, SIGN_PROBLEMS, StrictBlueprint, answers_problems
+from blueprints.openapi import SIGN_DEBUG_PROBLEMS, SIGN_PROBLEMS, answers_problems
 from blueprints.pictures import entitle
 from blueprints.schemas import ScreenshotQuery, StrictSchema, described, seconds_to_wait
 from blueprints.services import public_url, services
 from blueprints.signable import SIGNABLE_ROUTES, judge_query, sign_query, signer
+from blueprints.strict_blueprint import StrictBlueprint
 from thumbnailer.errors import InvalidParameters, SignatureInvalid
 from thumbnailer.signature_faults import Diagnosis, Finding, diagnose
 from thumbnailer.signature_mistakes import Published

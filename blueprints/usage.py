@@ -13,9 +13,10 @@ from marshmallow import Schema, fields, validate
 from blueprints.access import ANY_KEY, needs
 from blueprints.callers import caller
 from blueprints.fields import WholeNumber
-from blueprints.openapi import USAGE_PROBLEMS, StrictBlueprint, answers_problems
+from blueprints.openapi import USAGE_PROBLEMS, answers_problems
 from blueprints.schemas import StrictSchema, described
 from blueprints.services import services
+from blueprints.strict_blueprint import StrictBlueprint
 from thumbnailer.accounts import key_id_of
 from thumbnailer.keys import Scope
 from thumbnailer.usage import NAMES, DayOfUsage
