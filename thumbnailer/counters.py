@@ -9,9 +9,8 @@ from typing import Any
 
 from limits.storage import Storage
 from sqlalchemy import BigInteger, Column, Float, String, Table, case, delete, select
-from sqlalchemy.dialects import postgresql, sqlite
 
-from thumbnailer.database import Database, metadata
+from thumbnailer.database import Database, insert_into, metadata
 from thumbnailer.errors import DatabaseUnavailable
 
 #: How often counters that have ended are deleted, in seconds.
@@ -61,7 +60,7 @@ class DatabaseStorage(Storage):
         """Add to a counter, which starts anew after ``expiry`` seconds, and tell what it is then."""
         now = self._clock()
         with self._database.transaction() as connection:
-            insert = _insert(connection.dialect.name).values(
+            insert = insert_into(counters, connection.dialect.name).values(
                 name=key[:MAX_NAME], count=amount, ends_at=now + expiry
             )
             has_ended = counters.c.ends_at <= now
@@ -106,7 +105,3 @@ class DatabaseStorage(Storage):
                 return False
             self._tidy_at = now + TIDY_SECONDS
             return True
-
-
-def _insert(dialect: str) -> Any:
-    return postgresql.insert(counters) if dialect == "postgresql" else sqlite.insert(counters)

@@ -11,8 +11,10 @@ import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
-from sqlalchemy import Connection, Engine, MetaData, make_url, select
+from sqlalchemy import Connection, Engine, MetaData, Table, make_url, select
+from sqlalchemy.dialects import sqlite
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, NotSupportedError, ProgrammingError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
@@ -136,6 +138,15 @@ class Database:
             self._cool_down.failed(error)
         else:
             self._cool_down.complain(error)
+
+
+def insert_into(table: Table, dialect: str) -> Any:
+    """An INSERT that may say ON CONFLICT, which SQLAlchemy has for each kind of database apart."""
+    if dialect == "postgresql":
+        from sqlalchemy.dialects import postgresql
+
+        return postgresql.insert(table)
+    return sqlite.insert(table)
 
 
 def _unavailable() -> DatabaseUnavailable:

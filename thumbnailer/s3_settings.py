@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from dataclasses import dataclass, field
 from typing import Literal
 from urllib.parse import urlsplit
@@ -56,13 +55,14 @@ class S3Settings:
 
 
 def _is_plain_http_url(url: str) -> bool:
+    from botocore.utils import is_valid_endpoint_url, is_valid_ipv6_endpoint_url
+
     try:
         parts = urlsplit(url)
         port = parts.port
     except ValueError:
         return False
     # boto3 takes no other hosts, and would say so only when the first object is written.
-    boto3s = importlib.import_module("botocore.utils")
-    has_host = boto3s.is_valid_endpoint_url(url) or boto3s.is_valid_ipv6_endpoint_url(url)
+    has_host = is_valid_endpoint_url(url) or is_valid_ipv6_endpoint_url(url)
     is_plain = not (parts.query or parts.fragment or "@" in parts.netloc or port == 0)
     return parts.scheme in ("http", "https") and bool(has_host) and is_plain

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import importlib
 import os
 import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import structlog
 from botocore.exceptions import (
@@ -25,6 +24,10 @@ from thumbnailer.errors import StorageUnavailable
 from thumbnailer.model import CaptureRecord
 from thumbnailer.s3_settings import S3Settings
 from thumbnailer.storage import CACHE_CONTROL, StoredImage, is_object_key, object_url, storage_unavailable
+
+if TYPE_CHECKING:
+    from boto3.session import Session
+    from botocore.config import Config
 
 MAX_PRESIGN_SECONDS = 604_800  # seven days: as long as Signature Version 4 allows
 PROBE_TIMEOUT_SECONDS = 2.0
@@ -71,7 +74,8 @@ class S3Storage:
     """
 
     def __init__(self, settings: S3Settings) -> None:
-        _load_boto3()
+        import boto3.session  # noqa: F401 - so that no object waits for it
+
         self._settings = settings
         wanted = {
             "ACL": settings.acl,
@@ -180,17 +184,11 @@ class NotAnswered(BotoCoreError):
     fmt = "{reason}"
 
 
-def _load_boto3() -> tuple[Any, Any]:
-    """boto3's ``Session`` and ``Config``; loaded for buckets alone, for they take some 8 MiB and 100 ms."""
-    return (
-        importlib.import_module("boto3.session").Session,
-        importlib.import_module("botocore.config").Config,
-    )
-
-
 def _connect(settings: S3Settings) -> _Clients:
-    new_session, new_config = _load_boto3()
-    session = new_session(  # its own: the default one of boto3 is not safe to share between threads
+    from boto3.session import Session
+    from botocore.config import Config
+
+    session = Session(  # its own: the default one of boto3 is not safe to share between threads
         aws_access_key_id=settings.access_key_id,
         aws_secret_access_key=settings.secret_access_key,
         region_name=settings.region,
@@ -199,7 +197,7 @@ def _connect(settings: S3Settings) -> _Clients:
     # so breaks the signature, unless the bucket stands in the host name (which a dot in it forbids).
     is_in_host = settings.endpoint_url is None and "." not in settings.bucket
     style = "virtual" if settings.addressing_style == "auto" and is_in_host else settings.addressing_style
-    storing = new_config(
+    storing = Config(
         signature_version="s3v4",
         # boto3's default adds checksums in a trailer, which R2, B2 and older MinIO refuse.
         request_checksum_calculation="when_required",
@@ -211,7 +209,7 @@ def _connect(settings: S3Settings) -> _Clients:
         max_pool_connections=MAX_CONNECTIONS,
     )
     probing = storing.merge(
-        new_config(
+        Config(
             connect_timeout=min(PROBE_TIMEOUT_SECONDS, settings.connect_timeout_seconds),
             read_timeout=min(PROBE_TIMEOUT_SECONDS, settings.read_timeout_seconds),
             retries={"mode": "standard", "total_max_attempts": 1},
@@ -220,7 +218,7 @@ def _connect(settings: S3Settings) -> _Clients:
     return _Clients(_client(session, settings, storing), _client(session, settings, probing))
 
 
-def _client(session: Any, settings: S3Settings, config: Any) -> S3Client:
+def _client(session: Session, settings: S3Settings, config: Config) -> S3Client:
     client = session.client(
         "s3", endpoint_url=settings.endpoint_url, verify=settings.ca_bundle, config=config
     )

@@ -15,9 +15,8 @@ from enum import StrEnum
 from typing import Any
 
 from sqlalchemy import BigInteger, Column, Date, String, Table, delete, select
-from sqlalchemy.dialects import postgresql, sqlite
 
-from thumbnailer.database import Database, metadata
+from thumbnailer.database import Database, insert_into, metadata
 from thumbnailer.errors import DatabaseUnavailable
 
 logger = logging.getLogger(__name__)
@@ -182,7 +181,7 @@ class UsageMeter:
 
 def _adding(dialect: str) -> Any:
     """Adds a row's counts to those that are there."""
-    insert = postgresql.insert(usage) if dialect == "postgresql" else sqlite.insert(usage)
+    insert = insert_into(usage, dialect)
     added = {name: usage.c[name] + insert.excluded[name] for name in NAMES}
     return insert.on_conflict_do_update(index_elements=["day", "account"], set_=added)
 

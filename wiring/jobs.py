@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from functools import partial
 
 import structlog
-from celery import Celery
 
 from blueprints.job_answers import describe_batch, describe_job
 from blueprints.page_answers import describe_page
@@ -37,8 +36,8 @@ from wiring.queue import (
     SWEEP_TASK,
     CeleryQueue,
     EmbeddedWorker,
-    make_celery,
-    register_tasks,
+    LateCelery,
+    Tasks,
     worker_id,
 )
 from wiring.trip import Trip
@@ -66,7 +65,7 @@ class Office:
     deliveries: DeliveryLedger
     pages: PageLedger
     roster: Roster
-    celery: Celery
+    celery: LateCelery
     queue: WorkQueue
     sweeper: Sweeper
 
@@ -80,6 +79,15 @@ class Workshop:
     messenger: DeliveryRunner
     leases: Leases
     housekeeper: Housekeeper
+
+    @property
+    def tasks(self) -> Tasks:
+        return {
+            JOB_TASK: self.runner.run,
+            PAGE_TASK: self.photographer.run,
+            DELIVERY_TASK: self.messenger.run,
+            SWEEP_TASK: lambda _all: self.housekeeper.look_after(),
+        }
 
     def close(self) -> None:
         self.housekeeper.close()
@@ -103,7 +111,7 @@ def build_office(settings: Settings, database: Database) -> Office:
     deliveries = DeliveryLedger(
         database, pauses_seconds=settings.webhooks.pauses_seconds, lease_seconds=delivery_lease_seconds
     )
-    celery = make_celery(settings)
+    celery = LateCelery(settings)
     queue = CeleryQueue(celery)
     page_rules = _page_rules(settings)
     rules = SweepRules(
@@ -128,7 +136,7 @@ def _page_rules(settings: Settings) -> PageRules:
 def build_workshop(
     settings: Settings, office: Office, trip: Trip, storage: Storage, accounts: Accounts
 ) -> Workshop:
-    """The work itself, known to the office's Celery."""
+    """The work itself."""
     leases = Leases(office.ledger, settings.jobs.lease_seconds / SIGNS_PER_LEASE)
     studio = Studio(
         accounts=accounts,
@@ -145,21 +153,13 @@ def build_workshop(
         queue=office.queue,
         deadline_seconds=settings.providers.timeout_seconds,
     )
-    workshop = Workshop(
+    return Workshop(
         JobRunner(office.ledger, leases, studio, office.queue, retries=settings.jobs.retries),
         photographer,
         DeliveryRunner(office.deliveries, _sender(settings, trip)),
         leases,
         Housekeeper(office.sweeper, office.roster, worker_id, SWEEP_SECONDS, photographer.tidy),
     )
-    tasks = {
-        JOB_TASK: workshop.runner.run,
-        PAGE_TASK: photographer.run,
-        DELIVERY_TASK: workshop.messenger.run,
-        SWEEP_TASK: lambda _all: workshop.housekeeper.look_after(),
-    }
-    register_tasks(office.celery, tasks)
-    return workshop
 
 
 def _sender(settings: Settings, trip: Trip) -> Sender:
@@ -178,7 +178,7 @@ class Counter:
     def __init__(self, office: Office, workshop: Workshop | None) -> None:
         self._office = office
         self._workshop = workshop
-        self._worker = EmbeddedWorker(office.celery) if workshop else None
+        self._worker = EmbeddedWorker(office.celery, workshop.tasks) if workshop else None
         self._opening = threading.Lock()
         self._is_open = False
         self.desk = JobDesk(

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 import secrets
 import socket
 import threading
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import structlog
-from celery import Celery
-from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
 
 from config import Settings
 from thumbnailer.cooldown import CoolDown
 from wiring.trip import redis_options
+
+if TYPE_CHECKING:
+    from celery import Celery
+    from celery.worker import WorkController
 
 log = structlog.get_logger(__name__)
 
@@ -37,13 +38,33 @@ MEMORY_POLL_SECONDS = 0.1
 #: again by their leases, much sooner, and a job that has ended is not done again: this is a last resort.
 VISIBILITY_SECONDS = 3600
 
+#: The kinds of work by name; each is told the id of what it is about.
+Tasks = Mapping[str, Callable[[str], None]]
 
-def make_celery(settings: Settings) -> Celery:
+
+class LateCelery:
+    """Celery, loaded and made when it is first called for; safe to call from many threads."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._making = threading.Lock()
+        self._app: Celery | None = None
+
+    def __call__(self) -> Celery:
+        with self._making:
+            if self._app is None:
+                self._app = _make_celery(self._settings)
+            return self._app
+
+
+def _make_celery(settings: Settings) -> Celery:
     """Celery as it is used here; tasks are known by their names.
 
     Messages are acknowledged late and fetched one at a time, so that a worker that is killed loses
     none and hoards none.
     """
+    from celery import Celery
+
     app = Celery("thumbnailer", broker=settings.cache.redis_url or "memory://", set_as_current=False)
     app.conf.update(
         task_default_queue=_queue_name(settings),
@@ -93,9 +114,8 @@ def _transport_options(settings: Settings) -> dict[str, Any]:
 class CeleryQueue:
     """Puts messages into Celery's queue. What cannot be put there waits in the database for a sweep."""
 
-    def __init__(self, app: Celery) -> None:
-        self._app = app
-        self._name = str(app.conf.task_default_queue)
+    def __init__(self, celery: LateCelery) -> None:
+        self._celery = celery
         self._complaints = CoolDown("The job queue", seconds=60)
 
     def put_job(self, job_id: str) -> None:
@@ -108,17 +128,24 @@ class CeleryQueue:
         self._put(PAGE_TASK, page_id)
 
     def is_empty(self) -> bool:
+        from kombu.exceptions import OperationalError
+
+        app = self._celery()
         try:
-            with self._app.connection_for_read() as connection:
-                declared = connection.default_channel.queue_declare(queue=self._name)
+            with app.connection_for_read() as connection:
+                declared = connection.default_channel.queue_declare(queue=app.conf.task_default_queue)
         except (OperationalError, RedisError, OSError) as error:
             self._complaints.complain(error)
             return False
         return bool(declared.message_count == 0)
 
     def _put(self, task: str, subject: str) -> None:
+        from kombu.exceptions import OperationalError
+
+        app = self._celery()
+        queue = app.conf.task_default_queue
         try:
-            self._app.send_task(task, args=[subject], queue=self._name, retry=False, ignore_result=True)
+            app.send_task(task, args=[subject], queue=queue, retry=False, ignore_result=True)
         except (OperationalError, RedisError, OSError) as error:
             self._complaints.complain(error)
 
@@ -126,17 +153,22 @@ class CeleryQueue:
 class EmbeddedWorker:
     """A Celery worker in a thread of this process, for a queue in its memory."""
 
-    def __init__(self, app: Celery) -> None:
-        self._app = app
-        self._controller: Any = None
+    def __init__(self, celery: LateCelery, tasks: Tasks) -> None:
+        self._celery = celery
+        self._tasks = tasks
+        self._controller: WorkController | None = None
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
         """Start it; once."""
-        self._app.set_default()  # the pool's threads look there for the tasks
-        self._app.finalize()
-        self._controller = importlib.import_module("celery.worker").WorkController(
-            app=self._app,
+        from celery.worker import WorkController
+
+        app = self._celery()
+        register_tasks(app, self._tasks)
+        app.set_default()  # the pool's threads look there for the tasks
+        app.finalize()
+        self._controller = WorkController(
+            app=app,
             hostname=worker_id(),
             without_heartbeat=True,
             without_mingle=True,
@@ -156,8 +188,8 @@ def worker_id() -> str:
     return f"{socket.gethostname()}-{os.getpid()}"
 
 
-def register_tasks(app: Celery, tasks: Mapping[str, Callable[[str], None]]) -> None:
-    """Say what the kinds of work are, by name; each is told the id of what it is about."""
+def register_tasks(app: Celery, tasks: Tasks) -> None:
+    """Say what the kinds of work are."""
     for name, work in tasks.items():
         app.task(_plain(work), name=name, shared=False)
 

@@ -18,6 +18,7 @@ from thumbnailer.telemetry import configure_logging
 from wiring.access import build_keyring
 from wiring.accounts import build_accounts
 from wiring.jobs import build_office, build_workshop
+from wiring.queue import register_tasks
 from wiring.trip import build_database, build_storage, build_trip, cache_config
 
 log = structlog.get_logger(__name__)
@@ -57,7 +58,9 @@ def build_worker(settings: Settings) -> Celery:
 
     worker_ready.connect(begin, weak=False)
     worker_shutdown.connect(end, weak=False)
-    return office.celery
+    app = office.celery()
+    register_tasks(app, workshop.tasks)
+    return app
 
 
 def _tell(metrics: Metrics, settings: Settings, told: ExitStack) -> None:

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-import adblock
-
 SHORT_LIST = Path(__file__).parent / "assets" / "ads.txt"
 
 #: Playwright's names of request types, where the filter engine has others.
@@ -20,6 +18,8 @@ class AdFilter:
     """
 
     def __init__(self, filter_list: str) -> None:
+        import adblock
+
         rules = adblock.FilterSet()
         rules.add_filter_list(filter_list)
         self._engine = adblock.Engine(rules)

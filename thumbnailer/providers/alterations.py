@@ -7,16 +7,16 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
-
-from playwright.async_api import Error as PlaywrightError
-from playwright.async_api import Page
-from playwright.async_api import TimeoutError as PlaywrightTimeout
 
 from thumbnailer.errors import CaptureRefused
 from thumbnailer.model import CaptureRequest
 from thumbnailer.providers.page_scripts import ADD_STYLE
+from thumbnailer.providers.playwright_errors import PlaywrightError, PlaywrightTimeout
+
+if TYPE_CHECKING:
+    from playwright.async_api import Page
 
 #: How Playwright begins to tell that the page was left while a program ran in it.
 LEFT = "Page.evaluate: Execution context was destroyed"

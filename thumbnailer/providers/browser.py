@@ -11,18 +11,19 @@ import asyncio
 from collections.abc import AsyncIterator, Coroutine, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
-from typing import Any
-
-from playwright.async_api import BrowserContext, Page
-from playwright.async_api import Error as PlaywrightError
+from typing import TYPE_CHECKING, Any
 
 from thumbnailer.egress_proxy import EgressProxy
 from thumbnailer.errors import CaptureRefused, UpstreamFailed
 from thumbnailer.model import Deadline
 from thumbnailer.providers.launch import ChromiumSettings
+from thumbnailer.providers.playwright_errors import PlaywrightError
 from thumbnailer.providers.road_out import introduce
 from thumbnailer.providers.running_browser import BrowserGone, RunningBrowser, launch_browser
 from thumbnailer.providers.spare_page import SparePage
+
+if TYPE_CHECKING:
+    from playwright.async_api import BrowserContext, Page
 
 LAUNCH_SECONDS = 20.0
 OPEN_PAGE_SECONDS = 10.0

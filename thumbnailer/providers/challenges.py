@@ -12,12 +12,13 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
-
-from playwright.async_api import Error as PlaywrightError
-from playwright.async_api import Page
+from typing import TYPE_CHECKING, Any
 
 from thumbnailer.errors import PageChallenged
+from thumbnailer.providers.playwright_errors import PlaywrightError
+
+if TYPE_CHECKING:
+    from playwright.async_api import Page
 
 SHIPPED_MARKERS = Path(__file__).parent / "assets" / "challenge_markers.toml"
 

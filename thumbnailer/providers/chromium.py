@@ -30,7 +30,6 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import structlog
-from playwright.async_api import Error as PlaywrightError
 
 from thumbnailer.devices import CHROME_MAJOR, DEVICES
 from thumbnailer.errors import (
@@ -51,6 +50,7 @@ from thumbnailer.providers.launch import ChromiumSettings, find_chromium, is_exe
 from thumbnailer.providers.page import Equipment, Visit, read_banner_selectors, read_consent_script
 from thumbnailer.providers.page_errors import PROVIDER
 from thumbnailer.providers.picture import PictureBounds
+from thumbnailer.providers.playwright_errors import PlaywrightError
 from thumbnailer.providers.running_browser import BrowserGone
 
 __all__ = ["ChromiumProvider", "ChromiumSettings", "find_chromium"]
@@ -84,6 +84,8 @@ class ChromiumProvider:
     """
 
     def __init__(self, settings: ChromiumSettings, guard: Guard) -> None:
+        import playwright.async_api  # noqa: F401 - so that no capture waits for it
+
         self._settings = settings
         self._guard = guard
         self._equipment = Equipment(

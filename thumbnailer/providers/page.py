@@ -8,11 +8,7 @@ import json
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
-
-from playwright.async_api import Dialog, Page, Request, Response, Route
-from playwright.async_api import Error as PlaywrightError
-from playwright.async_api import TimeoutError as PlaywrightTimeout
+from typing import TYPE_CHECKING, Any, Literal
 
 from thumbnailer.egress_proxy import EgressProxy
 from thumbnailer.errors import (
@@ -29,6 +25,10 @@ from thumbnailer.providers.ads import AdFilter
 from thumbnailer.providers.challenges import Challenges
 from thumbnailer.providers.page_errors import PROVIDER, net_error, translate_navigation
 from thumbnailer.providers.picture import PictureBounds, photograph
+from thumbnailer.providers.playwright_errors import PlaywrightError, PlaywrightTimeout
+
+if TYPE_CHECKING:
+    from playwright.async_api import Dialog, Page, Request, Response, Route
 
 ASSETS = Path(__file__).parent / "assets"
 

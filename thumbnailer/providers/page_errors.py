@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import re
 
-from playwright.async_api import Error as PlaywrightError
-
 from thumbnailer.errors import (
     CaptureRefused,
     InvalidTarget,
@@ -14,6 +12,7 @@ from thumbnailer.errors import (
     ThumbnailerError,
     UpstreamFailed,
 )
+from thumbnailer.providers.playwright_errors import PlaywrightError
 
 PROVIDER = "chromium"
 

@@ -5,14 +5,15 @@ from __future__ import annotations
 import base64
 import math
 from dataclasses import dataclass
-from typing import Any
-
-from playwright.async_api import Page
+from typing import TYPE_CHECKING, Any
 
 from thumbnailer.devices import DEVICES
 from thumbnailer.errors import CaptureRefused, ImageTooLarge
 from thumbnailer.model import CaptureRequest, Format
 from thumbnailer.providers.page_scripts import BOX_OF, MEASURES
+
+if TYPE_CHECKING:
+    from playwright.async_api import Page
 
 DEFAULT_QUALITY = 80
 

@@ -11,12 +11,13 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
-from typing import Any
-
-from playwright.async_api import CDPSession, Page
-from playwright.async_api import Error as PlaywrightError
+from typing import TYPE_CHECKING, Any
 
 from thumbnailer.egress_proxy import GREETING_HOST, EgressProxy
+from thumbnailer.providers.playwright_errors import PlaywrightError
+
+if TYPE_CHECKING:
+    from playwright.async_api import CDPSession, Page
 
 GREETING_URL = f"http://{GREETING_HOST}/"
 

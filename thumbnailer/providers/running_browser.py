@@ -7,10 +7,9 @@ import os
 import signal
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import structlog
-from playwright.async_api import Browser, Playwright, async_playwright
-from playwright.async_api import Error as PlaywrightError
 
 from thumbnailer.egress_proxy import EgressProxy
 from thumbnailer.errors import UpstreamFailed
@@ -18,8 +17,12 @@ from thumbnailer.providers.browser_loop import BrowserLoop
 from thumbnailer.providers.launch import SWITCHES, ChromiumSettings, environment_for_pages
 from thumbnailer.providers.memory_watch import MemoryWatch
 from thumbnailer.providers.ordinary_user import LAUNCHER, ordinary_user
+from thumbnailer.providers.playwright_errors import PlaywrightError
 from thumbnailer.providers.road_out import switches_to
 from thumbnailer.providers.spare_page import SparePage
+
+if TYPE_CHECKING:
+    from playwright.async_api import Browser, Playwright
 
 PROBE_SECONDS = 3.0
 CLOSE_BROWSER_SECONDS = 5.0
@@ -134,6 +137,8 @@ def _log_failure(settings: ChromiumSettings, reason: str) -> None:
 
 
 async def _start_driver(loop: BrowserLoop, ending: AsyncExitStack) -> Playwright:
+    from playwright.async_api import async_playwright
+
     others = len(loop.children)
     try:
         playwright = await async_playwright().start()

@@ -11,15 +11,17 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from playwright.async_api import Error as PlaywrightError
-from playwright.async_api import Page
+from thumbnailer.providers.playwright_errors import PlaywrightError
+
+if TYPE_CHECKING:
+    from playwright.async_api import Page
 
 Options = Mapping[str, Any]
 
 #: Opens a page in a fresh context made with these options; the stack is given what closes both.
-OpenPage = Callable[[Options, AsyncExitStack], Awaitable[Page]]
+OpenPage = Callable[[Options, AsyncExitStack], Awaitable["Page"]]
 
 
 @dataclass(frozen=True, slots=True)
