@@ -354,7 +354,7 @@ def test_the_pages_of_a_key_that_counts_no_more_are_photographed_no_more(
     services: Services = client.application.extensions[EXTENSION]
     with services.database.transaction() as connection:
         theirs = update(pages).where(pages.c.id == page["id"])
-        connection.execute(theirs.values(owner="key:gone", due_at=0, refresh_seconds=0))
+        connection.execute(theirs.values(owner="key:gone", due_at=0, queued_at=None, refresh_seconds=0))
 
     def found() -> Page:
         page_now = services.jobs.pages.find(page["id"])
