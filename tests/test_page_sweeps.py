@@ -5,14 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
 from settings.values import database_url_of
 from tests.support.page_books import HOUR, LEASE_SECONDS, Book, opened, version
+from tests.support.processes import wait_until
+from thumbnailer.errors import StorageUnavailable
 from thumbnailer.jobs.events import Announcer
 from thumbnailer.jobs.ledger import JobLedger
 from thumbnailer.jobs.sweeping import Sweeper, SweepRules
+from thumbnailer.pages.refreshing import PageRunner
+from thumbnailer.storage import Storage
 
 DAY = 24 * HOUR
 
@@ -113,3 +118,36 @@ def test_a_clock_that_is_set_back_begins_no_second_attempt_but_of_what_died(book
     assert book.find(page).versions == []
     book.store(again, version("b", 2))
     assert [each.id for each in book.find(page).versions] == ["ver_2"]
+
+
+class Reluctant:
+    """A storage that never lets go of one object."""
+
+    def __init__(self, kept: str) -> None:
+        self.kept = kept
+
+    def remove(self, key: str) -> None:
+        if key == self.kept:
+            raise StorageUnavailable("locked")
+
+
+def test_an_object_that_the_storage_keeps_holds_up_no_other(book: Book) -> None:
+    keys = [f"pages/{number}.png" for number in range(8)]
+    for key in keys:
+        book.ledger.expect_object(key)
+    book.clock.now += DAY
+    nobody: Any = None
+    runner = PageRunner(
+        ledger=book.ledger,
+        accounts=nobody,
+        thumbnails=nobody,
+        storage=cast(Storage, Reluctant(keys[0])),
+        queue=nobody,
+        deadline_seconds=1,
+    )
+
+    def is_tidy() -> bool:
+        runner.tidy()
+        return book.ledger.outdated(10) == keys[:1]
+
+    wait_until(is_tidy)

@@ -200,11 +200,10 @@ class PageLedger:
             self._plan(connection, page, pause_after_failure(page, error), values)
 
     def outdated(self, limit: int) -> list[str]:
-        """Objects that the storage may let go of."""
+        """Objects that the storage may let go of; any of them, lest one that it keeps hold up the rest."""
         due = select(outdated_objects.c.object_key).where(outdated_objects.c.since <= self._clock())
-        oldest = due.order_by(outdated_objects.c.since).limit(limit)
         with self._database.reading() as connection:
-            return list(connection.execute(oldest).scalars())
+            return list(connection.execute(due.order_by(func.random()).limit(limit)).scalars())
 
     def forget_object(self, object_key: str) -> None:
         """The storage has let go of it."""
