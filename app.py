@@ -102,8 +102,7 @@ def create_app(profile: str | None = None, environ: Mapping[str, str] | None = N
 def register_routes(app: Flask, services: Services) -> None:
     """Open the doors."""
     api = Api(app)
-    for name, scheme in SECURITY_SCHEMES.items():
-        api.spec.components.security_scheme(name, dict(scheme))
+    api.describe_security(SECURITY_SCHEMES)
     api.register_blueprint(screenshot.blueprint)
     for each in (jobs, batches, pages, deliveries, dialects, purge, explain, signing, usage, metrics):
         api.register_blueprint(each.blueprint)

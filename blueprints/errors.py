@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import flask
@@ -49,28 +50,39 @@ class Api(flask_smorest.Api):
 
     def __init__(self, app: flask.Flask) -> None:
         self._documenting = threading.RLock()
-        self._undocumented: list[flask_smorest.Blueprint] = []
+        self._undocumented: list[Callable[[], None]] = []
         super().__init__(app)
 
     def register_blueprint(self, blp: flask_smorest.Blueprint) -> None:
         """Open the doors of a blueprint."""
         self._app.extensions["flask-smorest"]["blp_name_to_api"][blp.name] = self
         self._app.register_blueprint(blp)
-        self._undocumented.append(blp)
+        self._undocumented.append(partial(self._document, blp))
+
+    def describe_security(self, schemes: Mapping[str, Mapping[str, Any]]) -> None:
+        """Say by which means callers identify themselves."""
+        for name, scheme in schemes.items():
+            self._undocumented.append(partial(self._spec.components.security_scheme, name, dict(scheme)))
 
     @property
     def spec(self) -> Any:
         """What is documented, all of it."""
         with self._documenting:
-            while self._undocumented:
-                blp = self._undocumented.pop(0)
-                blp.register_views_in_doc(self, self._app, self._spec, name=blp.name, parameters=None)
-                self._spec.tag({"name": blp.name, "description": blp.description})
+            steps, self._undocumented = self._undocumented, []
+            for document in steps:
+                document()
             return self._spec
 
     @spec.setter
     def spec(self, spec: Any) -> None:
         self._spec = spec
+
+    def _document(self, blp: flask_smorest.Blueprint) -> None:
+        blp.register_views_in_doc(self, self._app, self._spec, name=blp.name, parameters=None)
+        self._spec.tag({"name": blp.name, "description": blp.description})
+
+    def _register_responses(self) -> None:
+        self._undocumented.append(super()._register_responses)
 
     def handle_http_exception(self, error: HTTPException) -> Response | HTTPException:
         """Answer what Flask and Werkzeug raise: 404, 405, 413 and their like."""

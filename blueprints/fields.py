@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import re
 from datetime import datetime
+from functools import cache
 from typing import Any
 from zoneinfo import available_timezones
 
@@ -161,11 +162,13 @@ class MomentField(fields.Field[float]):
         raise ValidationError("Must be a time, e.g. 2026-11-21T07:44:47Z, or Unix time in seconds.")
 
 
-#: Reading the database takes some 20 ms, so it is done once.
-TIMEZONES = frozenset(available_timezones())
+@cache
+def _timezones() -> frozenset[str]:
+    """Their names; reading the database takes some 20 ms, so it is done once, and not at a start."""
+    return frozenset(available_timezones())
 
 
 def known_timezone(name: str) -> None:
     """Refuse what is not in the IANA time zone database."""
-    if name not in TIMEZONES:
+    if name not in _timezones():
         raise ValidationError("Must be an IANA time zone, e.g. Europe/Berlin.")
