@@ -64,7 +64,11 @@ lock: .venv/.installed-dev ## pin all packages anew, with hashes
 	@scripts/setup.sh $< .venv-bench
 	@touch $@
 
-setup-bench: setup-tests .venv-bench/.installed ## install what the measurements compare the service with
+.venv-service/.installed: requirements.lock
+	@scripts/setup.sh $< .venv-service
+	@touch $@
+
+setup-bench: setup-tests .venv-bench/.installed .venv-service/.installed ## install what the measurements compare the service with
 	@scripts/apt-install.sh wrk varnish
 
 bench: setup-bench ## measure everything, or some parts: ARGS="hits edge", ARGS="--quick"
@@ -75,5 +79,5 @@ bench-docs: setup-bench ## write the newest results into docs/benchmarks.md, wit
 	.venv-bench/bin/python benchmarks/plots.py $(ARGS)
 
 clean: ## remove what make has made; pictures in var/ stay
-	rm -rf .venv .venv-bench .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv .venv-bench .venv-service .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

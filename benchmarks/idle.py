@@ -26,6 +26,8 @@ START_GOAL_SECONDS = 0.5
 OURS, PLAIN = "thumbnailer", "flask-plain"
 #: Enough that every process has answered one.
 FIRST_REQUESTS = 32
+#: Where nothing is installed but what the service runs on: some packages load what they find beside them.
+PYTHON = Path(__file__).parent.parent / ".venv-service" / "bin" / "python"
 
 Started = contextlib.AbstractContextManager[tuple[str, int]]
 
@@ -37,9 +39,9 @@ def pss_mib(pid: int) -> float:
 
 @contextlib.contextmanager
 def _ours(folder: Path, upstream_url: str, redis_url: str) -> Iterator[tuple[str, int]]:
-    """The service with everything at its default: two workers."""
+    """The service with everything at its default, two workers, and nothing installed but what it needs."""
     environ = snapapi_environment(upstream_url, REDIS_URL=redis_url, SIGNING_KEYS=SIGNING_KEYS)
-    with running_service(folder, environ, profile="production") as service:
+    with running_service(folder, environ, profile="production", python=str(PYTHON)) as service:
         yield service.url, service.pid
 
 

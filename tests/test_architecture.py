@@ -136,6 +136,7 @@ LATE = (
     "celery",
     "kombu",
     "playwright.async_api",
+    "pyvips",
     "sqlalchemy.dialects.postgresql",
 )
 FRAMEWORKS = ("flask", "flask_caching", "flask_limiter", "flask_smorest", "celery", "marshmallow", "werkzeug")

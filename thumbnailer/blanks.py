@@ -13,13 +13,15 @@ million differ by more than 8, the word "hi" 75.
 from __future__ import annotations
 
 from collections.abc import Callable
-
-import pyvips
+from typing import TYPE_CHECKING
 
 from thumbnailer import libvips
 from thumbnailer.decoding import LOADER_OPTIONS, unreadable_is_no_image
 from thumbnailer.errors import BlankPicture
 from thumbnailer.model import CaptureRecord, CaptureRequest
+
+if TYPE_CHECKING:
+    import pyvips
 
 #: Files with more bytes for each pixel show something: three times what an empty page takes.
 MAX_BYTES_PER_PIXEL = 0.02
@@ -79,7 +81,7 @@ def _count_stray_pixels(body: bytes) -> float:
 
 def _open(body: bytes) -> pyvips.Image:
     """Decoded from top to bottom while it is used, so that a large picture takes no more memory."""
-    picture = pyvips.Image.new_from_buffer(body, LOADER_OPTIONS, access="sequential")
+    picture = libvips.vips().Image.new_from_buffer(body, LOADER_OPTIONS, access="sequential")
     picture = picture if picture.interpretation in ("srgb", "b-w") else picture.colourspace("srgb")
     return picture.flatten(background=WHITE) if picture.hasalpha() else picture
 

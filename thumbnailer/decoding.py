@@ -6,12 +6,14 @@ import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-
-import pyvips
+from typing import TYPE_CHECKING
 
 from thumbnailer import libvips
 from thumbnailer.errors import NotAnImage
 from thumbnailer.imaging import PNG, WEBP, Dimensions, PictureLimits, inspect
+
+if TYPE_CHECKING:
+    import pyvips
 
 #: ``thumbnail_buffer`` has an argument of its own for this, which has no effect.
 LOADER_OPTIONS = "[fail_on=truncated]"
@@ -43,10 +45,10 @@ class Source:
         if self.has_profile:  # takes 10 ms, with or without a profile in the file
             options["output_profile"] = "srgb"
         if WEBP.begins(self.body):
-            whole = pyvips.Image.new_from_buffer(self.body, LOADER_OPTIONS, access="sequential")
+            whole = libvips.vips().Image.new_from_buffer(self.body, LOADER_OPTIONS, access="sequential")
             picture = whole.thumbnail_image(size.width, **options)
         else:
-            picture = pyvips.Image.thumbnail_buffer(
+            picture = libvips.vips().Image.thumbnail_buffer(
                 self.body, size.width, option_string=LOADER_OPTIONS, **options
             )
         return picture if picture.interpretation == "srgb" else picture.colourspace("srgb")
@@ -61,7 +63,7 @@ def _enlarged(picture: pyvips.Image, size: Dimensions) -> pyvips.Image:
     across, down = size.width / picture.width, size.height / picture.height
     enlarged = source.affine(
         [across, 0, 0, down],
-        interpolate=pyvips.Interpolate.new("bicubic"),
+        interpolate=libvips.vips().Interpolate.new("bicubic"),
         oarea=[0, 0, size.width, size.height],
         idx=0.5,
         idy=0.5,
@@ -84,7 +86,7 @@ def open_picture(body: bytes, limits: PictureLimits) -> Source:
     stored = inspect(body, limits, unpacks=False).dimensions
     assert stored is not None, "only a PDF has no dimensions"
     with unreadable_is_no_image():
-        opened = pyvips.Image.new_from_buffer(body, LOADER_OPTIONS)
+        opened = libvips.vips().Image.new_from_buffer(body, LOADER_OPTIONS)
     if (opened.width, opened.height) != (stored.width, stored.height):
         raise NotAnImage("The picture contradicts itself.")
     is_sideways = opened.get_typeof("orientation") and opened.get("orientation") >= FIRST_SIDEWAYS_ORIENTATION
@@ -97,7 +99,7 @@ def unreadable_is_no_image() -> Iterator[None]:
     """Translate libvips' errors; for blocks that only read."""
     try:
         yield
-    except pyvips.Error as error:
+    except libvips.vips().Error as error:
         raise NotAnImage("The picture cannot be read.") from error
 
 

@@ -9,10 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
-
-import pyvips
+from typing import TYPE_CHECKING
 
 from thumbnailer.renditions import DEFAULT_QUALITY, RenditionFormat
+
+if TYPE_CHECKING:
+    import pyvips
 
 #: Up to so many pixels a picture counts as a thumbnail; 800x600 does.
 THUMBNAIL_PIXELS = 500_000

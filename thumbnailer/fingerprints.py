@@ -10,8 +10,6 @@ from __future__ import annotations
 
 from itertools import pairwise
 
-import pyvips
-
 from thumbnailer import libvips
 from thumbnailer.decoding import LOADER_OPTIONS, unreadable_is_no_image
 
@@ -31,7 +29,7 @@ def fingerprint(body: bytes) -> str:
     """
     libvips.claim()
     with unreadable_is_no_image():
-        small = pyvips.Image.thumbnail_buffer(
+        small = libvips.vips().Image.thumbnail_buffer(
             body, SIDE + 1, height=SIDE, size="force", option_string=LOADER_OPTIONS
         )
         opaque = small.flatten(background=255) if small.hasalpha() else small

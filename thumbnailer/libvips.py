@@ -1,8 +1,8 @@
-"""libvips, set up for pictures from strangers. Import it from here and from nowhere else.
+"""libvips, set up for pictures from strangers. Take it from here, as ``vips()``, and from nowhere else.
 
-Set up at import, which starts no thread, so that a process may import this module and fork afterwards.
-*Using* libvips starts threads that a forked child does not have, and waits for ever there: ``claim``
-makes an error of that.
+Loaded and set up at its first use: it takes some 8 MiB, and many deployments pass captures on as they are.
+Using it starts threads that a forked child does not have, and waits for ever there: ``claim`` makes an
+error of that.
 
 - One thread of work for each picture: the doors work in parallel already, and libvips' own threads
   cost 15 % more processor time for the same picture.
@@ -14,16 +14,38 @@ makes an error of that.
 from __future__ import annotations
 
 import os
-
-import pyvips
+import threading
+from typing import Any
 
 LOADERS = ("VipsForeignLoadPng", "VipsForeignLoadJpeg", "VipsForeignLoadWebp")
 
-pyvips.concurrency_set(1)
-pyvips.cache_set_max(0)
-pyvips.operation_block_set("VipsForeignLoad", True)  # noqa: FBT003  the name of the function says what is true
-for _loader in LOADERS:
-    pyvips.operation_block_set(_loader, False)  # noqa: FBT003  the same
+
+class _Library:
+    """pyvips, loaded and set up once, whichever thread comes first."""
+
+    def __init__(self) -> None:
+        self._loading = threading.Lock()
+        self._loaded: Any = None
+
+    def __call__(self) -> Any:
+        if self._loaded is None:
+            with self._loading:
+                self._loaded = self._loaded or _load()
+        return self._loaded
+
+
+def _load() -> Any:
+    import pyvips
+
+    pyvips.concurrency_set(1)
+    pyvips.cache_set_max(0)
+    pyvips.operation_block_set("VipsForeignLoad", True)  # noqa: FBT003  the name of the function says what is true
+    for loader in LOADERS:
+        pyvips.operation_block_set(loader, False)  # noqa: FBT003  the same
+    return pyvips
+
+
+vips = _Library()
 
 
 class UsedBeforeFork(RuntimeError):

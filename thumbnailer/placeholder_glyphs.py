@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-
-import pyvips
+from typing import TYPE_CHECKING
 
 from thumbnailer.placeholder_shapes import Pen, Point, intersect, move, unite
+
+if TYPE_CHECKING:
+    import pyvips
 
 #: A window is so much wider than high.
 ASPECT = 4 / 3

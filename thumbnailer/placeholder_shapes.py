@@ -11,8 +11,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import reduce
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
-import pyvips
+from thumbnailer import libvips
+
+if TYPE_CHECKING:
+    import pyvips
 
 Point = tuple[float, float]
 
@@ -53,13 +57,13 @@ class Pen:
 
         ``tooth`` is the height of one stroke of the line.
         """
-        pixel = pyvips.Image.xyz(self.width + 2 * self.margin, self.height + 2 * self.margin)
+        pixel = libvips.vips().Image.xyz(self.width + 2 * self.margin, self.height + 2 * self.margin)
         across, down = pixel[0] + 0.5 - self.margin, pixel[1] + 0.5 - self.margin
         swung = (((down / tooth) % 2 - 1).abs() * 2 - 1) * swing
         return (across - x - swung) * math.cos(math.atan(2 * swing / tooth))
 
     def _distances(self, shape: str, **measures: object) -> pyvips.Image:
-        return pyvips.Image.sdf(
+        return libvips.vips().Image.sdf(
             self.width + 2 * self.margin, self.height + 2 * self.margin, shape, **measures
         )
 

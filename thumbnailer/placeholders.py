@@ -8,8 +8,8 @@ from enum import StrEnum
 from functools import lru_cache
 from pathlib import Path
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 
-import pyvips
 import structlog
 
 from thumbnailer import libvips
@@ -20,6 +20,9 @@ from thumbnailer.placeholder_glyphs import Window, failed_glyph, pending_glyph
 from thumbnailer.placeholder_shapes import coverage
 from thumbnailer.rendering import Renderer
 from thumbnailer.renditions import Bounds, RenditionFormat
+
+if TYPE_CHECKING:
+    import pyvips
 
 log = structlog.get_logger(__name__)
 
@@ -125,7 +128,7 @@ def draw(size: Dimensions, kind: PlaceholderKind, wanted: RenditionFormat) -> Re
 def _ink(size: Dimensions, kind: PlaceholderKind) -> pyvips.Image:
     least = min(size.width * 0.75, size.height)
     if least < MIN_DRAWN_SIDE:
-        return pyvips.Image.black(size.width, size.height)
+        return libvips.vips().Image.black(size.width, size.height)
     window = Window(min(round(least * 0.75), round(11 + least * 0.3), MAX_WINDOW_HEIGHT))
     glyph = pending_glyph(window) if kind is PlaceholderKind.PENDING else failed_glyph(window)
     return coverage(glyph).gravity("centre", size.width, size.height)

@@ -11,14 +11,16 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-
-import pyvips
+from typing import TYPE_CHECKING
 
 from thumbnailer.decoding import Source, open_picture, unreadable_is_no_image
 from thumbnailer.encoding import WHITE, Rendered, encode
 from thumbnailer.errors import Overloaded
 from thumbnailer.imaging import Dimensions, PictureLimits
 from thumbnailer.renditions import Layout, Rendition, RenditionFormat, contain, lay_out
+
+if TYPE_CHECKING:
+    import pyvips
 
 #: Pictures of more pixels than this, before or after, are rendered one at a time: each may take
 #: hundreds of megabytes.

@@ -65,9 +65,13 @@ class Service:
 
 @contextlib.contextmanager
 def running_service(
-    folder: Path, environ: Mapping[str, str], *, profile: str = "development"
+    folder: Path,
+    environ: Mapping[str, str],
+    *,
+    profile: str = "development",
+    python: str = sys.executable,
 ) -> Iterator[Service]:
-    """The service under gunicorn with its shipped configuration, on a free port."""
+    """The service under gunicorn with its shipped configuration, on a free port; run by ``python``."""
     port = free_port()
     log = folder / f"service-{port}.log"
     settings = {
@@ -82,7 +86,7 @@ def running_service(
         "LOG_FORMAT": "json",
         **environ,
     }
-    command = [sys.executable, "-m", "gunicorn", "--config", str(PROJECT / "gunicorn.conf.py")]
+    command = [python, "-m", "gunicorn", "--config", str(PROJECT / "gunicorn.conf.py")]
     command += ["--chdir", str(PROJECT), "app:create_app()"]
     with running(command, port=port, log=log, env=settings) as process:
         yield Service(f"http://127.0.0.1:{port}", process.pid, log)
