@@ -39,3 +39,11 @@ def postgres_url(postgres: PostgresServer) -> Iterator[str]:
     with engine.connect() as connection:
         connection.execute(text(f"DROP DATABASE {name} WITH (FORCE)"))
     engine.dispose()
+
+
+@pytest.fixture(autouse=True)
+def _shorter_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In services within this process, tenths of seconds pass where else there are seconds."""
+    monkeypatch.setattr("wiring.jobs.SWEEP_SECONDS", 0.2)
+    monkeypatch.setattr("thumbnailer.jobs.running.FIRST_PAUSE_SECONDS", 0.5)
+    monkeypatch.setattr("thumbnailer.providers.fallback.FIRST_PAUSE_SECONDS", 0.1)

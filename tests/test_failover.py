@@ -92,6 +92,11 @@ def failed(seconds: float | None = None) -> UpstreamFailed:
     return UpstreamFailed("failed", retry_after_seconds=seconds)
 
 
+@pytest.fixture(autouse=True)
+def _shorter_pauses() -> None:
+    """Not here: they are what is looked at, and nobody waits for them."""
+
+
 RETRIES: dict[str, tuple[list[Exception], list[float], int]] = {
     "none-needed": ([], [], 1),
     "failed-once": ([failed()], [1], 2),
