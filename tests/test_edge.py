@@ -274,6 +274,21 @@ def test_parts_conditions_and_heads_are_answered_by_the_edge(edge: Edge) -> None
     assert [edge_cache(each) for each in answers] == ["HIT"] * 6
 
 
+@pytest.mark.parametrize("field", ['If-Match: "other"', "Range: bytes=999999-"])
+@pytest.mark.parametrize("end", ["", "&exp=1999999999"])
+def test_what_the_edge_refuses_of_a_picture_it_refuses_as_the_service_does(
+    edge: Edge, field: str, end: str
+) -> None:
+    path = thumb_path() + end
+    assert [edge_cache(ask(edge.url, path)) for _ in range(2)] == ["MISS", "HIT"]
+    by_the_edge, by_the_service = ask(edge.url, path, field), ask(edge.service_url, path, field)
+    assert by_the_edge.status == by_the_service.status
+    assert by_the_edge.headers["content-type"] == "application/problem+json"
+    assert by_the_edge.headers["cache-control"] == "no-store", "whatever was said of the picture before"
+    assert by_the_edge.headers.get("content-range") == by_the_service.headers.get("content-range")
+    assert {**by_the_edge.json(), "request_id": ""} == {**by_the_service.json(), "request_id": ""}
+
+
 @pytest.mark.parametrize(
     "fields",
     [

@@ -144,9 +144,12 @@ def test_who_asks_too_much_is_told_when_to_come_again(tmp_path: Path, applicatio
     changes = {"zone=answers burst=300 nodelay": "zone=answers burst=1 nodelay", "rate=600r/m": "rate=1r/m"}
     with running_nginx(tmp_path, application.port, changes=changes) as nginx:
         answers = [ask(nginx.url, "/thumb?url=x") for _ in range(3)]
+        ending = ask(nginx.url, "/thumb?url=x&exp=9")
         keyed = ask(nginx.url, "/thumb?url=x", "X-API-Key: tn_none")
     assert [each.status for each in answers] == [200, 200, 429]
     refused = answers[2]
+    assert {**ending.json(), "request_id": ""} == {**refused.json(), "request_id": ""}
+    assert ending.headers["retry-after"] == "1"
     assert refused.headers["content-type"] == "application/problem+json"
     assert refused.headers["retry-after"] == "1"
     assert refused.headers["cache-control"] == "no-store"
@@ -199,5 +202,8 @@ def test_a_client_that_does_not_read_holds_nobody_up_behind_the_edge(tmp_path: P
 
 def test_a_port_without_a_service_is_a_problem_that_says_when_to_come_again(tmp_path: Path) -> None:
     with running_nginx(tmp_path, free_port()) as nginx:
-        answer = ask(nginx.url, "/thumb?url=x")
-    assert (answer.status, answer.headers["retry-after"]) == (502, "5")
+        for path in ("/thumb?url=x", "/thumb?url=x&exp=9"):
+            answer = ask(nginx.url, path)
+            assert (answer.status, answer.headers["retry-after"]) == (502, "5")
+            assert answer.headers["content-type"] == "application/problem+json"
+            assert answer.headers["cache-control"] == "no-store"
