@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -224,6 +225,25 @@ def test_a_dead_page_is_left_alone_for_a_minute_then_two(trip: Journey) -> None:
             assert refused.value.retry_after_seconds == pytest.approx(pause_seconds)
         assert trip.provider.calls == calls
         trip.clock.turn(pause_seconds + 1)
+
+
+def test_tries_that_were_under_way_at_once_fail_as_one(trip: Journey) -> None:
+    trip.provider.fails_with = TargetUnreachable("gone")
+    trip.provider.may_finish.clear()
+
+    def pause_seconds(width: int) -> float | None:
+        with pytest.raises(TargetUnreachable) as failed:
+            trip.pipeline.fetch(CaptureRequest(url=TARGET, width=width), trip.terms())
+        return failed.value.retry_after_seconds
+
+    with ThreadPoolExecutor() as callers:
+        pauses = [callers.submit(pause_seconds, width) for width in (400, 800, 1200)]
+        wait_until(lambda: trip.provider.calls == 3)
+        trip.clock.turn(2)
+        trip.provider.may_finish.set()
+    assert [pause.result(20) for pause in pauses] == [60] * 3
+    trip.clock.turn(61)
+    assert pause_seconds(400) == 120
 
 
 def test_the_pause_never_exceeds_an_hour(trip: Journey) -> None:

@@ -261,9 +261,11 @@ class Pipeline:
             flight.land(capture)
 
     def _crash_on_error(self, request: CaptureRequest, flight: Flight) -> ExitCallback:
+        begun_at = self._clock()
+
         def leave(_kind: object, error: BaseException | None, _trace: object) -> None:
             if isinstance(error, ThumbnailerError):
-                self._setbacks.note(request, error)
+                self._setbacks.note(request, error, begun_at=begun_at)
                 self._keep_last_good(request, error)
             if error is not None:
                 flight.crash(error)

@@ -72,8 +72,12 @@ class Setbacks:
             setback.error.retry_after_seconds = remaining_seconds
             raise setback.error
 
-    def note(self, request: CaptureRequest, error: ThumbnailerError) -> None:
-        """Remember a failure and tell the error when the next try is; others are not remembered."""
+    def note(self, request: CaptureRequest, error: ThumbnailerError, *, begun_at: float) -> None:
+        """Remember a failure and tell the error when the next try is; others are not remembered.
+
+        ``begun_at`` is the Unix time of the try. Tries of one page that were under way at once, for pictures
+        of several sizes, fail together: that is one failure.
+        """
         if isinstance(error, BLAMED_ON_TARGET):
             name = _target_name(request)
         elif isinstance(error, BLAMED_ON_CAPTURE):
@@ -83,7 +87,7 @@ class Setbacks:
         site, now = Site.of(request.url), self._clock()
         address = site.address(Kind.SETBACK, name)
         before = self._read(site, self._backend.get(address))
-        count = before.count + 1 if before else 1
+        count = 1 if before is None else before.count + (before.noted_at < begun_at)
         pause_seconds = min(FIRST_PAUSE_SECONDS * 2 ** (count - 1), LONGEST_PAUSE_SECONDS)
         error.retry_after_seconds = pause_seconds
         content = {"count": count, "noted_at": now, "retry_at": now + pause_seconds, **describe(error)}
