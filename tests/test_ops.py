@@ -13,7 +13,7 @@ from flask.testing import FlaskClient
 from blueprints.problems import PROBLEMS
 from tests.support.answers import refusing_url
 from tests.support.s3 import Fault, forget_aws_settings, refusing_s3, small_s3
-from tests.support.service import client_of, snapapi_environment
+from tests.support.service import TARGET, client_of, snapapi_environment
 from tests.support.stores import silent_server
 from tests.support.upstream import Upstream
 
@@ -74,6 +74,16 @@ def test_ready_names_every_part_and_calls_no_upstream(client: FlaskClient, upstr
 def test_ready_with_redis(settings: dict[str, str], redis_url: str) -> None:
     with client_of(settings | {"REDIS_URL": redis_url, "CACHE_KEY_PREFIX": "ops:"}) as client:
         _assert_ready(client, "ready")
+
+
+def test_a_connection_to_redis_looks_for_no_package(
+    settings: dict[str, str], redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """redis-py would tell Redis its own version, which takes it 5 ms to find, for each connection."""
+    monkeypatch.setattr("redis.utils.get_lib_version", lambda: pytest.fail("the version was looked for"))
+    with client_of(settings | {"REDIS_URL": redis_url, "CACHE_KEY_PREFIX": "package:"}) as client:
+        _assert_ready(client, "ready")
+        assert client.get("/thumb", query_string={"url": TARGET}).status_code == 200
 
 
 @pytest.mark.parametrize("limiter_apart", [True, False])

@@ -14,7 +14,7 @@ from redis.exceptions import RedisError
 
 from config import Settings
 from thumbnailer.cooldown import CoolDown
-from wiring.trip import redis_options
+from wiring.trip import redis_bounds
 
 if TYPE_CHECKING:
     from celery import Celery
@@ -103,7 +103,7 @@ def _transport_options(settings: Settings) -> dict[str, Any]:
     if not settings.cache.redis_url:
         return {"polling_interval": MEMORY_POLL_SECONDS}
     return {
-        **redis_options(settings),
+        **redis_bounds(settings),
         "visibility_timeout": VISIBILITY_SECONDS,
         "unacked_restore_interval": 5,
         "unacked_restore_throttle": 1,
