@@ -30,7 +30,13 @@ from blueprints.request_log import note
 from blueprints.services import public_url, services
 from blueprints.strict_blueprint import StrictBlueprint
 from blueprints.waiting import line_up
-from thumbnailer.errors import ImageNotReady, InvalidParameters, InvalidTarget, Overloaded
+from thumbnailer.errors import (
+    DatabaseUnavailable,
+    ImageNotReady,
+    InvalidParameters,
+    InvalidTarget,
+    Overloaded,
+)
 from thumbnailer.jobs import Job, JobOrder, JobState
 from thumbnailer.keys import Scope
 
@@ -72,9 +78,9 @@ def _accepted(given: dict[str, Any]) -> Response:
 
 
 def _waited_for(accepted: Job, seconds: int) -> Job:
-    """The job once it has ended, as far as there is room to wait for that."""
+    """The job once it has ended, as far as it can be waited for: it is accepted, whatever comes now."""
     if seconds > 0:
-        with contextlib.suppress(Overloaded):
+        with contextlib.suppress(Overloaded, DatabaseUnavailable):
             line_up()
             return services().jobs.wait(accepted, seconds)
     return accepted

@@ -5,14 +5,18 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import sqlite3
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 from flask.testing import FlaskClient
 from standardwebhooks.webhooks import Webhook
+from werkzeug.test import TestResponse
 
 from blueprints.services import EXTENSION
 from tests.support import answers
@@ -281,6 +285,25 @@ def test_the_same_order_sent_again_is_one_job(client: FlaskClient, upstream: Ups
     first = client.post("/screenshots", json={"url": TARGET}, headers=headers).get_json()
     second = client.post("/screenshots", json={"url": TARGET}, headers=headers).get_json()
     assert first["job_id"] == second["job_id"]
+
+
+def test_what_is_accepted_is_one_job_though_nobody_can_look_how_it_stands(
+    client: FlaskClient, tmp_path: Path, upstream: Upstream, gate: Gate
+) -> None:
+    def order() -> TestResponse:
+        body, headers = {"url": TARGET, "wait": 20}, {"Idempotency-Key": "order-1"}
+        return client.application.test_client().post("/screenshots", json=body, headers=headers)
+
+    with closing(sqlite3.connect(tmp_path / "jobs.sqlite3")) as aside, ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(order)
+        wait_until(lambda: len(upstream.requests) == 1)
+        aside.execute("ALTER TABLE jobs RENAME TO out_of_reach")
+        first = waiting.result()
+        aside.execute("ALTER TABLE out_of_reach RENAME TO jobs")
+    gate.open.set()
+    assert (first.status_code, first.get_json()["status"]) == (202, "pending")
+    assert order().get_json()["job_id"] == first.get_json()["job_id"]
+    assert ended(client, f"/jobs/{first.get_json()['job_id']}")["status"] == "completed"
 
 
 @pytest.mark.parametrize("is_cached", [False, True], ids=["new", "cached"])
