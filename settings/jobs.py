@@ -35,7 +35,7 @@ class JobSettings:
         "JOB_ATTEMPTS",
         integer(1, 1000),
         "10",
-        "How often a job is begun at most, counting those times when its worker died.",
+        "How often a job is begun at most, whether it is tried again or its worker died.",
     )
     lease_seconds: float = setting(
         "JOB_LEASE",

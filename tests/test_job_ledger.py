@@ -9,16 +9,18 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from sqlalchemy import update
 
 from config import load_settings
 from tests.support.trips import NOON, Clock
 from thumbnailer.database import Database
-from thumbnailer.errors import Overloaded, TargetStatus
+from thumbnailer.errors import Overloaded, TargetStatus, UpstreamFailed
 from thumbnailer.jobs import BatchOrder, Job, JobOrder, JobState
 from thumbnailer.jobs.deliveries import JITTER, DeliveryLedger, DeliveryState
 from thumbnailer.jobs.events import Announcer
 from thumbnailer.jobs.ledger import JobLedger
 from thumbnailer.jobs.sweeping import Sweeper, SweepRules
+from thumbnailer.jobs.tables import jobs
 from thumbnailer.model import CaptureRequest
 from thumbnailer.schema import upgrade
 from thumbnailer.thumbnails import ThumbnailRequest
@@ -161,6 +163,57 @@ def test_a_job_that_kills_each_of_its_workers_has_failed_in_the_end(database: Da
     assert found is not None
     assert (found.state, found.attempts) == (JobState.FAILED, ATTEMPTS)
     assert found.error is not None
+
+
+def test_a_job_that_is_put_back_and_may_not_be_begun_again_has_failed(
+    database: Database, clock: Clock
+) -> None:
+    ledger = ledger_of(database, clock)
+    job, sweeper = ledger.accept(order(), "owner"), sweeper_of(database, ledger, clock, Queue())
+    for _ in range(ATTEMPTS):
+        claim = ledger.claim(job.id)
+        assert claim is not None
+        ledger.postpone(claim, UpstreamFailed("The capture failed."), 5)
+        clock.now += 5
+    assert ledger.claim(job.id) is None
+    sweeper.sweep()
+    found = ledger.find(job.id)
+    assert found is not None
+    assert (found.state, found.attempts) == (JobState.FAILED, ATTEMPTS)
+
+
+def test_a_job_that_this_version_cannot_read_fails_and_keeps_up_nothing(
+    database: Database, clock: Clock
+) -> None:
+    ledger, queue = ledger_of(database, clock), Queue()
+    unreadable, other = (ledger.accept(order(), "owner") for _ in range(2))
+    sweeper = sweeper_of(database, ledger, clock, queue)
+    strange = '{"capture": {"url": "https://page.example/", "option_to_come": 1}, "rendition": null}'
+    with database.transaction() as connection:
+        connection.execute(update(jobs).where(jobs.c.id == unreadable.id).values(request=strange))
+    for _ in range(ATTEMPTS):
+        claim = ledger.claim(unreadable.id)
+        assert claim is not None
+        assert claim.job.order.request is None
+        clock.now += LEASE_SECONDS + 1
+    sweeper.sweep()
+    found = ledger.find(unreadable.id)
+    assert found is not None
+    assert found.state is JobState.FAILED
+    assert queue.jobs == [other.id]
+
+
+def test_a_worker_whose_clock_is_behind_begins_what_is_new(database: Database, clock: Clock) -> None:
+    behind = Clock()
+    behind.now = clock.now - 1
+    job = ledger_of(database, clock).accept(order("https://receiver.example/"), "owner")
+    claim = ledger_of(database, behind).claim(job.id)
+    assert claim is not None
+    assert ledger_of(database, behind).claim(job.id) is None
+    (message_id,) = ledger_of(database, clock).fail(claim, TargetStatus(404)).messages
+    deliveries = DeliveryLedger(database, pauses_seconds=(5,), lease_seconds=30, clock=behind)
+    assert deliveries.claim(message_id) is not None
+    assert deliveries.claim(message_id) is None
 
 
 def test_what_has_ended_is_forgotten_after_its_time_and_nothing_else(

@@ -306,6 +306,15 @@ def test_what_is_accepted_is_one_job_though_nobody_can_look_how_it_stands(
     assert ended(client, f"/jobs/{first.get_json()['job_id']}")["status"] == "completed"
 
 
+def test_a_job_may_be_tried_again_only_as_often_as_it_may_be_begun(
+    upstream: Upstream, tmp_path: Path
+) -> None:
+    upstream.behave(answers.json_error(402, {"error": {"code": "QUOTA_EXCEEDED", "message": "no more"}}))
+    with client_of(environment(upstream, tmp_path, JOB_RETRIES="2", JOB_ATTEMPTS="1")) as client:
+        job = client.post("/screenshots", json={"url": TARGET, "wait": 5}).get_json()
+    assert (job["status"], job["error"], job["attempts"]) == ("failed", "upstream-quota", 1)
+
+
 @pytest.mark.parametrize("is_cached", [False, True], ids=["new", "cached"])
 def test_a_webhook_tells_of_the_end(client: FlaskClient, is_cached: bool) -> None:
     if is_cached:

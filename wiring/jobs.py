@@ -154,12 +154,17 @@ def build_workshop(
         deadline_seconds=settings.providers.timeout_seconds,
     )
     return Workshop(
-        JobRunner(office.ledger, leases, studio, office.queue, retries=settings.jobs.retries),
+        JobRunner(office.ledger, leases, studio, office.queue, retries=_retries(settings)),
         photographer,
         DeliveryRunner(office.deliveries, _sender(settings, trip)),
         leases,
         Housekeeper(office.sweeper, office.roster, worker_id, SWEEP_SECONDS, photographer.tidy),
     )
+
+
+def _retries(settings: Settings) -> int:
+    """No more than a job may be begun after its first attempt."""
+    return min(settings.jobs.retries, settings.jobs.attempts - 1)
 
 
 def _sender(settings: Settings, trip: Trip) -> Sender:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import func, select, update
+from sqlalchemy import func, or_, select, update
 
 from thumbnailer.database import Database
 from thumbnailer.jobs.tables import deliveries, delivery_attempts
@@ -91,12 +91,15 @@ class DeliveryLedger:
         self._jitter = jitter
 
     def claim(self, delivery_id: str) -> DeliveryClaim | None:
-        """Begin an attempt; None where none is due, or another makes it."""
+        """Begin an attempt; None where none is due, or another makes it.
+
+        The first is due at once: the message may come from a machine whose clock is a little ahead.
+        """
         now, token = self._clock(), secrets.token_urlsafe(16)
         is_due = (
             deliveries.c.id == delivery_id,
             deliveries.c.state == DeliveryState.PENDING,
-            deliveries.c.due_at <= now,
+            or_(deliveries.c.due_at <= now, deliveries.c.attempts == 0),
         )
         with self._database.transaction() as connection:
             claimed = connection.execute(

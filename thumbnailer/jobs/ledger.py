@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from sqlalchemy import Connection, and_, func, select, update
+from sqlalchemy import Connection, and_, func, or_, select, update
 
 from thumbnailer.database import Database
 from thumbnailer.errors import Overloaded, ThumbnailerError
@@ -109,7 +109,10 @@ class JobLedger:
             return self._read_batch(connection, batch_id) if known else None
 
     def claim(self, job_id: str) -> Claim | None:
-        """Begin a job; None where it has ended, is another's, or is not due yet."""
+        """Begin a job; None where it has ended, is another's, or is not due yet.
+
+        What nobody has begun is due at once: it may come from a machine whose clock is a little ahead.
+        """
         now, token = self._clock(), secrets.token_urlsafe(16)
         with self._database.transaction() as connection:
             claimed = connection.execute(
@@ -117,7 +120,7 @@ class JobLedger:
                 .where(
                     jobs.c.id == job_id,
                     jobs.c.state.in_(UNFINISHED),
-                    jobs.c.due_at <= now,
+                    or_(jobs.c.due_at <= now, jobs.c.attempts == 0),
                     jobs.c.attempts < self._max_attempts,
                 )
                 .values(
@@ -165,8 +168,8 @@ class JobLedger:
             )
 
     def give_up(self, job_id: str, error: ThumbnailerError) -> Ended:
-        """End a job whose worker has died; nothing happens where it lives after all."""
-        is_dead = and_(jobs.c.state == JobState.PROCESSING, jobs.c.due_at <= self._clock())
+        """End a job that is not begun any more; nothing happens where its worker lives after all."""
+        is_dead = and_(jobs.c.state.in_(UNFINISHED), jobs.c.due_at <= self._clock())
         with self._database.transaction() as connection:
             return self._end(connection, job_id, is_dead, JobState.FAILED, {"error": describe(error)})
 

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from typing import Any
 
+import structlog
+
 from thumbnailer.jobs import Batch, Job, JobOrder, JobResult, JobState
+from thumbnailer.thumbnails import ThumbnailRequest
 from thumbnailer.written_requests import read_request, write_request
+
+log = structlog.get_logger(__name__)
 
 ID_BYTES = 16
 
@@ -38,7 +42,7 @@ def read_job(row: Mapping[Any, Any]) -> Job:
         position=row["position"],
         state=JobState(row["state"]),
         order=JobOrder(
-            request=read_request(row["request"]) if row["request"] else None,
+            request=_read_request(row["request"]),
             url=row["url"],
             ttl_seconds=row["ttl_seconds"],
             persist=row["persist"],
@@ -53,9 +57,13 @@ def read_job(row: Mapping[Any, Any]) -> Job:
     )
 
 
-def write_result(result: JobResult) -> dict[str, Any]:
-    """The column of a result."""
-    return asdict(result)
+def _read_request(written: str | None) -> ThumbnailRequest | None:
+    """None where a newer version has written what this one does not know: the job fails, and no other."""
+    try:
+        return read_request(written) if written else None
+    except ValueError as error:
+        log.warning("job_unreadable", detail=str(error))
+        return None
 
 
 def read_batch(row: Mapping[Any, Any], members: Sequence[Mapping[Any, Any]]) -> Batch:

@@ -13,7 +13,7 @@ from sqlalchemy import ColumnElement, Table, and_, case, delete, or_, select, up
 
 from thumbnailer.database import Database
 from thumbnailer.errors import UpstreamFailed
-from thumbnailer.jobs import FINAL_STATES, JobState
+from thumbnailer.jobs import FINAL_STATES
 from thumbnailer.jobs.ledger import UNFINISHED, JobLedger
 from thumbnailer.jobs.queue import WorkQueue
 from thumbnailer.jobs.tables import batches, deliveries, jobs
@@ -123,9 +123,9 @@ class Sweeper:
                 connection.execute(update(table).where(is_ahead).values(due_at=due_at, queued_at=None))
 
     def _give_up(self) -> None:
-        """End jobs whose workers died again and again."""
+        """End jobs that were begun as often as may be: their workers died, or more was allowed before."""
         hopeless = select(jobs.c.id).where(
-            jobs.c.state == JobState.PROCESSING,
+            jobs.c.state.in_(UNFINISHED),
             jobs.c.due_at <= self._clock(),
             jobs.c.attempts >= self._rules.max_attempts,
         )
