@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from threading import Event
 
 import pytest
 from flask.testing import FlaskClient
@@ -14,7 +16,9 @@ from tests.support.answers import image, json_error
 from tests.support.processes import wait_until
 from tests.support.service import TARGET, client_of, snapapi_environment
 from tests.support.upstream import Upstream
+from thumbnailer.encoding import Rendered
 from thumbnailer.model import CaptureRequest, capture_key
+from thumbnailer.renditions import Rendition
 from thumbnailer.sites import Kind, Site
 
 CHROME = "image/avif,image/webp,image/apng,image/svg+xml,image/*,*/*;q=0.8"
@@ -95,6 +99,35 @@ def test_a_dead_page_keeps_its_thumbnail_although_its_capture_has_gone(
     assert (marked.data, marked.headers["X-Problem"]) == (old.data, "target-unreachable")
     assert marked.headers["Cache-Status"].endswith("; detail=target-unreachable")
     assert len(upstream.requests) == 1
+
+
+def test_a_new_capture_is_not_answered_by_an_old_one_that_is_being_rendered(
+    client: FlaskClient, upstream: Upstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client.get("/thumb", query_string={"url": TARGET})
+    thumbnails = client.application.extensions["thumbnailer"].thumbnails
+    thumbnails._clock = thumbnails.pipeline._clock = lambda: time.time() + 120
+    upstream.behave(image("png", 1280, 1280))
+    go_on, render, bodies = Event(), thumbnails._renderer.render, []
+
+    def rendered_slowly(body: bytes, rendition: Rendition) -> Rendered:
+        bodies.append(body)
+        assert go_on.wait(20)
+        return render(body, rendition)
+
+    def size(**options: str) -> tuple[int, int]:
+        query = {"url": TARGET, "thumb_width": "100", **options}
+        return _size(client.application.test_client().get("/thumb", query_string=query).data)
+
+    monkeypatch.setattr(thumbnails._renderer, "render", rendered_slowly)
+    with ThreadPoolExecutor() as callers:
+        old = callers.submit(size)
+        wait_until(lambda: bodies)
+        new = callers.submit(size, fresh="true")
+        wait_until(lambda: any(seat.company.is_set() for seat in thumbnails._flights._seats.values()))
+        go_on.set()
+    assert (old.result(20), new.result(20)) == ((100, 56), (100, 100))
+    assert size() == (100, 100)
 
 
 def test_a_rendition_is_cached_with_an_entity_tag_of_its_own(client: FlaskClient) -> None:

@@ -17,8 +17,8 @@ from hashlib import sha256
 from thumbnailer.bounded_calls import BoundedCalls
 from thumbnailer.errands import Errands
 from thumbnailer.errors import Overloaded, ThumbnailerError
-from thumbnailer.flights import Flights, Landing
-from thumbnailer.model import Capture, CaptureRequest, capture_key
+from thumbnailer.flights import Flight, Flights, Landing
+from thumbnailer.model import Capture, CaptureRequest, Deadline, capture_key
 from thumbnailer.picture_cache import Boarding, PictureCache
 from thumbnailer.pipeline import CacheStatus, Delivery, Pipeline, Terms, waits_elsewhere
 from thumbnailer.rendering import Renderer
@@ -161,15 +161,9 @@ class Thumbnails:
 
     def _render(self, key: PictureKey, rendition: Rendition, delivery: Delivery, terms: Terms) -> Delivery:
         """The rendition of what came, made once however many ask."""
-        source = delivery.capture
-
-        def look_up() -> Capture | None:
-            found = self._pictures.load(key)
-            return found if found and found.record.captured_at >= source.record.captured_at else None
-
         terms.line_up()
         boarding = self._pictures.board(key)
-        joined = self._flights.join(boarding.flight_key, look_up, terms.deadline)
+        joined = self._join(boarding, delivery.capture.record.captured_at, terms.deadline)
         if isinstance(joined, Landing):
             was_purged = delivery.was_purged or self._pictures.is_purged(key.site, joined.capture.record)
             is_kept = joined.is_kept and not was_purged
@@ -192,6 +186,24 @@ class Thumbnails:
         return replace(
             delivery, capture=thumbnail, is_kept=is_kept, was_purged=delivery.was_purged or was_purged
         )
+
+    def _join(self, boarding: Boarding, captured_at: float, deadline: Deadline) -> Landing | Flight:
+        """A rendition that another makes of this capture or of a newer one, or the flight to make it.
+
+        Who waited for one of an older capture, which was under way, tries again.
+        """
+
+        def is_new(capture: Capture) -> bool:
+            return capture.record.captured_at >= captured_at
+
+        def look_up() -> Capture | None:
+            found = self._pictures.load(boarding.key)
+            return found if found and is_new(found) else None
+
+        while True:
+            joined = self._flights.join(boarding.flight_key, look_up, deadline)
+            if isinstance(joined, Flight) or is_new(joined.capture):
+                return joined
 
     def _make(
         self, boarding: Boarding, rendition: Rendition, delivery: Delivery, max_age_seconds: int
