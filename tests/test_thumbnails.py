@@ -101,8 +101,9 @@ def test_a_dead_page_keeps_its_thumbnail_although_its_capture_has_gone(
     assert len(upstream.requests) == 1
 
 
+@pytest.mark.parametrize("wait", [{}, {"wait": "20"}], ids=["without an errand", "by errands"])
 def test_a_new_capture_is_not_answered_by_an_old_one_that_is_being_rendered(
-    client: FlaskClient, upstream: Upstream, monkeypatch: pytest.MonkeyPatch
+    client: FlaskClient, upstream: Upstream, monkeypatch: pytest.MonkeyPatch, wait: dict[str, str]
 ) -> None:
     client.get("/thumb", query_string={"url": TARGET})
     thumbnails = client.application.extensions["thumbnailer"].thumbnails
@@ -116,7 +117,7 @@ def test_a_new_capture_is_not_answered_by_an_old_one_that_is_being_rendered(
         return render(body, rendition)
 
     def size(**options: str) -> tuple[int, int]:
-        query = {"url": TARGET, "thumb_width": "100", **options}
+        query = {"url": TARGET, "thumb_width": "100", **wait, **options}
         return _size(client.application.test_client().get("/thumb", query_string=query).data)
 
     monkeypatch.setattr(thumbnails._renderer, "render", rendered_slowly)

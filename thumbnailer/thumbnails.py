@@ -129,7 +129,7 @@ class Thumbnails:
         return Delivery(cached, CacheStatus.STALE)
 
     def _await(self, request: ThumbnailRequest, terms: Terms, seconds: float) -> Delivery | None:
-        """What comes of the errand for this picture in time, be it somebody else's."""
+        """What comes of the errand for this picture in time, be it somebody else's on the same terms."""
 
         def run(begin: Callable[[], None]) -> Delivery:
             def admit() -> None:
@@ -139,9 +139,10 @@ class Thumbnails:
             behind = replace(terms, admit=admit, line_up=waits_elsewhere, timings=Timings())
             return self.fetch(request, behind)
 
-        flight_key = self._pictures.board(request.picture).flight_key
+        age = f"{terms.max_age_seconds} {terms.stale_use.name} {terms.recapture}"
+        key = f"{self._pictures.board(request.picture).flight_key} {age}"
         while True:
-            errand, is_own = self._errands.join(flight_key, run)
+            errand, is_own = self._errands.join(key, run)
             try:
                 delivery = errand.wait(seconds)
             except ThumbnailerError as error:
