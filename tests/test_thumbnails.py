@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from threading import Event
 
@@ -109,10 +109,11 @@ def test_a_new_capture_is_not_answered_by_an_old_one_that_is_being_rendered(
     thumbnails = client.application.extensions["thumbnailer"].thumbnails
     thumbnails._clock = thumbnails.pipeline._clock = lambda: time.time() + 120
     upstream.behave(image("png", 1280, 1280))
-    go_on, render, bodies = Event(), thumbnails._renderer.render, []
+    has_begun, go_on = Event(), Event()
+    render: Callable[[bytes, Rendition], Rendered] = thumbnails._renderer.render
 
     def rendered_slowly(body: bytes, rendition: Rendition) -> Rendered:
-        bodies.append(body)
+        has_begun.set()
         assert go_on.wait(20)
         return render(body, rendition)
 
@@ -123,7 +124,7 @@ def test_a_new_capture_is_not_answered_by_an_old_one_that_is_being_rendered(
     monkeypatch.setattr(thumbnails._renderer, "render", rendered_slowly)
     with ThreadPoolExecutor() as callers:
         old = callers.submit(size)
-        wait_until(lambda: bodies)
+        assert has_begun.wait(20)
         new = callers.submit(size, fresh="true")
         wait_until(lambda: any(seat.company.is_set() for seat in thumbnails._flights._seats.values()))
         go_on.set()
