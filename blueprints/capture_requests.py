@@ -42,13 +42,15 @@ class Asked:
     """A caller's wish, complete: the picture, and how old it may be in seconds.
 
     ``varies_by_accept`` says that another ``Accept`` header might have made it another picture;
-    ``download`` is the name to save it under, where the caller wants to save it.
+    ``download`` is the name to save it under, where the caller wants to save it. ``is_fresh`` asks for a
+    new picture.
     """
 
     request: ThumbnailRequest
     ttl_seconds: int
     varies_by_accept: bool
     download: str | None = None
+    is_fresh: bool = False
 
 
 def refuse_ttl(ttl_seconds: int | None, least: int, most: int) -> None:
@@ -84,7 +86,13 @@ def complete(given: Mapping[str, Any], usual: RouteDefaults, guard: Guard, accep
     capture = CaptureRequest(url=target.url, asked=frozenset(asked & NEUTRAL_OPTIONS.keys()), **wanted)
     ttl_seconds = options.get("ttl", usual.ttl_seconds)
     is_auto = options.get("format") == AUTO
-    return Asked(ThumbnailRequest(capture, rendition), ttl_seconds, is_auto, given.get("download"))
+    return Asked(
+        ThumbnailRequest(capture, rendition),
+        ttl_seconds,
+        is_auto,
+        given.get("download"),
+        given.get("fresh", False),
+    )
 
 
 def overlay(options: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:

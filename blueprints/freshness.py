@@ -18,13 +18,15 @@ STALE_IF_ERROR_SECONDS = 2_592_000
 class Freshness:
     """What an answer allows caches.
 
-    ``ttl_seconds`` is the oldest picture that the caller takes. ``is_private`` says that the answer was
-    given for a key, so that only the caller's own cache may keep it. ``not_after`` is Unix time in
+    ``ttl_seconds`` is the oldest picture that the caller takes; ``wants_new`` says that an older one will
+    do only where a new one cannot be had. ``is_private`` says that the answer was given for a key, so that
+    only the caller's own cache may keep it. ``not_after`` is Unix time in
     seconds, such as the ``exp`` of a signed URL: nobody may use the answer later, not even as a stale
     one. None: no such moment.
     """
 
     ttl_seconds: int
+    wants_new: bool = False
     is_private: bool = False
     not_after: float | None = None
 
@@ -58,10 +60,11 @@ class Freshness:
         directives = [scope, f"max-age={max_age_seconds}"]
         if stale_seconds <= 0:
             return ", ".join([*directives, "must-revalidate"])
-        while_revalidating = min(STALE_WHILE_REVALIDATE_SECONDS, stale_seconds)
+        if not self.wants_new:
+            while_revalidating = min(STALE_WHILE_REVALIDATE_SECONDS, stale_seconds)
+            directives.append(f"stale-while-revalidate={while_revalidating}")
         on_error = min(STALE_IF_ERROR_SECONDS, stale_seconds)
-        directives += [f"stale-while-revalidate={while_revalidating}", f"stale-if-error={on_error}"]
-        return ", ".join(directives)
+        return ", ".join([*directives, f"stale-if-error={on_error}"])
 
 
 def register_default_freshness(app: flask.Flask) -> None:

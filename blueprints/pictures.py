@@ -148,10 +148,16 @@ def _freshness(asked: Asked) -> Freshness:
     """What caches may do with the answer to the current request."""
     signed = caller().signed
     return Freshness(
-        ttl_seconds=asked.ttl_seconds,
+        ttl_seconds=_oldest_seconds(asked),
+        wants_new=asked.is_fresh,
         is_private=caller().key is not None or bool(asked.request.capture.partition),
         not_after=signed.exp if signed else None,
     )
+
+
+def _oldest_seconds(asked: Asked) -> int:
+    """The age of the oldest picture that will do."""
+    return min(asked.ttl_seconds, FRESH_SECONDS) if asked.is_fresh else asked.ttl_seconds
 
 
 def deliver(given: Mapping[str, Any], door: Door, *, recapture: bool = False) -> tuple[Asked, Delivery]:
@@ -165,12 +171,11 @@ def prepare(given: Mapping[str, Any], door: Door, *, recapture: bool = False) ->
     deadline = request_deadline(services().bounds.deadline_seconds)
     services().allowance.answer()
     asked = complete_request(given, door)
-    is_fresh = given.get("fresh", False)
-    asked = entitle(asked, is_fresh=is_fresh)
-    stale_use = StaleUse.WHERE_A_NEW_ONE_FAILS if is_fresh or door.wants_new else StaleUse.AT_ONCE
+    asked = entitle(asked, is_fresh=asked.is_fresh)
+    stale_use = StaleUse.WHERE_A_NEW_ONE_FAILS if asked.is_fresh or door.wants_new else StaleUse.AT_ONCE
     note(target=urlsplit(asked.request.capture.url).hostname)
     terms = Terms(
-        max_age_seconds=min(asked.ttl_seconds, FRESH_SECONDS) if is_fresh else asked.ttl_seconds,
+        max_age_seconds=_oldest_seconds(asked),
         deadline=deadline,
         admit=door.charge_capture,
         timings=timings(),

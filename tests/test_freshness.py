@@ -36,6 +36,12 @@ WEEK, MONTH = 7 * DAY, 30 * DAY
             id="for the owner of a key",
         ),
         pytest.param(
+            Freshness(ttl_seconds=60, wants_new=True),
+            0,
+            f"public, max-age=60, stale-if-error={MONTH}",
+            id="for somebody who wants a new one",
+        ),
+        pytest.param(
             Freshness(ttl_seconds=DAY, not_after=NOW + 10 * WEEK),
             0,
             f"public, max-age={DAY}, stale-while-revalidate={WEEK}, stale-if-error={MONTH}",

@@ -198,7 +198,10 @@ def test_fresh_takes_a_new_picture_but_not_twice_a_minute(client: FlaskClient, u
     upstream.behave(image("png"))
     pipeline = client.application.extensions["thumbnailer"].thumbnails.pipeline
     query = {"url": TARGET, "fresh": "true"}
-    first = [client.get("/thumb", query_string=query).headers["X-Cache"] for _ in range(2)]
+    answers = [client.get("/thumb", query_string=query) for _ in range(2)]
+    kept = {answer.headers["Cache-Control"] for answer in answers}
+    assert kept == {"public, max-age=60, stale-if-error=2592000"}, "caches on the way take a new one, too"
+    first = [answer.headers["X-Cache"] for answer in answers]
     now = pipeline._clock
     pipeline._clock = lambda: now() + 61
     second = [client.get("/thumb", query_string=query).headers["X-Cache"] for _ in range(1)]
