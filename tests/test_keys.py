@@ -253,6 +253,20 @@ def test_keys_of_a_file_count_beside_those_of_the_database(store: KeyStore, tmp_
     assert [bool(keyring.find(one, NOON)) for one in (token, stored, other)] == [False, True, True]
 
 
+def test_a_file_whose_last_key_is_taken_out_opens_nothing(store: KeyStore, tmp_path: Path) -> None:
+    path, ticks = tmp_path / "keys.toml", Ticks()
+    token = new_token(new_id())
+    path.write_text(entry(token))
+    keyring = Keyring(store, path, clock=ticks)
+    assert keyring.find(token, NOON)
+    path.write_text("")
+    ticks.now += 3
+    assert keyring.find(token, NOON) is None
+    assert not keyring.is_empty()
+    path.write_text("[[keys]\n")
+    assert not Keyring(store, path).is_empty(), "nor does one that a new process cannot read"
+
+
 def test_a_plan_that_is_gone_is_complained_of_once(store: KeyStore, caplog: pytest.LogCaptureFixture) -> None:
     ticks = Ticks()
     keyring = Keyring(store, clock=ticks, plans={"pro": Plan(daily_captures=7)})

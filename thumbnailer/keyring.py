@@ -115,7 +115,12 @@ class Keyring:
         return key.is_live(now) if key else not held.is_known
 
     def is_empty(self) -> bool:
-        """Whether no key was ever made; a revoked one counts. Raises ``DatabaseUnavailable`` as ``find``."""
+        """Whether no key was ever made; a revoked one counts, and a file, whose last key may be taken out.
+
+        Raises ``DatabaseUnavailable`` as ``find``.
+        """
+        if self._file is not None:
+            return False
         held = self._hold(HELD_SECONDS)
         if not held.keys and not held.is_known:
             raise DatabaseUnavailable("The keys cannot be read at this moment.", retry_after_seconds=5)
