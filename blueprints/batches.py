@@ -27,7 +27,7 @@ from blueprints.openapi import (
     answers_problems,
     takes_idempotency_key,
 )
-from blueprints.pictures import deliver, screenshot_door
+from blueprints.pictures import deliver, demand_powers, screenshot_door
 from blueprints.problems import problem_of_error
 from blueprints.request_log import note
 from blueprints.services import public_url, services
@@ -35,7 +35,7 @@ from blueprints.strict_blueprint import StrictBlueprint
 from blueprints.waiting import line_up
 from thumbnailer.errors import InvalidParameters, InvalidTarget, TargetForbidden, ThumbnailerError
 from thumbnailer.jobs import Batch, BatchOrder, Job, JobOrder, JobState
-from thumbnailer.model import Capture
+from thumbnailer.model import POWERFUL, Capture
 from thumbnailer.storage import EXTENSIONS
 
 #: Captures of one synchronous batch at a time: the rest of the house has callers too.
@@ -112,6 +112,7 @@ def _taken(urls: Sequence[str], given: Mapping[str, Any]) -> Response:
         # As the cache has it, it is read piece by piece; as it came, it lies in memory.
         return _Outcome(url, capture=services().thumbnails.look_up(asked.request) or delivery.capture)
 
+    demand_powers(POWERFUL & given.keys(), is_fresh=given.get("fresh", False))
     line_up()
     pool = ThreadPoolExecutor(CAPTURES_AT_ONCE, thread_name_prefix="batch")
     taken = {url: pool.submit(_in_this_request(take), url) for url in dict.fromkeys(urls)}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import urlsplit
@@ -213,19 +213,30 @@ def entitle(asked: Asked, *, is_fresh: bool) -> Asked:
 
     Raises:
         TargetForbidden: the caller's key is for other hosts.
+        Unauthorized, ScopeMissing: as ``demand_powers``.
+    """
+    caller().demand_target(urlsplit(asked.request.capture.url).hostname or "")
+    powers = asked.request.capture.asked & POWERFUL
+    demand_powers(powers, is_fresh=is_fresh)
+    return keep_apart(asked) if powers else asked
+
+
+def demand_powers(powers: Collection[str], *, is_fresh: bool) -> None:
+    """Refuse who may not have what they ask for, of whatever page.
+
+    ``powers`` are options that have one, by name.
+
+    Raises:
         Unauthorized: ``fresh`` is asked for by nobody known, or ``css`` without a key.
         ScopeMissing: an option is for other keys.
     """
-    caller().demand_target(urlsplit(asked.request.capture.url).hostname or "")
     if is_fresh and not caller().is_known:
         raise Unauthorized("fresh=true needs an API key or a signature.", challenge=CHALLENGE)
-    powers = sorted(POWERFUL & asked.request.capture.asked)
-    for option in powers:
+    for option in sorted(powers):
         if option != "css":
             caller().demand(Scope.SCRIPT, option)
         elif not (caller().is_free or caller().key):
             raise Unauthorized("css needs an API key.", challenge=CHALLENGE)
-    return keep_apart(asked) if powers else asked
 
 
 def keep_apart(asked: Asked) -> Asked:

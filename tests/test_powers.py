@@ -79,7 +79,8 @@ def test_every_door_asks_for_the_scope(app: Flask, upstream: Upstream, option: s
     bodies = {path: body | {option: POWERS[option]} for path, body in BODY_ROUTES.items()}
     if option in ("headers", "cookies"):
         del bodies["/api/screenshots"]
-    for path, body in bodies.items():
+    while_waiting = {"urls": [TARGET], option: POWERS[option]}
+    for path, body in [*bodies.items(), ("/screenshots/batch", while_waiting)]:
         answer = client.post(path, json=body, headers=weak)
         if option == "css":
             assert answer.status_code < 300, path
