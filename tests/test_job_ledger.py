@@ -65,11 +65,13 @@ class Queue:
 
     def __init__(self) -> None:
         self.jobs: list[str] = []
+        self.deliveries: list[str] = []
 
     def put_job(self, job_id: str) -> None:
         self.jobs.append(job_id)
 
-    def put_delivery(self, delivery_id: str) -> None: ...
+    def put_delivery(self, delivery_id: str) -> None:
+        self.deliveries.append(delivery_id)
 
     def put_page(self, page_id: str) -> None: ...
 
@@ -138,6 +140,28 @@ def test_the_end_of_a_batch_is_told_once_however_its_last_jobs_end(database: Dat
     (told,) = DeliveryLedger(database, pauses_seconds=(), lease_seconds=30, clock=clock).about(batch.id)
     assert told.event == "batch.completed"
     assert not any(end.has_ended for end in again)
+
+
+def test_a_message_that_finds_no_room_comes_again_soon_and_none_before_its_time(
+    database: Database, clock: Clock
+) -> None:
+    ledger, queue = ledger_of(database, clock), Queue()
+    job, sweeper = failed_job(ledger, "https://receiver.example/"), sweeper_of(database, ledger, clock, queue)
+    deliveries = DeliveryLedger(database, pauses_seconds=(HOUR,), lease_seconds=30, clock=clock)
+    (message,) = deliveries.about(job.id)
+    deliveries.put_off(message.id)
+    sweeper.sweep()
+    assert queue.deliveries == []
+    clock.now += 3
+    sweeper.sweep()
+    assert queue.deliveries == [message.id]
+    claim = deliveries.claim(message.id)
+    assert claim is not None
+    deliveries.put_off(message.id)
+    deliveries.record(claim, FAILED, 0.1)
+    deliveries.put_off(message.id)
+    (planned,) = deliveries.about(job.id)
+    assert planned.due_at >= clock.now + HOUR
 
 
 def test_a_receiver_that_is_gone_hears_no_more(database: Database, clock: Clock) -> None:

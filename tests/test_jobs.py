@@ -367,6 +367,29 @@ def test_without_a_secret_any_more_messages_fail_and_are_sent_when_there_is_one_
         assert receiver.seen[-1].headers["webhook-id"] == failed["id"]
 
 
+def test_receivers_that_let_everybody_wait_hold_up_no_jobs(upstream: Upstream, tmp_path: Path) -> None:
+    may_answer = threading.Event()
+
+    def held_up(_seen: Seen) -> Reply:
+        may_answer.wait(20)
+        return Reply(204, body=b"")
+
+    settings = environment(
+        upstream,
+        tmp_path,
+        WEBHOOK_SECRET=SECRET,
+        ALLOWED_PRIVATE_TARGETS="127.0.0.0/8",
+        JOB_CONCURRENCY="2",
+    )
+    with running_receiver(held_up) as receiver, client_of(settings) as client:
+        for _ in range(4):
+            client.post("/screenshots", json={"url": TARGET, "webhook_url": url_of(receiver), "wait": 5})
+        wait_until(lambda: bool(receiver.seen))
+        job = client.post("/screenshots", json={"url": f"{TARGET}?more", "wait": 5}).get_json()
+        assert (job["status"], len(receiver.seen)) == ("completed", 1)
+        may_answer.set()
+
+
 def test_nobody_learns_of_anothers_messages_or_sends_them_again(upstream: Upstream, tmp_path: Path) -> None:
     settings = environment(
         upstream,

@@ -156,7 +156,9 @@ def build_workshop(
     return Workshop(
         JobRunner(office.ledger, leases, studio, office.queue, retries=_retries(settings)),
         photographer,
-        DeliveryRunner(office.deliveries, _sender(settings, trip)),
+        DeliveryRunner(
+            office.deliveries, _sender(settings, trip), at_once=max(1, settings.jobs.concurrency // 2)
+        ),
         leases,
         Housekeeper(office.sweeper, office.roster, worker_id, SWEEP_SECONDS, photographer.tidy),
     )

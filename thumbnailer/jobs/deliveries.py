@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import func, or_, select, update
+from sqlalchemy import ColumnElement, and_, func, or_, select, update
 
 from thumbnailer.database import Database
 from thumbnailer.jobs.tables import deliveries, delivery_attempts
@@ -18,6 +18,9 @@ from thumbnailer.webhooks import Attempt, Message, Verdict
 
 #: A pause is made longer by up to this part of itself, so that receivers are not called in step.
 JITTER = 0.1
+
+#: What there is no room to send now comes again after one to two such pauses, in seconds, in any order.
+FULL_PAUSE_SECONDS = 1.0
 
 MAX_LISTED = 100
 
@@ -96,21 +99,24 @@ class DeliveryLedger:
         The first is due at once: the message may come from a machine whose clock is a little ahead.
         """
         now, token = self._clock(), secrets.token_urlsafe(16)
-        is_due = (
-            deliveries.c.id == delivery_id,
-            deliveries.c.state == DeliveryState.PENDING,
-            or_(deliveries.c.due_at <= now, deliveries.c.attempts == 0),
-        )
         with self._database.transaction() as connection:
             claimed = connection.execute(
                 update(deliveries)
-                .where(*is_due)
+                .where(_is_due(delivery_id, now))
                 .values(claim=token, due_at=now + self._lease_seconds, attempts=deliveries.c.attempts + 1)
             )
             if claimed.rowcount != 1:
                 return None
             row = connection.execute(select(deliveries).where(deliveries.c.id == delivery_id)).one()
         return DeliveryClaim(Message(row.id, row.url, row.body), row.attempts, token)
+
+    def put_off(self, delivery_id: str) -> None:
+        """Make an attempt that is due now due a little later: a sweep has it made then."""
+        now = self._clock()
+        later = now + FULL_PAUSE_SECONDS * (1 + self._jitter(0, 1))
+        with self._database.transaction() as connection:
+            due = update(deliveries).where(_is_due(delivery_id, now))
+            connection.execute(due.values(due_at=later))
 
     def record(self, claim: DeliveryClaim, attempt: Attempt, seconds: float) -> None:
         """Write down how an attempt went, and when the next is due."""
@@ -193,6 +199,14 @@ class DeliveryLedger:
             for entry in logged:
                 log[entry["delivery_id"]].append(_read_attempt(entry))
         return [_read_delivery(row, log[row["id"]]) for row in rows]
+
+
+def _is_due(delivery_id: str, now: float) -> ColumnElement[bool]:
+    return and_(
+        deliveries.c.id == delivery_id,
+        deliveries.c.state == DeliveryState.PENDING,
+        or_(deliveries.c.due_at <= now, deliveries.c.attempts == 0),
+    )
 
 
 def _read_attempt(row: Mapping[Any, Any]) -> LoggedAttempt:

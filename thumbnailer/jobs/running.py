@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -27,6 +29,9 @@ log = structlog.get_logger(__name__)
 
 FIRST_PAUSE_SECONDS = 5.0
 LONGEST_PAUSE_SECONDS = 900.0
+
+#: Until so long after a message has left room, the next waits for some: where they come and go there will be.
+PATIENCE_SECONDS = 0.5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,17 +127,38 @@ class JobRunner:
 
 
 class DeliveryRunner:
-    """Sends messages, from any thread."""
+    """Sends messages, from any thread, ``at_once`` at a time.
+
+    The threads are those of the jobs: receivers that let everybody wait must not have all of them.
+    """
 
     def __init__(
-        self, ledger: DeliveryLedger, sender: Sender, clock: Callable[[], float] = time.monotonic
+        self,
+        ledger: DeliveryLedger,
+        sender: Sender,
+        *,
+        at_once: int,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._ledger = ledger
         self._sender = sender
+        self._room = threading.BoundedSemaphore(at_once)
+        self._left_at = -math.inf
         self._clock = clock
 
     def run(self, delivery_id: str) -> None:
         """Make an attempt, unless none is due or another makes it. Raises DatabaseUnavailable."""
+        patience_seconds = max(0.0, self._left_at + PATIENCE_SECONDS - self._clock())
+        if not self._room.acquire(timeout=patience_seconds):
+            self._ledger.put_off(delivery_id)
+            return
+        try:
+            self._attempt(delivery_id)
+        finally:
+            self._left_at = self._clock()
+            self._room.release()
+
+    def _attempt(self, delivery_id: str) -> None:
         claim = self._ledger.claim(delivery_id)
         if claim is None:
             return
