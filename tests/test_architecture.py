@@ -134,6 +134,7 @@ LATE = (
     "boto3",
     "botocore",
     "celery",
+    "filelock",
     "kombu",
     "playwright.async_api",
     "pyvips",

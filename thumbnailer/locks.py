@@ -14,15 +14,17 @@ import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import redis
-from filelock import FileLock, Timeout
 from redis.exceptions import LockError, RedisError
 from redis.lock import Lock
 
 from thumbnailer.cooldown import CoolDown
 from thumbnailer.model import Deadline
+
+if TYPE_CHECKING:
+    from filelock import FileLock
 
 logger = logging.getLogger(__name__)
 
@@ -72,7 +74,7 @@ class FileLocks:
     def _remove_leftovers(self) -> None:
         for path in self._folder.iterdir():
             lock = _file_lock(path)
-            with contextlib.suppress(Timeout, FileNotFoundError):
+            with contextlib.suppress(TimeoutError, FileNotFoundError):
                 if time.time() - path.stat().st_mtime > LEFTOVER_SECONDS:
                     lock.acquire(blocking=False)
                     _remove_and_release(path, lock)
@@ -80,6 +82,8 @@ class FileLocks:
 
 def _file_lock(path: Path) -> FileLock:
     """Not bound to a thread; and without filelock's substitute for ``flock``, which survives kill -9."""
+    from filelock import FileLock
+
     return FileLock(path, mode=0o600, thread_local=False, fallback_to_soft=False)
 
 
