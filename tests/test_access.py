@@ -16,6 +16,8 @@ from flask.testing import FlaskClient
 
 from blueprints import access
 from blueprints.access import Need, needs
+from blueprints.job_answers import describe_job
+from blueprints.services import EXTENSION
 from config import ConfigurationError
 from tests.support.access import key_store, make_key, sqlite_url
 from tests.support.processes import wait_until
@@ -23,6 +25,7 @@ from tests.support.service import PROJECT, TARGET, client_of, running_app, snapa
 from tests.support.upstream import Upstream
 from tests.support.vectors import SIGNING_KEYS
 from tests.test_docs import names, tables
+from thumbnailer.accounts import account_of_key
 from thumbnailer.host_patterns import parse_host_pattern
 from thumbnailer.keys import KeyTerms, Scope
 from thumbnailer.signing import UrlSigner, parse_signing_keys
@@ -465,6 +468,15 @@ def test_a_job_is_its_keys_own(app: Flask, client: FlaskClient) -> None:
         found = client.open(f"/jobs/{job_id}{path}", method=method, headers=other)
         assert (found.status_code, slug_of(found)) == (404, "not-found")
     assert client.get(f"/jobs/{job_id}", headers=one).status_code == 200
+
+
+def test_what_a_key_has_ordered_is_not_done_once_it_is_revoked(app: Flask, client: FlaskClient) -> None:
+    jobs, live = app.extensions[EXTENSION].jobs, make_key(app, "live")
+    job_id = client.post("/screenshots", json={"url": TARGET}, headers=live).get_json()["job_id"]
+    revoked, _token = key_store(app).create("revoked", KeyTerms())
+    key_store(app).revoke("revoked")
+    job = jobs.wait(jobs.accept(jobs.find(job_id).order, account_of_key(revoked.id)), 20)
+    assert describe_job(job, "")["error"] == "unauthorized"
 
 
 @pytest.mark.parametrize("path", ["/screenshots", "/screenshots/batch"])

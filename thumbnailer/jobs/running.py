@@ -48,7 +48,11 @@ class Studio:
     deadline_seconds: float
 
     def bring(self, order: JobOrder, owner: str) -> JobResult:
-        """Take the picture, on the account of ``owner``. Raises any of the tree."""
+        """Take the picture, on the account of ``owner``. Raises any of the tree.
+
+        Unauthorized, too: the owner's key counted when the job was accepted, and counts no more.
+        """
+        self.accounts.refuse_ended(account_of_owner(owner))
         terms = Terms(
             max_age_seconds=order.ttl_seconds,
             deadline=Deadline.after(self.deadline_seconds),
