@@ -367,6 +367,32 @@ def test_without_a_secret_any_more_messages_fail_and_are_sent_when_there_is_one_
         assert receiver.seen[-1].headers["webhook-id"] == failed["id"]
 
 
+def test_what_is_left_is_gone_on_with_once_the_database_answers(
+    upstream: Upstream, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    more = {"WEBHOOK_SECRET": SECRET, "WEBHOOK_RETRIES": "0.1", "ALLOWED_PRIVATE_TARGETS": "127.0.0.0/8"}
+    settings, file = environment(upstream, tmp_path, **more), tmp_path / "jobs.sqlite3"
+    logged: list[str] = []
+
+    def has_looked() -> bool:
+        logged.append(capsys.readouterr().err)
+        return "jobs_not_resumed" in "".join(logged)
+
+    with running_receiver(lambda _seen: Reply(503, body=b"")) as receiver:
+        with client_of({**settings, "WEBHOOK_RETRIES": "1"}) as client:
+            client.post("/screenshots", json={"url": TARGET, "webhook_url": url_of(receiver), "wait": 20})
+            wait_until(lambda: len(receiver.seen) == 1)
+        receiver.reply = lambda _seen: Reply(204, body=b"")
+        file.rename(tmp_path / "out_of_reach")
+        file.mkdir()
+        with client_of(settings) as client:
+            client.application.extensions[EXTENSION].resume()
+            wait_until(has_looked)
+            file.rmdir()
+            (tmp_path / "out_of_reach").rename(file)
+            wait_until(lambda: len(receiver.seen) == 2)
+
+
 def test_receivers_that_let_everybody_wait_hold_up_no_jobs(upstream: Upstream, tmp_path: Path) -> None:
     may_answer = threading.Event()
 

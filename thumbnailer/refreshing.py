@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextvars
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
@@ -13,24 +14,32 @@ from thumbnailer.errors import ThumbnailerError
 
 log = structlog.get_logger(__name__)
 
+#: After a failure the same picture is left alone for as long as the error says, but for so many seconds
+#: at least and at most: each request for it would try again, and pay for that.
+LEAST_REST_SECONDS = 5.0
+LONGEST_REST_SECONDS = 60.0
+
 
 class Refresher:
     """Runs refreshes in threads of its own, which start with the first one (so after any fork).
 
     At most ``workers`` run at once and ``backlog`` wait. What is beyond that, or under way already, is
-    dropped: the stale copy is still good, and the next request asks again.
+    dropped: the stale copy is still good, and the next request asks again. So is what has just failed.
+    ``clock`` is in seconds.
     """
 
-    def __init__(self, *, workers: int, backlog: int) -> None:
+    def __init__(self, *, workers: int, backlog: int, clock: Callable[[], float] = time.monotonic) -> None:
         self._executor = ThreadPoolExecutor(workers, thread_name_prefix="refresh")
         self._limit = workers + backlog
         self._guard = threading.Lock()
         self._pending: set[str] = set()
+        self._resting_until: dict[str, float] = {}
+        self._clock = clock
 
     def has_room_for(self, key: str) -> bool:
         """Whether ``submit`` would take ``key`` now."""
         with self._guard:
-            return key not in self._pending and len(self._pending) < self._limit
+            return self._takes(key)
 
     @property
     def is_idle(self) -> bool:
@@ -39,9 +48,9 @@ class Refresher:
             return not self._pending
 
     def submit(self, key: str, refresh: Callable[[], object]) -> bool:
-        """Run ``refresh`` soon; False where it is under way already or there is no room."""
+        """Run ``refresh`` soon; False where it is under way already, has just failed, or there is no room."""
         with self._guard:
-            if key in self._pending or len(self._pending) >= self._limit:
+            if not self._takes(key):
                 return False
             self._pending.add(key)
         context = contextvars.copy_context()
@@ -60,11 +69,24 @@ class Refresher:
         try:
             refresh()
         except ThumbnailerError as error:
+            self._rest(key, error.retry_after_seconds or 0.0)
             log.info("refresh_failed", reason=str(error), error=type(error).__name__)
         except Exception:
+            self._rest(key, 0.0)
             log.exception("refresh_broke")
         finally:
             self._leave(key)
+
+    def _takes(self, key: str) -> bool:
+        is_resting = self._resting_until.get(key, self._clock()) > self._clock()
+        return not is_resting and key not in self._pending and len(self._pending) < self._limit
+
+    def _rest(self, key: str, seconds: float) -> None:
+        now = self._clock()
+        until = now + min(max(seconds, LEAST_REST_SECONDS), LONGEST_REST_SECONDS)
+        with self._guard:
+            resting = {one: end for one, end in self._resting_until.items() if end > now}
+            self._resting_until = {**resting, key: until}
 
     def _leave(self, key: str) -> None:
         with self._guard:
