@@ -153,13 +153,38 @@ def test_a_stale_copy_says_what_keeps_it_from_being_replaced(trip: Journey) -> N
     wait_until(lambda: isinstance(trip.pipeline.fetch(REQUEST, trip.terms()).trouble, TargetUnreachable))
     calls, charged = trip.provider.calls, len(trip.charged)
     _statuses(trip, *[REQUEST] * 5)
-    wait_until(lambda: trip.refresher.has_room_for(capture_key(REQUEST)))
+    wait_until(lambda: trip.refresher.is_idle)
     assert (trip.provider.calls, len(trip.charged)) == (calls, charged), "nobody tries, and nobody pays"
     trip.clock.turn(61)
     trip.provider.fails_with = None
     _statuses(trip, REQUEST)
     wait_until(lambda: trip.pipeline.fetch(REQUEST, trip.terms()).cache_status is CacheStatus.HIT)
     assert trip.pipeline.fetch(REQUEST, trip.terms()).trouble is None
+
+
+@pytest.mark.parametrize(
+    ("error", "rest_seconds"),
+    [
+        pytest.param(UpstreamBusy("later", retry_after_seconds=30), 30, id="the provider says how long"),
+        pytest.param(UpstreamBusy("later"), 5, id="the provider does not"),
+        pytest.param(UpstreamQuota("empty", retry_after_seconds=86_400), 60, id="the provider says very long"),
+    ],
+)
+def test_a_refresh_that_failed_is_not_begun_again_by_each_request(
+    trip: Journey, error: ThumbnailerError, rest_seconds: float
+) -> None:
+    _statuses(trip, REQUEST)
+    trip.clock.turn(HOUR + 1)
+    trip.provider.fails_with = error
+    for tries in (1, 2):
+        for _ in range(5):
+            assert _statuses(trip, REQUEST) == [CacheStatus.STALE]
+            wait_until(lambda: trip.refresher.is_idle)
+        trip.clock.turn(rest_seconds - 1)
+        assert _statuses(trip, REQUEST) == [CacheStatus.STALE]
+        wait_until(lambda: trip.refresher.is_idle)
+        assert (trip.provider.calls, len(trip.charged)) == (1 + tries, 1 + tries)
+        trip.clock.turn(2)
 
 
 @pytest.mark.parametrize(

@@ -116,7 +116,7 @@ def journey(folder: Path, *, forgets: bool = False) -> Journey:
     files = FolderCache(folder / "cache", clock=clock)
     backend = ResilientBackend(files if forgets else memory)
     cache = CaptureCache(backend, clock=clock)
-    refresher, locks = Refresher(workers=2, backlog=10), FileLocks(folder / "locks")
+    refresher, locks = Refresher(workers=2, backlog=10, clock=clock), FileLocks(folder / "locks")
     purges = Purges(backend, locks, horizon_seconds=31 * 86_400, clock=clock)
     pictures, setbacks = PictureCache(cache, purges), Setbacks(backend, purges, clock=clock)
     breakers = Breakers(LocalCircuits(), clock=clock)
