@@ -167,7 +167,9 @@ def test_a_stale_copy_says_what_keeps_it_from_being_replaced(trip: Journey) -> N
     [
         pytest.param(UpstreamBusy("later", retry_after_seconds=30), 30, id="the provider says how long"),
         pytest.param(UpstreamBusy("later"), 5, id="the provider does not"),
-        pytest.param(UpstreamQuota("empty", retry_after_seconds=86_400), 60, id="the provider says very long"),
+        pytest.param(
+            UpstreamQuota("empty", retry_after_seconds=86_400), 60, id="the provider says very long"
+        ),
     ],
 )
 def test_a_refresh_that_failed_is_not_begun_again_by_each_request(

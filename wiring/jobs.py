@@ -47,6 +47,9 @@ log = structlog.get_logger(__name__)
 #: How often a working process looks for work that no queue holds, in seconds.
 SWEEP_SECONDS = 2.0
 
+#: How long a process whose database does not answer waits until it looks anew for what is left, in seconds.
+RESUME_SECONDS = 1.0
+
 #: Signs of life in the length of a lease: one may be missed.
 SIGNS_PER_LEASE = 3
 
@@ -188,6 +191,7 @@ class Counter:
         self._worker = EmbeddedWorker(office.celery, workshop.tasks) if workshop else None
         self._opening = threading.Lock()
         self._is_open = False
+        self._closed = threading.Event()
         self.desk = JobDesk(
             office.ledger,
             office.deliveries,
@@ -204,16 +208,21 @@ class Counter:
 
     def close(self) -> None:
         """Begin nothing new; what is being done falls to another process unless it ends in time."""
+        self._closed.set()
         if self._workshop is not None and self._worker is not None:
             self._worker.stop()
             self._workshop.close()
 
     def _open_for_leftovers(self) -> None:
-        try:
-            if self._office.sweeper.has_work():
-                self._open()
-        except DatabaseUnavailable as error:
-            log.warning("jobs_not_resumed", detail=str(error))
+        while not self._closed.is_set():
+            try:
+                if self._office.sweeper.has_work():
+                    self._open()
+            except DatabaseUnavailable as error:
+                log.warning("jobs_not_resumed", detail=str(error))
+                self._closed.wait(RESUME_SECONDS)
+            else:
+                return
 
     def _open(self) -> None:
         """Start the worker with the first job: who has none pays nothing for it."""
