@@ -30,6 +30,7 @@ LAYERS: list[dict[str, tuple[str, ...]]] = [
         "telemetry": ("thumbnailer.telemetry", "thumbnailer.metrics"),
         "bulkhead": ("thumbnailer.bulkhead", "thumbnailer.line"),
         "cooldown": ("thumbnailer.cooldown",),
+        "rations": ("thumbnailer.rations",),
         "signing": (
             "thumbnailer.signature_faults",
             "thumbnailer.signature_mistakes",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -21,10 +23,13 @@ SIZES = [(16, 16), (120, 90), (400, 300), (1280, 720), (300, 1200)]
 PAGES = [pytest.param((255, 255, 255), id="light page"), pytest.param((20, 23, 28), id="dark page")]
 
 
-def _placeholders(own_picture: bytes | None = None) -> Placeholders:
+def _placeholders(
+    own_picture: bytes | None = None, clock: Callable[[], float] = time.monotonic
+) -> Placeholders:
     return Placeholders(
         Renderer(LIMITS, concurrency=2),
         own_pictures=dict.fromkeys(PlaceholderKind, own_picture) if own_picture else {},
+        clock=clock,
     )
 
 
@@ -108,6 +113,24 @@ def test_a_placeholder_is_made_once() -> None:
     first = placeholders.placeholder(Dimensions(400, 300), PlaceholderKind.FAILED, WEBP)
     assert placeholders.placeholder(Dimensions(400, 300), PlaceholderKind.FAILED, WEBP) is first
     assert placeholders.placeholder(Dimensions(400, 300), PlaceholderKind.PENDING, WEBP) is not first
+
+
+@pytest.mark.parametrize("own", [None, encoded(page_picture(64, 36), "png")], ids=["drawn", "own"])
+def test_who_asks_for_one_size_after_the_other_gets_the_usual_one(own: bytes | None) -> None:
+    now = 0.0
+    placeholders = _placeholders(own, clock=lambda: now)
+
+    def size_of(width: int, height: int = 16) -> tuple[int, int]:
+        made = placeholders.placeholder(Dimensions(width, height), PlaceholderKind.FAILED, PNG)
+        return made.width, made.height
+
+    sizes = [size_of(width) for width in range(100, 200)]
+    assert sizes[:60] == [(width, 16) for width in range(100, 160)]
+    assert set(sizes[80:]) == {(400, 225)}
+    assert size_of(100) == (100, 16), "what is made already costs nothing"
+    now = 1.0
+    assert [size_of(width) for width in (300, 301)] == [(300, 16), (301, 16)]
+    assert size_of(2000, 1000) == (400, 225), "a large one takes more"
 
 
 @pytest.mark.parametrize("wanted", RenditionFormat)

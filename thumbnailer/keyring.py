@@ -20,15 +20,16 @@ from thumbnailer.key_file import read_key_file
 from thumbnailer.key_store import KeyStore
 from thumbnailer.keys import ApiKey, id_of
 from thumbnailer.plans import Plan, with_plan
+from thumbnailer.rations import Rations
 
 logger = logging.getLogger(__name__)
 
 #: How old, in seconds, what is known may be. So long a revoked key may still count.
 HELD_SECONDS = 2.0
 #: Before a key is called unknown, all are read anew, for a new one is used at once by who has just made
-#: it; but only so often in a row, and then once in so many seconds: most unknown keys are guesses.
+#: it; but only so often in a row, and then so often a second: most unknown keys are guesses.
 READINGS_FOR_STRANGERS = 5
-SECONDS_PER_READING = 0.5
+READINGS_PER_SECOND = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,9 +70,7 @@ class Keyring:
         self._clock = clock
         self._loading = threading.Lock()
         self._held: _Held | None = None
-        self._rationing = threading.Lock()
-        self._readings: float = READINGS_FOR_STRANGERS
-        self._rationed_at = clock()
+        self._readings = Rations(READINGS_FOR_STRANGERS, READINGS_PER_SECOND, clock)
 
     @property
     def plan_names(self) -> tuple[str, ...]:
@@ -87,7 +86,7 @@ class Keyring:
         if key_id is None:
             return None
         held = self._hold(HELD_SECONDS)
-        if key_id not in held.keys and self._may_read_for_stranger():
+        if key_id not in held.keys and self._readings.take():
             held = self._hold(0.0)
         key = held.keys.get(key_id)
         if key is not None:
@@ -125,16 +124,6 @@ class Keyring:
         if not held.keys and not held.is_known:
             raise DatabaseUnavailable("The keys cannot be read at this moment.", retry_after_seconds=5)
         return not held.keys
-
-    def _may_read_for_stranger(self) -> bool:
-        with self._rationing:
-            now = self._clock()
-            regained = (now - self._rationed_at) / SECONDS_PER_READING
-            self._readings = min(READINGS_FOR_STRANGERS, self._readings + regained)
-            self._rationed_at = now
-            may_read = self._readings >= 1
-            self._readings -= may_read
-            return may_read
 
     def _hold(self, oldest_seconds: float) -> _Held:
         held = self._held

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from enum import StrEnum
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
@@ -18,6 +19,7 @@ from thumbnailer.errors import ImageTooLarge, NotAnImage, Overloaded
 from thumbnailer.imaging import Dimensions, PictureLimits, inspect
 from thumbnailer.placeholder_glyphs import Window, failed_glyph, pending_glyph
 from thumbnailer.placeholder_shapes import coverage
+from thumbnailer.rations import Rations
 from thumbnailer.rendering import Renderer
 from thumbnailer.renditions import Bounds, RenditionFormat
 
@@ -50,6 +52,14 @@ PATIENCE_SECONDS = 0.25
 #: Finished placeholders in memory; they take some kilobytes each.
 KEPT = 128
 
+#: Who is refused is charged for nothing, and may ask for another size each time: each new one costs up to
+#: a quarter of a second of a processor. So many pixels are drawn at once, then so many a second; a small
+#: placeholder counts as a larger one, for it costs as much. Whoever comes then gets the usual size.
+PIXELS_AT_ONCE = 40_000_000
+PIXELS_PER_SECOND = 2_000_000
+LEAST_PIXELS = 500_000
+USUAL_SIZE = Dimensions(400, 225)
+
 
 class PlaceholderKind(StrEnum):
     """Why there is no picture."""
@@ -61,7 +71,7 @@ class PlaceholderKind(StrEnum):
 class Placeholders:
     """Makes placeholders, and remembers them; safe to use from many threads.
 
-    ``own_pictures`` are whole PNGs, JPEGs or WebPs to show instead of the drawings.
+    ``own_pictures`` are whole PNGs, JPEGs or WebPs to show instead of the drawings; ``clock`` is in seconds.
     """
 
     def __init__(
@@ -69,14 +79,19 @@ class Placeholders:
         renderer: Renderer,
         *,
         own_pictures: Mapping[PlaceholderKind, bytes] = MappingProxyType({}),
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._renderer = renderer
         self._own_pictures = own_pictures
         self._turn = threading.Lock()
         self._remembered = lru_cache(KEPT)(self._make)
+        self._usual = lru_cache(maxsize=None)(partial(draw, USUAL_SIZE))
+        self._pixels = Rations(PIXELS_AT_ONCE, PIXELS_PER_SECOND, clock)
 
     def placeholder(self, size: Dimensions, kind: PlaceholderKind, wanted: RenditionFormat) -> Rendered:
         """A picture of ``size`` pixels; of more than four million, a smaller one of the same shape.
+
+        Of the usual size where too many others were asked for.
 
         Raises:
             UsedBeforeFork: the parent of this process rendered pictures.
@@ -84,15 +99,24 @@ class Placeholders:
         libvips.claim()
         drawn_size = BOUNDS.shrink(size)
         if not self._turn.acquire(timeout=PATIENCE_SECONDS):  # one at a time: whoever waits finds it made
-            return draw(drawn_size, kind, wanted)
+            return self._drawn(drawn_size, kind, wanted)
         try:
             return self._remembered(drawn_size, kind, wanted)
         except Overloaded:
-            return draw(drawn_size, kind, wanted)
+            return self._drawn(drawn_size, kind, wanted)
         finally:
             self._turn.release()
 
+    def _drawn(self, size: Dimensions, kind: PlaceholderKind, wanted: RenditionFormat) -> Rendered:
+        return draw(size, kind, wanted) if self._may_make(size) else self._usual(kind, wanted)
+
+    def _may_make(self, size: Dimensions) -> bool:
+        return self._pixels.take(max(LEAST_PIXELS, size.width * size.height))
+
     def _make(self, size: Dimensions, kind: PlaceholderKind, wanted: RenditionFormat) -> Rendered:
+        """Raises ``Overloaded``: too many were made of late, or are being rendered."""
+        if not self._may_make(size):
+            raise Overloaded("Too many placeholders are asked for.")
         own_picture = self._own_pictures.get(kind)
         if own_picture is not None:
             try:
