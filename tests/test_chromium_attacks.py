@@ -138,7 +138,7 @@ def test_a_page_that_takes_memory_is_ended_long_before_the_machine_has_none(
 def test_a_browser_that_uses_too_much_itself_is_replaced_and_the_page_is_blamed(pages: Upstream) -> None:
     bounds = MemoryBounds(page_bytes=1 << 40, browser_bytes=MEBIBYTE)
     with chromium(memory=bounds) as provider, pytest.raises(PageCrashed):
-        take(provider, f"{pages.url}/green", seconds=6)
+        take(provider, f"{pages.url}/green", seconds=30)
 
 
 HOLD = f"held = bytearray({200 * MEBIBYTE}); held[::4096] = b'1' * len(held[::4096]); input()"

@@ -190,7 +190,10 @@ def test_who_waits_in_line_waits_no_longer_than_that(upstream: Upstream) -> None
 
 
 def test_a_silent_redis_costs_no_picture(upstream: Upstream) -> None:
-    with silent_server() as (url, _), running_app(settings_of(upstream.url, REDIS_URL=url)) as app:
+    with (
+        silent_server() as (url, _),
+        running_app(settings_of(upstream.url, REDIS_URL=url, UPSTREAM_TIMEOUT="10")) as app,
+    ):
         response = ask(app, thumb_width="100")
         assert response.status_code == 200
         assert response.data.startswith(b"\x89PNG")

@@ -333,6 +333,7 @@ def test_values_at_and_beyond_every_documented_bound_are_answered_as_documented(
     assert _faults(app, document, phases={"coverage"}, paths=[path], examples=1) == []
 
 
+@pytest.mark.timeout(300)
 @pytest.mark.filterwarnings("ignore:Generating overly large repr")  # of a strategy, by Hypothesis itself
 @pytest.mark.filterwarnings("ignore:Do not use the `random` module")  # nor does this; schemathesis does
 def test_any_request_is_answered_as_documented(app: Flask, document: dict[str, Any]) -> None:
