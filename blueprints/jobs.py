@@ -6,22 +6,25 @@ import contextlib
 from collections.abc import Mapping
 from typing import Any
 
-import flask
 from flask import Response, jsonify
 from werkzeug.exceptions import NotFound
 
 from blueprints.access import RENDER, needs
-from blueprints.answers import SAFETY_HEADERS
+from blueprints.answers import SAFETY_HEADERS, validate_by
 from blueprints.callers import caller
 from blueprints.capture_requests import complete
+from blueprints.conditions import answer_conditionally
 from blueprints.job_answers import describe_job, job_path
 from blueprints.job_schemas import MAX_WAIT_SECONDS, JobAnswer, JobBody
 from blueprints.openapi import (
+    CONDITION_PROBLEMS,
     JOB_PROBLEMS,
     PICTURE_TYPES,
     READ_PROBLEMS,
+    answers_not_modified,
     answers_pictures,
     answers_problems,
+    answers_ranges,
     takes_idempotency_key,
 )
 from blueprints.pictures import entitle
@@ -148,8 +151,10 @@ def cancel_job(job_id: str) -> Response:
 @blueprint.get("/jobs/<job_id>/image")
 @needs(RENDER)
 @answers_pictures(blueprint, PICTURE_TYPES, {})
+@answers_ranges(blueprint, PICTURE_TYPES, {})
+@answers_not_modified(blueprint)
 @blueprint.alt_response(302, description="The stored image, where that is all there is.", success=True)
-@answers_problems(blueprint, (*READ_PROBLEMS, "image-not-ready"))
+@answers_problems(blueprint, (*READ_PROBLEMS, *CONDITION_PROBLEMS, "image-not-ready"))
 def job_image(job_id: str) -> Response:
     """The picture of a job."""
     services().allowance.answer()
@@ -168,9 +173,8 @@ def job_image(job_id: str) -> Response:
     response.content_length = record.size_bytes
     response.headers.update(SAFETY_HEADERS)
     response.headers["Cache-Control"] = "private, no-cache"
-    response.set_etag(record.etag)
-    response.make_conditional(flask.request.environ)
-    return response
+    validate_by(response, record)
+    return answer_conditionally(response, record.size_bytes)
 
 
 def _stored_image(found: Job) -> Response:

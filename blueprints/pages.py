@@ -11,15 +11,19 @@ from marshmallow import ValidationError
 from werkzeug.exceptions import NotFound
 
 from blueprints.access import OPEN, PERSIST, RENDER, needs
-from blueprints.answers import SAFETY_HEADERS
+from blueprints.answers import SAFETY_HEADERS, validate_by
 from blueprints.capture_requests import complete
+from blueprints.conditions import answer_conditionally
 from blueprints.jobs import OPENED_SECONDS, POLL_AFTER_SECONDS, owner, receiver_of
 from blueprints.openapi import (
+    CONDITION_PROBLEMS,
     IMAGE_TYPES,
     JOB_PROBLEMS,
     READ_PROBLEMS,
+    answers_not_modified,
     answers_pictures,
     answers_problems,
+    answers_ranges,
     takes_idempotency_key,
 )
 from blueprints.page_answers import describe_page, page_path
@@ -121,8 +125,10 @@ def forget_page(page_id: str) -> Response:
 @blueprint.get("/pages/<page_id>/thumb")
 @needs(OPEN)
 @answers_pictures(blueprint, IMAGE_TYPES, {})
+@answers_ranges(blueprint, IMAGE_TYPES, {})
+@answers_not_modified(blueprint)
 @blueprint.alt_response(302, description="The stored picture.", success=True)
-@answers_problems(blueprint, (*READ_PROBLEMS, "image-not-ready", "storage-unavailable"))
+@answers_problems(blueprint, (*READ_PROBLEMS, *CONDITION_PROBLEMS, "image-not-ready", "storage-unavailable"))
 def page_thumb(page_id: str) -> Response:
     """The newest good picture of a page, for whoever knows its address: it is there to be embedded."""
     services().allowance.answer()
@@ -144,9 +150,8 @@ def _picture(page: Page, capture: Capture) -> Response:
     response.content_length = record.size_bytes
     response.headers.update(SAFETY_HEADERS)
     response.headers["Cache-Control"] = _caching(page)
-    response.set_etag(record.etag)
-    response.make_conditional(flask.request.environ)
-    return response
+    validate_by(response, record)
+    return answer_conditionally(response, record.size_bytes)
 
 
 def _stored_version(version: PageVersion) -> Response:

@@ -22,6 +22,7 @@ from blueprints.services import EXTENSION
 from tests.support import answers
 from tests.support.access import make_key
 from tests.support.answers import Answer, Received
+from tests.support.conditions import assert_conditions_hold
 from tests.support.jobs import ended
 from tests.support.processes import wait_until
 from tests.support.receivers import running_receiver, url_of
@@ -230,7 +231,7 @@ def test_a_stored_picture_stays_the_jobs_own_when_there_is_a_newer_one(
     page = f"{TARGET}?newer"
     job = client.post("/screenshots", json={"url": page, "persist": True, "wait": 20}).get_json()
     image_url = f"/jobs/{job['job_id']}/image"
-    assert client.get(image_url).status_code == 200
+    assert_conditions_hold(client, image_url)
     upstream.behave(answers.image("png", 400, 300))
     # By default /persist leaves out what covers a page, and so takes another picture than a job.
     alike = {"block_ads": False, "block_cookie_banners": False}
