@@ -88,6 +88,16 @@ def test_an_interval_beyond_the_longest_pause_is_kept(book: Book) -> None:
     assert book.pause(page) == pytest.approx(2 * LONGEST_PAUSE_SECONDS)
 
 
+def test_the_first_picture_waits_for_no_clock(book: Book) -> None:
+    page = book.add()
+    book.clock.now -= 5
+    claim = book.ledger.claim(page.id)
+    assert claim is not None
+    assert book.ledger.claim(page.id) is None
+    book.store(claim, version("a", 1))
+    assert book.ledger.claim(page.id) is None
+
+
 def test_of_many_who_begin_at_once_one_does(book: Book) -> None:
     page = book.add()
     with ThreadPoolExecutor(8) as pool:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from sqlalchemy import Connection, and_, case, delete, func, insert, select, update
+from sqlalchemy import Connection, and_, case, delete, func, insert, or_, select, update
 
 from thumbnailer.database import Database
 from thumbnailer.errors import Overloaded, ThumbnailerError
@@ -149,12 +149,16 @@ class PageLedger:
             connection.execute(delete(pages).where(pages.c.id == page_id))
 
     def claim(self, page_id: str) -> PageClaim | None:
-        """Begin an attempt; None where none is due, or another makes it."""
+        """Begin an attempt; None where none is due, or another makes it.
+
+        The first is due at once: the page may come from a machine whose clock is a little ahead.
+        """
         now, token = self._clock(), secrets.token_urlsafe(16)
+        is_first = and_(pages.c.state == PageState.PENDING, pages.c.failures == 0, pages.c.claim.is_(None))
         with self._database.transaction() as connection:
             claimed = connection.execute(
                 update(pages)
-                .where(pages.c.id == page_id, pages.c.due_at <= now)
+                .where(pages.c.id == page_id, or_(pages.c.due_at <= now, is_first))
                 .values(claim=token, due_at=now + self.rules.lease_seconds)
             )
             return PageClaim(_read(connection, page_id), token) if claimed.rowcount == 1 else None
