@@ -66,7 +66,11 @@ class _Door(BaseHTTPRequestHandler):
 
     def answer(self) -> None:
         headers = {name.lower(): value for name, value in self.headers.items()}
-        body = self.rfile.read(int(headers.get("content-length", "0")))
+        length = int(headers.get("content-length", "0"))
+        body = self.rfile.read(length)
+        if len(body) < length:  # who sent it was killed meanwhile: a receiver never hears of such a request
+            self.close_connection = True
+            return
         name = getattr(self.connection, "server_name", None)
         seen = Seen(self.command, headers.get("host", ""), self.path, headers, body, name)
         self.server.seen.append(seen)
