@@ -10,6 +10,7 @@ from sqlalchemy import create_engine, text
 
 from tests.support.postgres import PostgresServer, running_postgres
 from tests.support.processes import running_redis
+from tests.support.upstream import Upstream
 
 
 @pytest.fixture(scope="session")
@@ -39,6 +40,13 @@ def postgres_url(postgres: PostgresServer) -> Iterator[str]:
     with engine.connect() as connection:
         connection.execute(text(f"DROP DATABASE {name} WITH (FORCE)"))
     engine.dispose()
+
+
+@pytest.fixture
+def upstream() -> Iterator[Upstream]:
+    """A vendor that does as it is told; modules that want another have one of their own."""
+    with Upstream() as upstream:
+        yield upstream
 
 
 @pytest.fixture(autouse=True)

@@ -19,9 +19,9 @@ from blueprints.access import Need, needs
 from blueprints.job_answers import describe_job
 from blueprints.services import EXTENSION
 from config import ConfigurationError
-from tests.support.access import key_store, make_key, sqlite_url
+from tests.support.access import folder_environment, key_store, make_key
 from tests.support.processes import wait_until
-from tests.support.service import PROJECT, TARGET, client_of, running_app, snapapi_environment
+from tests.support.service import PROJECT, TARGET, client_of, running_app
 from tests.support.upstream import Upstream
 from tests.support.vectors import SIGNING_KEYS
 from tests.test_docs import names, tables
@@ -35,18 +35,10 @@ NAMED = "http://page.example.com/page"
 
 
 @pytest.fixture
-def upstream() -> Iterator[Upstream]:
-    with Upstream() as upstream:
-        yield upstream
-
-
-@pytest.fixture
 def settings(upstream: Upstream, tmp_path: Path) -> dict[str, str]:
-    return snapapi_environment(
+    return folder_environment(
         upstream.url,
-        MEDIA_DIR=str(tmp_path / "media"),
-        CACHE_DIR=str(tmp_path / "cache"),
-        DATABASE_URL=sqlite_url(tmp_path),
+        tmp_path,
         RATELIMIT_ENABLED="false",
         SIGNING_KEYS=SIGNING_KEYS,
         PUBLIC_TARGETS="public.example.com,*.sites.example.com,93.184.216.35",

@@ -19,10 +19,10 @@ from limits.errors import StorageError
 from limits.storage import MemoryStorage, storage_from_string
 from limits.strategies import FixedWindowRateLimiter
 
-from tests.support.access import key_store, make_key, sqlite_url
+from tests.support.access import folder_environment, key_store, make_key, sqlite_url
 from tests.support.ageing import age_pictures
 from tests.support.processes import free_port, running_redis, wait_until
-from tests.support.service import TARGET, client_of, running_app, snapapi_environment
+from tests.support.service import TARGET, client_of, running_app
 from tests.support.stores import redis_pid
 from tests.support.upstream import Upstream
 from tests.support.vectors import SIGNING_KEYS
@@ -38,18 +38,10 @@ PLANS = "small:thumb=1 per hour,daily_captures=3;large:thumb=30/hour;1000/day,ca
 
 
 @pytest.fixture
-def upstream() -> Iterator[Upstream]:
-    with Upstream() as upstream:
-        yield upstream
-
-
-@pytest.fixture
 def settings(upstream: Upstream, tmp_path: Path) -> dict[str, str]:
-    return snapapi_environment(
+    return folder_environment(
         upstream.url,
-        MEDIA_DIR=str(tmp_path / "media"),
-        CACHE_DIR=str(tmp_path / "cache"),
-        DATABASE_URL=sqlite_url(tmp_path),
+        tmp_path,
         LIMIT_THUMB="2 per hour",
         PLANS=PLANS,
     )

@@ -30,12 +30,6 @@ ONE, OTHER = "198.51.100.1", "198.51.100.2"
 
 
 @pytest.fixture
-def upstream() -> Iterator[Upstream]:
-    with Upstream() as upstream:
-        yield upstream
-
-
-@pytest.fixture
 def settings(upstream: Upstream, tmp_path: Path) -> dict[str, str]:
     """Little is allowed, for an hour, so that no test meets the end of a window."""
     return snapapi_environment(

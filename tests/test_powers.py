@@ -13,10 +13,10 @@ from flask.testing import FlaskClient
 from marshmallow import ValidationError
 
 from blueprints.schemas import ScreenshotBody
-from tests.support.access import make_key, sqlite_url
+from tests.support.access import folder_environment, make_key
 from tests.support.answers import json_error
 from tests.support.processes import wait_until
-from tests.support.service import TARGET, running_app, snapapi_environment
+from tests.support.service import TARGET, running_app
 from tests.support.upstream import Upstream
 from tests.support.vectors import SIGNING_KEYS
 from tests.support.vendors import play_vendors
@@ -43,18 +43,10 @@ ALL = (Scope.RENDER, Scope.PERSIST)
 
 
 @pytest.fixture
-def upstream() -> Iterator[Upstream]:
-    with Upstream() as upstream:
-        yield upstream
-
-
-@pytest.fixture
 def settings(upstream: Upstream, tmp_path: Path) -> dict[str, str]:
-    return snapapi_environment(
+    return folder_environment(
         upstream.url,
-        MEDIA_DIR=str(tmp_path / "media"),
-        CACHE_DIR=str(tmp_path / "cache"),
-        DATABASE_URL=sqlite_url(tmp_path),
+        tmp_path,
         RATELIMIT_ENABLED="false",
         LOG_LEVEL="debug",
         SIGNING_KEYS=SIGNING_KEYS,

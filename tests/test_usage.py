@@ -14,9 +14,9 @@ from flask import Flask
 from flask.testing import FlaskClient
 
 from blueprints.services import EXTENSION
-from tests.support.access import key_store, make_key, sqlite_url
+from tests.support.access import folder_environment, key_store, make_key, sqlite_url
 from tests.support.processes import wait_until
-from tests.support.service import TARGET, running_app, snapapi_environment
+from tests.support.service import TARGET, running_app
 from tests.support.upstream import Upstream
 from tests.support.vectors import SIGNING_KEYS
 from tests.test_access import signed
@@ -127,18 +127,10 @@ def test_what_cannot_be_written_is_counted_on_and_memory_is_bounded(
 
 
 @pytest.fixture
-def upstream() -> Iterator[Upstream]:
-    with Upstream() as upstream:
-        yield upstream
-
-
-@pytest.fixture
 def settings(upstream: Upstream, tmp_path: Path) -> dict[str, str]:
-    return snapapi_environment(
+    return folder_environment(
         upstream.url,
-        MEDIA_DIR=str(tmp_path / "media"),
-        CACHE_DIR=str(tmp_path / "cache"),
-        DATABASE_URL=sqlite_url(tmp_path),
+        tmp_path,
         LIMIT_THUMB="3 per hour",
         SIGNING_KEYS=SIGNING_KEYS,
     )

@@ -8,6 +8,7 @@ from typing import Any
 from flask import Flask
 
 from blueprints.services import EXTENSION
+from tests.support.service import snapapi_environment
 from thumbnailer.key_store import KeyStore
 from thumbnailer.keys import KeyTerms, Scope
 
@@ -20,6 +21,12 @@ def make_key(app: Flask, name: str, *scopes: Scope, **terms: Any) -> dict[str, s
     """A new key, as the header that gives it; for ``render`` unless other scopes are named."""
     wanted = KeyTerms(scopes=frozenset(scopes or (Scope.RENDER,)), **terms)
     return {"X-API-Key": key_store(app).create(name, wanted)[1]}
+
+
+def folder_environment(upstream_url: str, folder: Path, **more: str) -> dict[str, str]:
+    """Settings of a service that keeps all it has in ``folder``."""
+    folders = {"MEDIA_DIR": str(folder / "media"), "CACHE_DIR": str(folder / "cache")}
+    return snapapi_environment(upstream_url, DATABASE_URL=sqlite_url(folder), **folders, **more)
 
 
 def sqlite_url(folder: Path) -> str:
