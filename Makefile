@@ -69,7 +69,7 @@ lock: .venv/.installed-dev ## pin all packages anew, with hashes
 	@touch $@
 
 setup-bench: setup-tests .venv-bench/.installed .venv-service/.installed ## install what the measurements compare the service with
-	@scripts/apt-install.sh wrk varnish
+	@scripts/apt-install.sh wrk varnish chromium
 
 bench: setup-bench ## measure everything, or some parts: ARGS="hits edge", ARGS="--quick"
 	$(BIN)/python benchmarks/run.py $(ARGS)

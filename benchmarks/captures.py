@@ -31,6 +31,8 @@ WARM_UPS = 5
 #: As many at a time as there are cores on the smallest machine that is sensible.
 AT_ONCE = 2
 SLOWDOWN_GOAL, SPEEDUP_GOAL = 1.1, 3.0
+#: What a shell script would call.
+WHOLE_BROWSER = "chromium"
 
 #: Takes a picture of a page that nobody has asked for.
 Capture = Callable[[str], None]
@@ -73,9 +75,9 @@ def _with_playwright(browser: Browser, page: str) -> None:
         tab.screenshot(type="png")
 
 
-def _with_new_browser(folder: Path, page: str) -> None:
+def _with_new_browser(program: str, folder: Path, page: str) -> None:
     file = folder / f"{threading.get_ident()}.png"
-    command = [_program(), "--headless", "--no-sandbox", f"--window-size={WIDTH},{HEIGHT}"]
+    command = [program, "--headless", "--no-sandbox", f"--window-size={WIDTH},{HEIGHT}"]
     subprocess.run([*command, f"--screenshot={file}", page], check=True, capture_output=True, timeout=60)
     file.unlink()
 
@@ -120,26 +122,30 @@ def measure(scale: Scale) -> Iterator[Figure]:
         service = held.enter_context(running_service(folder, environ | WIDE_LIMITS | {"TARGET_PORTS": "80"}))
         playwright = held.enter_context(sync_playwright())
         browser = playwright.chromium.launch(executable_path=_program(), chromium_sandbox=False)
-        ours, one_shot = partial(_with_service, service.url), partial(_with_new_browser, folder)
+        ours = partial(_with_service, service.url)
+        whole, shell = (partial(_with_new_browser, each, folder) for each in (WHOLE_BROWSER, _program()))
         ways = {"thumbnailer": ours, "Playwright": partial(_with_playwright, browser)}
         Measurement(f"{page}?warm", WARM_UPS).milliseconds(ways)
         measurement = Measurement(page, max(5, scale.repeats // 5))
         times = [measurement.milliseconds(ways) for _ in range(scale.rounds)]
         rates = [
-            (measurement.per_second(ours), measurement.per_second(one_shot)) for _ in range(scale.rounds)
+            (measurement.per_second(ours), measurement.per_second(whole), measurement.per_second(shell))
+            for _ in range(scale.rounds)
         ]
         browser.close()
     yield from _figures(times, rates)
 
 
-def _figures(times: list[dict[str, float]], rates: list[tuple[float, float]]) -> Iterator[Figure]:
+def _figures(times: list[dict[str, float]], rates: list[tuple[float, float, float]]) -> Iterator[Figure]:
     ours, bare = [each["thumbnailer"] for each in times], [each["Playwright"] for each in times]
     yield figure("one capture: thumbnailer", "ms", ours)
     yield figure("one capture: bare Playwright", "ms", bare)
     yield ratio("one capture, against bare Playwright", ours, bare, at_most=SLOWDOWN_GOAL, goal=8)
-    served, started = [one for one, _ in rates], [other for _, other in rates]
+    served, whole, shell = ([each[way] for each in rates] for way in range(3))
     yield figure("captures, two at a time: thumbnailer", "1/s", served)
-    yield figure("captures, two at a time: a new Chromium each", "1/s", started)
+    yield figure("captures, two at a time: a new Chromium each", "1/s", whole)
+    yield figure("captures, two at a time: a new headless shell each", "1/s", shell)
     yield ratio(
-        "captures a second, against a new Chromium each", served, started, at_least=SPEEDUP_GOAL, goal=8
+        "captures a second, against a new Chromium each", served, whole, at_least=SPEEDUP_GOAL, goal=8
     )
+    yield ratio("captures a second, against a new headless shell each", served, shell)

@@ -26,7 +26,13 @@ PACKAGES = (
 )
 #: What the service and its peers share is the same in both locks.
 PEER_PACKAGES = ("fastapi", "uvicorn", "httpx", "thumbor")
-SERVERS = {"nginx": "-v", "redis-server": "--version", "varnishd": "-V", "wrk": "-v"}
+PROGRAMS = {
+    "nginx": ("-v",),
+    "redis-server": ("--version",),
+    "varnishd": ("-V",),
+    "wrk": ("-v",),
+    "chromium": ("--version", "--no-sandbox"),
+}
 
 
 def surroundings() -> dict[str, Any]:
@@ -48,7 +54,7 @@ def surroundings() -> dict[str, Any]:
         "versions": {"python": platform.python_version()}
         | {name: version(name) for name in PACKAGES}
         | _peer_versions()
-        | {name: _version_of(name, option) for name, option in SERVERS.items()},
+        | {name: _version_of(name, *options) for name, options in PROGRAMS.items()},
         "commit": _commit(),
     }
 
@@ -63,10 +69,10 @@ def _peer_versions() -> dict[str, str]:
     return {name: match[1] for name in PEER_PACKAGES if (match := re.search(rf"(?m)^{name}==(\S+)", lock))}
 
 
-def _version_of(program: str, option: str) -> str:
-    """What a server says of its version; empty where it is not installed."""
+def _version_of(program: str, *options: str) -> str:
+    """What a program says of its version; empty where it is not installed."""
     try:
-        told = subprocess.run([executable(program), option], capture_output=True, check=False, text=True)
+        told = subprocess.run([executable(program), *options], capture_output=True, check=False, text=True)
     except AssertionError:
         return ""
     found = re.search(r"\d+\.\d+(?:\.\d+)?", told.stdout + told.stderr)

@@ -35,7 +35,7 @@ LOST_DECIBELS = 0.5
 PILLOW_OPTIONS: Mapping[RenditionFormat, Mapping[str, object]] = {
     RenditionFormat.PNG: {"compress_level": 7},
     RenditionFormat.JPEG: {"quality": DEFAULT_QUALITY, "optimize": True, "progressive": True},
-    RenditionFormat.WEBP: {"quality": DEFAULT_QUALITY, "method": 4},
+    RenditionFormat.WEBP: {"quality": DEFAULT_QUALITY, "method": 2},
     RenditionFormat.AVIF: {
         "quality": avif_quality(DEFAULT_QUALITY),
         "speed": 6,

@@ -61,8 +61,8 @@ def _jpeg(picture: pyvips.Image, quality: int, _is_large: bool) -> bytes:
     return bytes(picture.jpegsave_buffer(Q=quality, optimize_coding=True, interlace=True, keep="none"))
 
 
-def _webp(picture: pyvips.Image, quality: int, is_large: bool) -> bytes:
-    return bytes(picture.webpsave_buffer(Q=quality, effort=2 if is_large else 4, keep="none"))
+def _webp(picture: pyvips.Image, quality: int, _is_large: bool) -> bytes:
+    return bytes(picture.webpsave_buffer(Q=quality, effort=2, keep="none"))
 
 
 def _avif(picture: pyvips.Image, quality: int, is_large: bool) -> bytes:
