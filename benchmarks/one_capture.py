@@ -9,12 +9,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.clients import Received, crowd, picture_path
+from benchmarks.clients import picture_path
 from benchmarks.figures import Figure, figure
 from benchmarks.scale import Scale
 from benchmarks.services import awake_service
 from tests.support.answers import Answer, image, json_error
 from tests.support.answers import Received as Call
+from tests.support.crowds import Crowd, Told
 from tests.support.processes import running_redis
 from tests.support.upstream import Upstream
 
@@ -46,7 +47,7 @@ class SlowPage:
 class Rush:
     """What became of one crowd."""
 
-    answers: list[Received]
+    answers: list[Told]
     calls: int
     seconds_after_capture: float
 
@@ -54,9 +55,7 @@ class Rush:
         """How many answers differ from the first, are cut short or have another status."""
         first = self.answers[0]
         return sum(
-            not answer.is_whole
-            or answer.status != status
-            or (status == 200 and answer.sha256 != first.sha256)
+            not answer.is_whole or answer.status != status or (status == 200 and answer.body != first.body)
             for answer in self.answers
         )
 
@@ -64,7 +63,9 @@ class Rush:
 def rush(upstream: Upstream, service_urls: list[str], page: SlowPage, target: str) -> Rush:
     """Let everybody ask for one picture that nobody has."""
     upstream.behave(page)
-    answers = crowd(service_urls, [picture_path("/thumb", target)] * CALLERS)
+    with Crowd(service_urls, CALLERS) as crowd:
+        crowd.ask(picture_path("/thumb", target))
+        answers = crowd.told()
     seconds = max(answer.ended_at for answer in answers) - page.done_at
     return Rush(answers, len(upstream.requests), seconds)
 

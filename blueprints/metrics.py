@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-import time
 from collections.abc import Iterator
 from functools import partial
 
 import flask
-from flask import Response, g
+from flask import Response
 
 from blueprints.access import ADMIN, needs
 from blueprints.openapi import READ_PROBLEMS, answers_problems
-from blueprints.request_log import noted
+from blueprints.request_log import elapsed_seconds, noted
 from blueprints.services import services
 from blueprints.strict_blueprint import StrictBlueprint
 from thumbnailer.circuits import BreakerState
@@ -76,6 +75,6 @@ def _count(metrics: Metrics, response: Response) -> Response:
     request = flask.request
     route = request.url_rule.rule if request.url_rule else "none"
     method = request.method if request.method in METHODS else "other"
-    seconds = time.perf_counter() - g.get("started_at", time.perf_counter())
-    metrics.count_request(route, method, response.status_code, str(noted().get("cache", "none")), seconds)
+    cache = str(noted().get("cache", "none"))
+    metrics.count_request(route, method, response.status_code, cache, elapsed_seconds())
     return response

@@ -22,7 +22,7 @@ from blueprints.replays import ENVIRON_NAME as REPLAY
 from blueprints.replays import MAX_BODY_BYTES, Replay
 from blueprints.request_log import note, noted, request_deadline, timings
 from blueprints.services import services
-from blueprints.waiting import line_up
+from blueprints.waiting import company, line_up
 from thumbnailer.errors import InvalidParameters, Unauthorized
 from thumbnailer.keys import Scope
 from thumbnailer.model import POWERFUL, Format
@@ -79,6 +79,7 @@ def answer_patiently(given: Mapping[str, Any], door: Door) -> Response:
     if seconds is None:
         return answer_picture(given, door)
     asked, terms = prepare(given, door)
+    seconds = request_deadline(seconds).remaining_seconds()
     delivery = services().thumbnails.fetch_within(asked.request, terms, seconds)
     return pending_answer() if delivery is None else _whole_answer(asked, delivery)
 
@@ -180,6 +181,7 @@ def prepare(given: Mapping[str, Any], door: Door, *, recapture: bool = False) ->
         admit=door.charge_capture,
         timings=timings(),
         line_up=line_up,
+        has_company=company(),
         recapture=recapture,
         stale_use=stale_use,
     )

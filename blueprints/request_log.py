@@ -15,6 +15,10 @@ from thumbnailer.telemetry import REQUEST_LOGGER, Timings
 
 log = structlog.get_logger(REQUEST_LOGGER)
 
+#: In the WSGI environment: when a request came that was held before it reached the application, on the
+#: monotonic clock. Without it, the request begins when the application hears of it.
+BEGUN_AT = "thumbnailer.begun_at"
+
 SANE_REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=-]{8,128}", re.ASCII)
 
 
@@ -38,9 +42,14 @@ def timings() -> Timings:
     return found
 
 
+def elapsed_seconds() -> float:
+    """How long the current request has taken, counted from its very beginning."""
+    return time.monotonic() - _begun_at()
+
+
 def request_deadline(seconds: float) -> Deadline:
     """The moment when the current request will have taken ``seconds``, counted from its very beginning."""
-    return Deadline(g.get("begun_at", time.monotonic()) + seconds)
+    return Deadline(_begun_at() + seconds)
 
 
 def note(**facts: object) -> None:
@@ -60,8 +69,7 @@ def register_request_log(app: flask.Flask) -> None:
 
 
 def _begin() -> None:
-    g.started_at = time.perf_counter()
-    g.begun_at = time.monotonic()
+    g.begun_at = flask.request.environ.get(BEGUN_AT, time.monotonic())
     structlog.contextvars.clear_contextvars()
     structlog.contextvars.bind_contextvars(request_id=request_id())
 
@@ -71,7 +79,7 @@ def _finish(response: Response) -> Response:
     server_timing = timings().server_timing()
     if server_timing:
         response.headers["Server-Timing"] = server_timing
-    started_at = g.get("started_at", time.perf_counter())
+    begun_at = _begun_at()
     line = {
         "request_id": request_id(),
         "method": flask.request.method,
@@ -79,9 +87,13 @@ def _finish(response: Response) -> Response:
         "status": response.status_code,
         **g.get("facts", {}),
     }
-    response.call_on_close(lambda: _write(line, started_at))
+    response.call_on_close(lambda: _write(line, begun_at))
     return response
 
 
-def _write(line: dict[str, object], started_at: float) -> None:
-    log.info("request", duration_ms=round((time.perf_counter() - started_at) * 1000, 1), **line)
+def _begun_at() -> float:
+    return float(g.get("begun_at", time.monotonic()))
+
+
+def _write(line: dict[str, object], begun_at: float) -> None:
+    log.info("request", duration_ms=round((time.monotonic() - begun_at) * 1000, 1), **line)

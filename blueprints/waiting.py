@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import flask
 from flask import Response, g
 
 from blueprints.services import services
+from thumbnailer.flights import is_alone
 from thumbnailer.line import Place
+
+#: In the WSGI environment: says whether others are held behind the request until it is answered.
+HAS_COMPANY = "thumbnailer.has_company"
 
 
 def line_up() -> None:
@@ -19,6 +25,12 @@ def line_up() -> None:
     """
     if "place" not in g:
         g.place = services().line.take_place()
+
+
+def company() -> Callable[[], bool]:
+    """Says, as long as the current request is not answered, whether others are held behind it."""
+    found: Callable[[], bool] = flask.request.environ.get(HAS_COMPANY, is_alone)
+    return found
 
 
 def register_waiting(app: flask.Flask) -> None:

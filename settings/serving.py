@@ -183,7 +183,8 @@ class ServerSettings:
         integer(1, 999),
         None,
         "Requests that may wait at a time in one worker process: for a capture, whoever takes it, a "
-        "rendering, a storage, or the reader of their answer; the next one is refused.",
+        "rendering, a storage, or the reader of their answer; the next one is refused. Those who send the "
+        "same plain GET while the first of them waits are not counted: they hold no thread.",
         computed="seven eighths of `WEB_THREADS`",
     )
     client_request_seconds: float = setting(

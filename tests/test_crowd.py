@@ -97,8 +97,10 @@ class Door:
     options: tuple[tuple[str, str], ...] = ()
 
     def ask(self, service_url: str, target: str) -> requests.Response:
+        """With a field that not everybody sends: plain requests of one kind wait without a thread."""
         given = {"url": target, **dict(self.options)}
         way: dict[str, Any] = {"params": given} if self.method == "GET" else {"json": given}
+        way["headers"] = {"X-Shop": "17"}
         return requests.request(self.method, service_url + self.path, timeout=90, **way)
 
 

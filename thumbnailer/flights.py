@@ -40,16 +40,26 @@ class Landing:
 Outcome = Landing | BaseException | None
 
 
+def is_alone() -> bool:
+    """Nobody follows who has not come here."""
+    return False
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class _Seat:
     """The leader of a key in this process: what becomes of it, and until when to count on it.
 
-    ``company`` is set once somebody waits for the leader.
+    ``company`` is set once somebody waits for the leader here, ``is_followed`` says whether somebody does
+    elsewhere in this process.
     """
 
     trusted: Deadline
+    is_followed: Callable[[], bool] = is_alone
     outcome: Future[Outcome] = field(default_factory=Future)
     company: threading.Event = field(default_factory=threading.Event)
+
+    def has_company(self) -> bool:
+        return self.company.is_set() or self.is_followed()
 
 
 class Flight:
@@ -99,7 +109,7 @@ class Flight:
         try:
             if pin and isinstance(outcome, ThumbnailerError):
                 # While the lock is held, or the next would try again.
-                echo_seconds = STRAGGLER_SECONDS if self._seat.company.is_set() else 0.0
+                echo_seconds = STRAGGLER_SECONDS if self._seat.has_company() else 0.0
                 self._board.pin(self._key, outcome, echo_seconds=echo_seconds)
             self._release(outcome)
         finally:
@@ -119,18 +129,26 @@ class Flights:
         self._seats: dict[str, _Seat] = {}
         self._complaints = CoolDown("Locking", seconds=60)
 
-    def join(self, key: str, look_up: Callable[[], Capture | None], deadline: Deadline) -> Landing | Flight:
+    def join(
+        self,
+        key: str,
+        look_up: Callable[[], Capture | None],
+        deadline: Deadline,
+        *,
+        is_followed: Callable[[], bool] = is_alone,
+    ) -> Landing | Flight:
         """The capture of ``key`` that another makes; or a Flight, for the caller to make it.
 
         ``look_up`` asks the cache. The flight should end by ``deadline``; soon after it, others no
-        longer count on it.
+        longer count on it. ``is_followed`` says whether there are some who wait for the caller and have not
+        come here.
 
         Raises:
             UpstreamTimeout: the deadline passed while waiting.
             ThumbnailerError: the capture failed while waiting; equal to what its taker got.
         """
         while True:
-            seat, leads = self._take_seat(key, deadline)
+            seat, leads = self._take_seat(key, deadline, is_followed)
             if leads:
                 return self._lead(key, seat, look_up, deadline)
             outcome = _wait(seat, deadline)
@@ -139,7 +157,7 @@ class Flights:
             if outcome is not None:
                 raise _retold(outcome)
 
-    def _take_seat(self, key: str, deadline: Deadline) -> tuple[_Seat, bool]:
+    def _take_seat(self, key: str, deadline: Deadline, is_followed: Callable[[], bool]) -> tuple[_Seat, bool]:
         """The leader's seat, and whether it is now the caller's.
 
         A leader that is long overdue is lost, such as an answer that was never closed; unless
@@ -150,7 +168,7 @@ class Flights:
             if seat is not None and not seat.trusted.has_passed():
                 seat.company.set()
                 return seat, False
-            seat = self._seats[key] = _Seat(Deadline(deadline.at + OVERDUE_SECONDS))
+            seat = self._seats[key] = _Seat(Deadline(deadline.at + OVERDUE_SECONDS), is_followed)
             return seat, True
 
     def _release(self, key: str, seat: _Seat, held: ExitStack, outcome: Outcome) -> None:
@@ -161,7 +179,7 @@ class Flights:
             with self._guard:
                 if self._seats.get(key) is seat:
                     del self._seats[key]
-                    if isinstance(outcome, BaseException) and seat.company.is_set():
+                    if isinstance(outcome, BaseException) and seat.has_company():
                         self._clear_seats()
                         self._seats[key] = _echo(outcome)
 

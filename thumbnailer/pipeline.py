@@ -235,7 +235,9 @@ class Pipeline:
         self._check_addresses(request, terms)
         with terms.timings.step("wait"):
             boarding = self._pictures.board(key)
-            return boarding, self._flights.join(boarding.flight_key, look_up, terms.deadline)
+            return boarding, self._flights.join(
+                boarding.flight_key, look_up, terms.deadline, is_followed=terms.has_company
+            )
 
     def _check_addresses(self, request: CaptureRequest, terms: Terms) -> None:
         self._guard.check(self._guard.parse(request.url), terms.deadline)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from enum import Enum, StrEnum, auto
 
 from thumbnailer.errors import ThumbnailerError
+from thumbnailer.flights import is_alone
 from thumbnailer.model import Capture, Deadline
 from thumbnailer.telemetry import Timings
 
@@ -38,7 +39,8 @@ class Terms:
     ``max_age_seconds`` is the oldest capture they accept; ``admit`` is called once before a capture
     is taken on their account, and raises ``CallerLimited`` where they may not; ``line_up`` before
     anything that they may have to wait for, perhaps several times, and raises ``Overloaded`` where too
-    many wait already. ``recapture`` asks for a capture newer than this request. ``stale_use`` says
+    many wait already. ``has_company`` says whether others wait for what becomes of this request without
+    having come here yet. ``recapture`` asks for a capture newer than this request. ``stale_use`` says
     when one that is too old will do.
     """
 
@@ -47,6 +49,7 @@ class Terms:
     admit: Callable[[], None]
     timings: Timings
     line_up: Callable[[], None] = waits_elsewhere
+    has_company: Callable[[], bool] = is_alone
     recapture: bool = False
     stale_use: StaleUse = StaleUse.AT_ONCE
 

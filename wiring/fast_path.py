@@ -260,18 +260,20 @@ class FastPath:
             lambda peer, forwarded_for: address_of(peer, forwarded_for.decode(), trusted_proxies)
         )
 
-    def answer(self, received: bytes, peer: str) -> tuple[bytes, bytes] | None:
-        """Head and body of the answer to a request; None where it is the application's to answer."""
-        started_at = time.perf_counter()
-        request = read_plainly(received)
-        if request is None:
-            return None
+    def answer(
+        self, request: PlainRequest, peer: str, *, begun_at: float | None = None
+    ) -> tuple[bytes, bytes] | None:
+        """Head and body of the answer to a request; None where it is the application's to answer.
+
+        ``begun_at`` is when a request came that was held meanwhile, on the monotonic clock.
+        """
+        started_at = time.monotonic() if begun_at is None else begun_at
         now = self._clock()
         found = self._memory.find(request, now)
         if found is None or not self._spend(self._address(peer, request.forwarded_for)):
             return None
         request_id = request_id_of(request.request_id.decode())
-        milliseconds = (time.perf_counter() - started_at) * 1000
+        milliseconds = (time.monotonic() - started_at) * 1000
         self._count(found)
         self._lines.add_request(found.log_facts, request_id, milliseconds)
         head = found.head(now).replace(REQUEST_ID, request_id.encode(), 1)

@@ -1,12 +1,14 @@
 """gunicorn's worker with the fast path: answers from memory are given by the thread that waits for clients.
 
 So such an answer needs no thread of the pool, whatever those wait for, and is written without waiting:
-what a client does not take at once is sent as it reads on.
+what a client does not take at once is sent as it reads on. Nor does it take a thread to wait for an answer
+that another request will have brought into memory (``waiting_list``).
 """
 
 from __future__ import annotations
 
 import selectors
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -15,10 +17,13 @@ from functools import partial
 from typing import Any
 
 from blueprints.callers import Network
+from blueprints.request_log import BEGUN_AT
 from blueprints.services import EXTENSION, Services
+from blueprints.waiting import HAS_COMPANY
 from thumbnailer.telemetry import LogLines
 from thumbnailer.usage import Counted
-from wiring.fast_path import AnswerMemory, FastPath, Recorder, Recording
+from wiring.fast_path import AnswerMemory, FastPath, Key, PlainRequest, Recorder, Recording, read_plainly
+from wiring.waiting_list import WaitingList
 from wiring.web_worker import Connection, ServiceWorker
 
 #: How often a busy worker looks for clients whose time is up, and tells the master that it lives.
@@ -50,6 +55,25 @@ class _Rest:
     until: float
 
 
+#: How often a request is held at most: behind the one that takes the capture, and behind the first
+#: that finds it in the cache.
+HOLDS = 2
+
+
+@dataclass(slots=True)
+class _Asked:
+    """A request in plain form that memory has no answer to: as it was read, and as it came."""
+
+    request: PlainRequest
+    received: bytes
+    begun_at: float
+    holds_left: int = HOLDS
+
+    @property
+    def key(self) -> Key:
+        return self.request.key(self.request.accept)
+
+
 class FastWorker(ServiceWorker):
     """Looks at each request before the pool does."""
 
@@ -62,6 +86,9 @@ class FastWorker(ServiceWorker):
         self._settle: Callable[[], None] = lambda: None
         self._lines = LogLines(is_json=self.replay_bounds.is_log_json)
         self._resting: dict[Connection, _Rest] = {}
+        self._asked: dict[Connection, _Asked] = {}
+        self._waiting = WaitingList()
+        self._attended = threading.local()
         self._sorted_at = self._looked_at = self._notified_at = self._flushed_at = 0.0
 
     def load_wsgi(self) -> None:
@@ -72,7 +99,7 @@ class FastWorker(ServiceWorker):
         if not bounds.life_seconds:
             return
         memory = AnswerMemory(life_seconds=bounds.life_seconds, max_bytes=bounds.max_bytes)
-        self.wsgi = Recorder(self.wsgi, memory)
+        self.wsgi = self._announcing(Recorder(self.wsgi, memory))
         self._fast_path = FastPath(
             memory,
             spend=services.allowance.spend_answer,
@@ -107,18 +134,95 @@ class FastWorker(ServiceWorker):
 
     def _answer(self, conn: Connection) -> bool:
         """Answer a request from memory; False leaves it to the pool, with all that came of it."""
-        if self._fast_path is None or not self.alive or len(self.keepalived_conns) >= self.max_keepalived:
+        if self._fast_path is None:
             return False
         try:
             received = conn.sock.recv(RECEIVED_BYTES)
         except OSError:
             return False
-        answer = self._fast_path.answer(received, conn.peer)
-        if answer is None:
+        request = read_plainly(received)
+        if request is None:
             conn.give_back(received)
+            return False
+        asked = _Asked(request, received, time.monotonic())
+        if self._answer_from_memory(conn, asked):
+            return True
+        self._asked[conn] = asked
+        return False
+
+    def _answer_from_memory(self, conn: Connection, asked: _Asked) -> bool:
+        """False where it is the pool's to answer, for it may have to close the connection."""
+        if self._fast_path is None or not self.alive or len(self.keepalived_conns) >= self.max_keepalived:
+            return False
+        answer = self._fast_path.answer(asked.request, conn.peer, begun_at=asked.begun_at)
+        if answer is None:
             return False
         self._send(conn, *answer)
         return True
+
+    def enqueue_req(self, conn: Connection) -> None:
+        """Send a request to the pool, or hold it where the same is there already."""
+        asked = self._asked.get(conn)
+        if asked is not None and asked.holds_left and self._waiting.join(asked.key, conn):
+            asked.holds_left -= 1
+        else:
+            self._hand_over(conn)
+
+    def _hand_over(self, conn: Connection) -> None:
+        """Send a request to the pool, with what has been read of it."""
+        asked = self._asked.get(conn)
+        if asked is not None:
+            conn.give_back(asked.received)
+        super().enqueue_req(conn)
+
+    def handle(self, conn: Connection) -> Any:
+        """Serve one request, in a thread."""
+        self._attended.conn = conn
+        return super().handle(conn)
+
+    def _announcing(self, application: Any) -> Any:
+        """A WSGI application around another that says when the answer to a plain request begins."""
+
+        def call(environ: dict[str, Any], start_response: Any) -> Any:
+            conn = self._attended.conn
+            asked = self._asked.get(conn)
+            if asked is None:
+                return application(environ, start_response)
+            environ[BEGUN_AT] = asked.begun_at
+            environ[HAS_COMPANY] = partial(self._waiting.has_company, asked.key, conn)
+
+            def start(status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Any:
+                write = start_response(status, headers, exc_info)
+                self.method_queue.defer(self._release, conn, ("X-Cache", "MISS") in headers)
+                return write
+
+            return application(environ, start)
+
+        return call
+
+    def finish_request(self, conn: Connection, fs: Any) -> None:
+        """Go on with a connection whose request has been answered, or never will be."""
+        self._release(conn, is_new=False)
+        super().finish_request(conn, fs)
+
+    def _release(self, leader: Connection, is_new: bool) -> None:
+        """Go on with those who were held behind an answer; ``is_new`` says that it is in no memory yet."""
+        asked = self._asked.pop(leader, None)
+        if asked is not None:
+            self._go_on(self._waiting.leave(asked.key, leader), is_new=is_new)
+
+    def _go_on(self, held: list[Connection], *, is_new: bool) -> None:
+        """Answer from memory, or send one to the pool and the others after it, else all of them."""
+        for conn in held:
+            asked = self._asked[conn]
+            if not is_new:
+                asked.holds_left = 0
+            if not self._answer_from_memory(conn, asked):
+                self.enqueue_req(conn)
+                continue
+            del self._asked[conn]
+            if conn not in self._resting:
+                self._keep(conn)
 
     def _send(self, conn: Connection, head: bytes, body: bytes) -> None:
         try:
@@ -130,7 +234,7 @@ class FastWorker(ServiceWorker):
         if sent < len(head) + len(body):
             until = time.monotonic() + self.client_bounds.answer_seconds
             self._resting[conn] = _Rest(memoryview(head + body)[sent:], until)
-            self.poller.modify(conn.sock, selectors.EVENT_WRITE, partial(self._send_rest, conn))
+            self._look_for(conn, selectors.EVENT_WRITE, self._send_rest)
 
     def _send_rest(self, conn: Connection, client: Any) -> None:
         rest = self._resting[conn]
@@ -149,7 +253,14 @@ class FastWorker(ServiceWorker):
         """Wait for the client's next request."""
         conn.set_timeout()
         self.keepalived_conns.append(conn)
-        self.poller.modify(conn.sock, selectors.EVENT_READ, partial(self.on_client_socket_readable, conn))
+        self._look_for(conn, selectors.EVENT_READ, self.on_client_socket_readable)
+
+    def _look_for(self, conn: Connection, event: int, act: Callable[[Connection, Any], None]) -> None:
+        """Act when something can be read from a client, or written; who was held is not looked at yet."""
+        if conn.sock in self.poller.get_map():
+            self.poller.modify(conn.sock, event, partial(act, conn))
+        else:
+            self.poller.register(conn.sock, event, partial(act, conn))
 
     def _give_up(self, conn: Connection) -> None:
         self._resting.pop(conn, None)
@@ -176,6 +287,8 @@ class FastWorker(ServiceWorker):
         super().murder_pending()
         for conn in [conn for conn, rest in self._resting.items() if rest.until < now]:
             self._give_up(conn)
+        for conn in self._waiting.relieve():
+            self._hand_over(conn)
 
     def wait_for_and_dispatch_events(self, timeout: float) -> None:
         super().wait_for_and_dispatch_events(min(timeout, LINE_SECONDS) if len(self._lines) else timeout)

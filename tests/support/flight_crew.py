@@ -101,7 +101,7 @@ def fly(orders: Orders) -> collections.Counter[str]:
     """What became of each thread: "capture", or the name of its error."""
     backend = ResilientBackend(orders.backend())
     cache, flights = CaptureCache(backend), Flights(orders.locks(), FailureBoard(backend))
-    endings: collections.Counter[str] = collections.Counter()
+    endings: list[str] = []  # several threads may append, but not count
 
     def want() -> None:
         arrived = once(lambda: orders.note("arrivals"))
@@ -110,16 +110,16 @@ def fly(orders: Orders) -> collections.Counter[str]:
             found = flights.join(orders.key, lambda: cache.load(orders.key), deadline)
             capture = found.capture if isinstance(found, Landing) else take(orders, found, cache)
             assert capture.body() == BODY
-            endings["capture"] += 1
+            endings.append("capture")
         except ThumbnailerError as error:
-            endings[f"{type(error).__name__}: {error}"] += 1
+            endings.append(f"{type(error).__name__}: {error}")
 
     threads = [threading.Thread(target=want) for _ in range(orders.threads)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    return endings
+    return collections.Counter(endings)
 
 
 def take(orders: Orders, flight: Flight, cache: CaptureCache) -> Capture:

@@ -1,0 +1,291 @@
+"""Who asks for what is being made for another waits without a thread, and gets what the other has got."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import signal
+import socket
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import cast
+from urllib.parse import quote
+
+import pytest
+import requests
+from flask.testing import FlaskClient
+
+from blueprints.request_log import BEGUN_AT
+from tests.support.answers import Answer, Received, image, json_error, streamed
+from tests.support.crowds import Crowd, Told
+from tests.support.pictures import picture
+from tests.support.processes import wait_until
+from tests.support.raw_http import connected
+from tests.support.service import Service, running_app, running_service, snapapi_environment
+from tests.support.upstream import Upstream
+from wiring.fast_path import Key
+from wiring.waiting_list import TRUSTED_SECONDS, WaitingList
+from wiring.web_worker import Connection
+
+#: Many more ask than there are threads, or places in line.
+BOUNDS = {
+    "WEB_CONCURRENCY": "1",
+    "WEB_THREADS": "6",
+    "WEB_WAITING": "4",
+    "CAPTURE_QUEUE": "3",
+    "RATELIMIT_ENABLED": "false",
+    "LOG_LEVEL": "info",
+}
+ASKING = 60
+
+
+class Gate:
+    """An upstream's behaviour: no page is photographed before the gate is open."""
+
+    def __init__(self, answer: Answer) -> None:
+        self.answer = answer
+        self.is_open = False
+
+    def __call__(self, _received: Received) -> Answer:
+        wait_until(lambda: self.is_open, seconds=60, what="the gate to open")
+        return self.answer
+
+
+@pytest.fixture(scope="module")
+def upstream() -> Iterator[Upstream]:
+    with Upstream() as upstream:
+        yield upstream
+
+
+@pytest.fixture
+def gate(upstream: Upstream) -> Iterator[Gate]:
+    gate = Gate(image())
+    upstream.behave(gate)
+    yield gate
+    gate.is_open = True
+
+
+@pytest.fixture(scope="module")
+def service(upstream: Upstream, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    folder = tmp_path_factory.mktemp("service")
+    with running_service(folder, snapapi_environment(upstream.url, **BOUNDS)) as service:
+        yield service
+
+
+def new_page() -> str:
+    return f"http://93.184.216.34/{secrets.token_hex(8)}"
+
+
+def thumb(page: str, **more: str) -> str:
+    return f"/thumb?url={quote(page, safe='')}" + "".join(f"&{name}={text}" for name, text in more.items())
+
+
+@contextlib.contextmanager
+def crowd(service: Service, path: str, size: int = ASKING) -> Iterator[Crowd]:
+    """All of them have asked for one path, and nobody has an answer, when the block begins."""
+    with Crowd([service.url], size) as crowd:
+        crowd.ask(path)
+        assert requests.get(f"{service.url}/health", timeout=60).ok  # read after all that came before
+        assert crowd.is_waiting()
+        yield crowd
+
+
+def caches_of(answers: list[Told]) -> Counter[str]:
+    return Counter(answer.field("X-Cache") for answer in answers)
+
+
+@pytest.mark.parametrize("options", [{}, {"thumb_width": "40"}], ids=["the capture", "a thumbnail"])
+def test_a_crowd_without_threads_gets_one_capture_and_stops_nobody(
+    service: Service, upstream: Upstream, gate: Gate, options: dict[str, str]
+) -> None:
+    gate.is_open = True
+    known = new_page()
+    assert requests.get(f"{service.url}/screenshot", {"url": known}, timeout=60).ok
+    gate.is_open, before = False, len(upstream.requests)
+    with crowd(service, thumb(new_page(), **options)) as asking:
+        hit = requests.get(f"{service.url}/screenshot", {"url": known}, timeout=60)
+        waits_too = service.url + thumb(new_page(), wait="0")
+        assert requests.get(waits_too, timeout=60).status_code == 202, "there is a place for another page"
+        assert asking.is_waiting()
+        gate.is_open = True
+        answers = asking.told()
+    assert (hit.status_code, hit.headers["X-Cache"]) == (200, "HIT")
+    assert {answer.status for answer in answers} == {200}
+    assert len({answer.body for answer in answers}) == 1
+    assert caches_of(answers) == {"MISS": 1, "HIT": ASKING - 1}
+    wait_until(lambda: len(upstream.requests) == before + 2, what="the other page to be photographed, too")
+
+
+def test_a_picture_too_large_for_memory_is_given_to_all(service: Service, gate: Gate) -> None:
+    gate.answer = streamed(400_000)
+    with crowd(service, thumb(new_page()), size=5) as asking:
+        gate.is_open = True
+        answers = asking.told()
+    assert {(answer.status, len(answer.body)) for answer in answers} == {(200, 400_000)}
+
+
+@pytest.mark.parametrize(
+    ("answer", "status", "calls"),
+    [
+        pytest.param(
+            json_error(404, {"error": "sorry", "message": "no"}), 422, 1, id="a page that is not there"
+        ),
+        pytest.param(json_error(500, {"error": "sorry", "message": "no"}), 502, 3, id="a broken upstream"),
+    ],
+)
+def test_a_failure_is_told_to_all_after_one_series_of_attempts(
+    upstream: Upstream, gate: Gate, tmp_path: Path, answer: Answer, status: int, calls: int
+) -> None:
+    gate.answer = answer
+    bounds = BOUNDS | {"WEB_THREADS": "64", "WEB_WAITING": "62"}
+    with (
+        running_service(tmp_path, snapapi_environment(upstream.url, **bounds)) as service,
+        crowd(service, thumb(new_page())) as asking,
+    ):
+        gate.is_open = True
+        answers = asking.told()
+    assert {answer.status for answer in answers} == {status}
+    assert len(upstream.requests) == calls
+
+
+def test_who_led_and_has_gone_leaves_the_others_their_picture(service: Service, gate: Gate) -> None:
+    path = thumb(new_page())
+    with contextlib.ExitStack() as held:
+        leader = held.enter_context(connected(service.url))
+        leader.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        asking = held.enter_context(crowd(service, path, size=8))
+        leader.close()
+        gate.is_open = True
+        assert {each.body for each in asking.told()} == {picture()}
+
+
+def test_one_of_the_crowd_looks_for_itself_where_the_leader_takes_long(
+    service: Service, gate: Gate, upstream: Upstream
+) -> None:
+    path = thumb(new_page())
+    with contextlib.ExitStack() as held:
+        leader = held.enter_context(connected(service.url))
+        leader.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        asking = held.enter_context(crowd(service, path, size=8))
+        purged = requests.delete(service.url + path.replace("/thumb", "/cache"), timeout=60)
+        assert purged.status_code == 200
+        upstream.behave(image("png", 400, 300))
+        assert {answer.body for answer in asking.told()} == {picture("png", 400, 300)}
+        gate.is_open = True
+        assert leader.recv(15, socket.MSG_WAITALL) == b"HTTP/1.1 200 OK"
+
+
+def test_who_waits_and_goes_stops_nobody(service: Service, gate: Gate) -> None:
+    path = thumb(new_page())
+    with crowd(service, path, size=8) as asking:
+        for _ in range(5):
+            with connected(service.url) as wire:
+                wire.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, bytes([1] + [0] * 7))
+                wire.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        gate.is_open = True
+        assert {each.body for each in asking.told()} == {picture()}
+    again = requests.get(service.url + path, timeout=60)
+    assert (again.status_code, again.headers["X-Cache"]) == (200, "HIT")
+
+
+def test_connections_go_on_after_they_were_held(service: Service, gate: Gate) -> None:
+    path = thumb(new_page())
+    with crowd(service, path, size=8) as asking:
+        gate.is_open = True
+        first = asking.told()
+        asking.ask(path)
+        again = asking.told()
+        gate.is_open = False
+        asking.ask(thumb(new_page()))
+        gate.is_open = True
+        other = asking.told()
+    assert {answer.status for answer in [*first, *again, *other]} == {200}
+    assert caches_of(again) == {"HIT": 8}
+    assert caches_of(other)["MISS"] == 1
+
+
+def test_those_who_are_held_are_served_before_the_service_stops(
+    upstream: Upstream, gate: Gate, tmp_path: Path
+) -> None:
+    environ = snapapi_environment(upstream.url, **BOUNDS)
+    with (
+        running_service(tmp_path, environ) as service,
+        connected(service.url) as idler,
+        crowd(service, thumb(new_page()), size=4) as asking,
+    ):
+        idler.sendall(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert idler.recv(15, socket.MSG_WAITALL) == b"HTTP/1.1 200 OK"
+        os.kill(service.pid, signal.SIGTERM)
+        while idler.recv(65536):
+            """The worker closes idle connections when it stops."""
+        gate.is_open = True
+        answers = asking.told()
+    assert {(answer.status, answer.body) for answer in answers} == {(200, picture())}
+
+
+def test_the_time_that_a_request_was_held_counts(upstream: Upstream, gate: Gate) -> None:
+    def held(seconds: float) -> dict[str, float]:
+        return {BEGUN_AT: time.monotonic() - seconds}
+
+    with running_app(snapapi_environment(upstream.url, UPSTREAM_TIMEOUT="25")) as app:
+        client: FlaskClient = app.test_client()
+        late = client.get(thumb(new_page()), environ_overrides=held(26))
+        pending = client.get(thumb(new_page(), wait="20"), environ_overrides=held(21))
+        gate.is_open = True
+    assert late.get_json()["type"] == "/problems/upstream-timeout"
+    assert pending.status_code == 202, "twenty seconds were over before it came here, its deadline was not"
+
+
+KEY: Key = (b"GET", b"/thumb", b"", b"", b"")
+
+
+class _Clock:
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def _connections(count: int) -> list[Connection]:
+    return [cast(Connection, object()) for _ in range(count)]
+
+
+def test_the_first_leads_and_the_others_are_held_until_it_leaves() -> None:
+    waiting = WaitingList()
+    first, second, third = _connections(3)
+    assert [waiting.join(KEY, each) for each in (first, second, third)] == [False, True, True]
+    assert waiting.has_company(KEY, first)
+    assert waiting.leave(KEY, second) == [], "it does not lead"
+    assert waiting.leave(KEY, first) == [second, third]
+    assert waiting.leave(KEY, first) == [], "once"
+    assert not waiting.has_company(KEY, first)
+    assert waiting.join(KEY, second) is False, "somebody has to lead"
+    assert not waiting.has_company(KEY, second)
+
+
+def test_the_next_leads_where_the_leader_takes_long() -> None:
+    clock = _Clock()
+    waiting = WaitingList(clock=clock)
+    slow, second, third = _connections(3)
+    for each in (slow, second, third):
+        waiting.join(KEY, each)
+    clock.now = TRUSTED_SECONDS - 0.1
+    assert list(waiting.relieve()) == []
+    clock.now = TRUSTED_SECONDS + 0.1
+    assert list(waiting.relieve()) == [second]
+    assert waiting.leave(KEY, slow) == [], "another leads by now"
+    assert waiting.has_company(KEY, second)
+    assert waiting.leave(KEY, second) == [third]
+
+
+def test_nobody_is_held_behind_a_leader_that_is_lost() -> None:
+    clock = _Clock()
+    waiting = WaitingList(clock=clock)
+    lost, late = _connections(2)
+    waiting.join(KEY, lost)
+    clock.now = TRUSTED_SECONDS + 0.1
+    assert list(waiting.relieve()) == []
+    assert waiting.join(KEY, late) is False

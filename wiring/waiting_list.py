@@ -1,0 +1,69 @@
+"""Connections whose answer is being made for another just now: the same request, asked a moment earlier.
+
+The first who sends a request leads, in a thread of the pool. Who sends the same meanwhile is held here,
+without a thread, until the leader's answer begins: then it is in memory, as a rule, or soon will be.
+Varnish's waiting list and nginx's ``proxy_cache_lock`` do the same.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+from wiring.fast_path import Key
+from wiring.web_worker import Connection
+
+#: Nobody relies on one leader for longer: it may be lost, or take a capture that has been purged meanwhile.
+TRUSTED_SECONDS = 2.0
+
+
+@dataclass(slots=True)
+class _Group:
+    """Who leads, who is held behind them, and since when, on the monotonic clock."""
+
+    leader: Connection
+    since: float
+    held: list[Connection] = field(default_factory=list)
+
+
+class WaitingList:
+    """Groups of connections with the same request; for one thread, but for ``has_company``."""
+
+    def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._groups: dict[Key, _Group] = {}
+
+    def join(self, key: Key, conn: Connection) -> bool:
+        """Hold a connection behind the leader of its request; False makes it the leader."""
+        group = self._groups.get(key)
+        if group is None:
+            self._groups[key] = _Group(conn, self._clock())
+            return False
+        group.held.append(conn)
+        return True
+
+    def has_company(self, key: Key, leader: Connection) -> bool:
+        """Whether anybody is held behind ``leader``; to be asked from any thread."""
+        group = self._groups.get(key)
+        return group is not None and group.leader is leader and bool(group.held)
+
+    def leave(self, key: Key, leader: Connection) -> list[Connection]:
+        """Those who were held behind ``leader``, who begins to answer or will not; none if that is known."""
+        group = self._groups.get(key)
+        if group is None or group.leader is not leader:
+            return []
+        del self._groups[key]
+        return group.held
+
+    def relieve(self) -> Iterator[Connection]:
+        """The next of each group whose leader takes long: it leads from now on, and sees for itself."""
+        now = self._clock()
+        for key, group in list(self._groups.items()):
+            if group.since >= now - TRUSTED_SECONDS:
+                continue
+            if group.held:
+                group.leader, group.since = group.held.pop(0), now
+                yield group.leader
+            else:
+                del self._groups[key]
