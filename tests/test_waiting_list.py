@@ -119,6 +119,16 @@ def test_a_crowd_without_threads_gets_one_capture_and_stops_nobody(
     wait_until(lambda: len(upstream.requests) == before + 2, what="the other page to be photographed, too")
 
 
+def test_the_crowd_is_bounded_and_who_comes_then_stands_in_line(service: Service, gate: Gate) -> None:
+    with Crowd([service.url], 520) as asking:
+        asking.ask(thumb(new_page()))
+        wait_until(lambda: not asking.is_waiting(), seconds=60, what="the first refusal")
+        gate.is_open = True
+        statuses = Counter(answer.status for answer in asking.told())
+    assert statuses.keys() == {200, 503}
+    assert statuses[200] >= 500 + int(BOUNDS["WEB_WAITING"])
+
+
 def test_a_picture_too_large_for_memory_is_given_to_all(service: Service, gate: Gate) -> None:
     gate.answer = streamed(400_000)
     with crowd(service, thumb(new_page()), size=5) as asking:
@@ -254,7 +264,7 @@ def _connections(count: int) -> list[Connection]:
 
 
 def test_the_first_leads_and_the_others_are_held_until_it_leaves() -> None:
-    waiting = WaitingList()
+    waiting = WaitingList(places=9)
     first, second, third = _connections(3)
     assert [waiting.join(KEY, each) for each in (first, second, third)] == [False, True, True]
     assert waiting.has_company(KEY, first)
@@ -268,7 +278,7 @@ def test_the_first_leads_and_the_others_are_held_until_it_leaves() -> None:
 
 def test_the_next_leads_where_the_leader_takes_long() -> None:
     clock = _Clock()
-    waiting = WaitingList(clock=clock)
+    waiting = WaitingList(places=9, clock=clock)
     slow, second, third = _connections(3)
     for each in (slow, second, third):
         waiting.join(KEY, each)
@@ -283,9 +293,23 @@ def test_the_next_leads_where_the_leader_takes_long() -> None:
 
 def test_nobody_is_held_behind_a_leader_that_is_lost() -> None:
     clock = _Clock()
-    waiting = WaitingList(clock=clock)
+    waiting = WaitingList(places=9, clock=clock)
     lost, late = _connections(2)
     waiting.join(KEY, lost)
     clock.now = TRUSTED_SECONDS + 0.1
     assert list(waiting.relieve()) == []
     assert waiting.join(KEY, late) is False
+
+
+def test_no_more_are_held_than_there_are_places() -> None:
+    clock = _Clock()
+    waiting = WaitingList(places=2, clock=clock)
+    leader, second, third, fourth, fifth = _connections(5)
+    others: Key = (b"GET", b"/screenshot", b"", b"", b"")
+    assert waiting.join(others, fifth) is False
+    assert [waiting.join(KEY, each) for each in (leader, second, third, fourth)] == [False, True, True, False]
+    clock.now = TRUSTED_SECONDS + 0.1
+    assert list(waiting.relieve()) == [second]
+    assert waiting.join(KEY, fourth), "the one who leads now has left a place"
+    assert waiting.leave(KEY, second) == [third, fourth]
+    assert [waiting.join(KEY, each) for each in (leader, second, third)] == [False, True, True]

@@ -87,7 +87,7 @@ class FastWorker(ServiceWorker):
         self._lines = LogLines(is_json=self.replay_bounds.is_log_json)
         self._resting: dict[Connection, _Rest] = {}
         self._asked: dict[Connection, _Asked] = {}
-        self._waiting = WaitingList()
+        self._waiting = WaitingList(places=self.max_keepalived // 2)
         self._attended = threading.local()
         self._sorted_at = self._looked_at = self._notified_at = self._flushed_at = 0.0
 

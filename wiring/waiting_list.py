@@ -28,19 +28,26 @@ class _Group:
 
 
 class WaitingList:
-    """Groups of connections with the same request; for one thread, but for ``has_company``."""
+    """Groups of connections with the same request; for one thread, but for ``has_company``.
 
-    def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
+    At most ``places`` are held in all.
+    """
+
+    def __init__(self, *, places: int, clock: Callable[[], float] = time.monotonic) -> None:
+        self._free_places = places
         self._clock = clock
         self._groups: dict[Key, _Group] = {}
 
     def join(self, key: Key, conn: Connection) -> bool:
-        """Hold a connection behind the leader of its request; False makes it the leader."""
-        group = self._groups.get(key)
-        if group is None:
-            self._groups[key] = _Group(conn, self._clock())
+        """Hold a connection behind the leader of its request, and say so.
+
+        Where nobody leads, it does from now on; where all places are taken, it has nothing to do with them.
+        """
+        group = self._groups.setdefault(key, _Group(conn, self._clock()))
+        if group.leader is conn or not self._free_places:
             return False
         group.held.append(conn)
+        self._free_places -= 1
         return True
 
     def has_company(self, key: Key, leader: Connection) -> bool:
@@ -54,6 +61,7 @@ class WaitingList:
         if group is None or group.leader is not leader:
             return []
         del self._groups[key]
+        self._free_places += len(group.held)
         return group.held
 
     def relieve(self) -> Iterator[Connection]:
@@ -64,6 +72,7 @@ class WaitingList:
                 continue
             if group.held:
                 group.leader, group.since = group.held.pop(0), now
+                self._free_places += 1
                 yield group.leader
             else:
                 del self._groups[key]
