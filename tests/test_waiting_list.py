@@ -242,10 +242,13 @@ def test_the_time_that_a_request_was_held_counts(upstream: Upstream, gate: Gate)
 
     with running_app(snapapi_environment(upstream.url, UPSTREAM_TIMEOUT="25")) as app:
         client: FlaskClient = app.test_client()
-        late = client.get(thumb(new_page()), environ_overrides=held(26))
+        late_page = thumb(new_page())
+        late = client.get(late_page, environ_overrides=held(26))
         pending = client.get(thumb(new_page(), wait="20"), environ_overrides=held(21))
         gate.is_open = True
+        again = client.get(late_page)
     assert late.get_json()["type"] == "/problems/upstream-timeout"
+    assert again.status_code == 200, "nobody tried, so nothing is held against the page"
     assert pending.status_code == 202, "twenty seconds were over before it came here, its deadline was not"
 
 

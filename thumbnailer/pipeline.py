@@ -26,7 +26,7 @@ from typing import TypeVar
 from thumbnailer.arrival import Arrival, begin_capture, complete_capture
 from thumbnailer.blanks import Blanks
 from thumbnailer.bulkhead import Bulkhead
-from thumbnailer.errors import CallerLimited, RequestRefused, ThumbnailerError
+from thumbnailer.errors import CallerLimited, RequestRefused, ThumbnailerError, UpstreamTimeout
 from thumbnailer.flights import Flight, Flights, Landing
 from thumbnailer.guard import Guard
 from thumbnailer.imaging import PictureLimits
@@ -222,8 +222,13 @@ class Pipeline:
             return stream
 
     def _join(self, request: CaptureRequest, terms: Terms) -> tuple[Boarding, Landing | Flight]:
-        """The capture that another takes, or the flight to take it; not while its target's pause lasts."""
+        """The capture that another takes, or the flight to take it; not while its target's pause lasts.
+
+        A caller whose time is up already does not try: the failure would be blamed on the page.
+        """
         self._setbacks.refuse(request)
+        if terms.deadline.has_passed():
+            raise UpstreamTimeout("The request waited until no time was left to take the capture.")
         terms.line_up()
         key = _picture_key(request)
         oldest = self._clock() - (0 if terms.recapture else terms.max_age_seconds)
