@@ -23,10 +23,12 @@ from werkzeug.routing import RequestRedirect
 from blueprints.problems import STATUS_DETAILS, ProblemType, problem_of_error, problem_of_status
 from blueprints.request_log import request_id
 from blueprints.schemas import Problem
+from blueprints.waiting import IS_TURNED_AWAY
 from thumbnailer.errors import (
     CallerLimited,
     InvalidParameters,
     OptionUnsupported,
+    Overloaded,
     ThumbnailerError,
     Unauthorized,
     UpstreamAuth,
@@ -138,7 +140,9 @@ def log_bug(error: Exception) -> ProblemType:
 
 
 def log_failure(error: ThumbnailerError, kind: ProblemType) -> None:
-    """An operator's fault is an error in the log, everything else is news."""
+    """An operator's fault is an error in the log, everything else is news; the server hears of some, too."""
+    if isinstance(error, CallerLimited | Overloaded):
+        flask.request.environ[IS_TURNED_AWAY] = True
     level = log.error if isinstance(error, UpstreamAuth) else log.info
     level("request_failed", problem=kind.slug, detail=str(error), provider=getattr(error, "provider", None))
 

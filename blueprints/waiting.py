@@ -13,6 +13,9 @@ from thumbnailer.line import Place
 
 #: In the WSGI environment: says whether others are held behind the request until it is answered.
 HAS_COMPANY = "thumbnailer.has_company"
+#: There as well: the caller was turned away, on their own account or for want of room, so that somebody
+#: else may fare better.
+IS_TURNED_AWAY = "thumbnailer.is_turned_away"
 
 
 def line_up() -> None:

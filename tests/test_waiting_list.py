@@ -129,6 +129,44 @@ def test_the_crowd_is_bounded_and_who_comes_then_stands_in_line(service: Service
     assert statuses[200] >= 500 + int(BOUNDS["WEB_WAITING"])
 
 
+def test_a_leader_over_its_limit_leaves_the_crowd_to_the_next(
+    upstream: Upstream, gate: Gate, tmp_path: Path
+) -> None:
+    limits = {"RATELIMIT_ENABLED": "true", "LIMIT_THUMB": "1 per hour", "TRUSTED_PROXIES": "127.0.0.1/32"}
+    environ = snapapi_environment(upstream.url, **BOUNDS | limits)
+    gate.is_open = True
+    with running_service(tmp_path, environ) as service, contextlib.ExitStack() as held:
+        spent = requests.get(
+            service.url + thumb(new_page()), headers={"X-Forwarded-For": "9.9.9.9"}, timeout=60
+        )
+        gate.is_open = False
+        path = thumb(new_page())
+        wires = [held.enter_context(connected(service.url)) for _ in range(ASKING)]
+        for number, wire in enumerate(wires):
+            caller = f"8.8.8.{number}" if number else "9.9.9.9"
+            wire.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\nX-Forwarded-For: {caller}\r\n\r\n".encode())
+        gate.is_open = True
+        statuses = [wire.recv(12, socket.MSG_WAITALL)[9:] for wire in wires]
+    assert spent.status_code == 200
+    assert statuses == [b"429"] + [b"200"] * (ASKING - 1)
+    assert len(upstream.requests) == 2
+
+
+def test_a_full_line_costs_a_crowd_whose_capture_is_under_way_those_who_look_for_it(
+    upstream: Upstream, gate: Gate, tmp_path: Path
+) -> None:
+    bounds = BOUNDS | {"WEB_WAITING": "1", "CAPTURE_QUEUE": "0"}
+    with (
+        running_service(tmp_path, snapapi_environment(upstream.url, **bounds)) as service,
+        crowd(service, thumb(new_page())) as asking,
+    ):
+        wait_until(lambda: not asking.is_waiting(), seconds=60, what="the first to be refused")
+        gate.is_open = True
+        statuses = Counter(answer.status for answer in asking.told())
+    assert statuses.keys() == {200, 503}
+    assert statuses[503] <= 3, "one for every two seconds"
+
+
 def test_a_picture_too_large_for_memory_is_given_to_all(service: Service, gate: Gate) -> None:
     gate.answer = streamed(400_000)
     with crowd(service, thumb(new_page()), size=5) as asking:
@@ -292,6 +330,23 @@ def test_the_next_leads_where_the_leader_takes_long() -> None:
     assert waiting.leave(KEY, slow) == [], "another leads by now"
     assert waiting.has_company(KEY, second)
     assert waiting.leave(KEY, second) == [third]
+
+
+def test_who_led_before_leads_again_where_the_next_is_turned_away() -> None:
+    clock = _Clock()
+    waiting = WaitingList(places=9, clock=clock)
+    slow, second, third, fourth = _connections(4)
+    for each in (slow, second, third, fourth):
+        waiting.join(KEY, each)
+    clock.now = TRUSTED_SECONDS + 0.1
+    assert list(waiting.relieve()) == [second]
+    assert waiting.has_company(KEY, slow)
+    assert waiting.step_back(KEY, second) == []
+    assert list(waiting.relieve()) == [], "not at once"
+    clock.now = 2 * TRUSTED_SECONDS + 0.2
+    assert list(waiting.relieve()) == [third]
+    assert waiting.leave(KEY, slow) == [], "it has its answer, the one who leads will have"
+    assert waiting.step_back(KEY, third) == [fourth], "nobody is left who led before"
 
 
 def test_nobody_is_held_behind_a_leader_that_is_lost() -> None:

@@ -22,8 +22,8 @@ from blueprints.services import EXTENSION, Services
 from blueprints.waiting import HAS_COMPANY
 from thumbnailer.telemetry import LogLines
 from thumbnailer.usage import Counted
-from wiring.fast_path import AnswerMemory, FastPath, Key, PlainRequest, Recorder, Recording, read_plainly
-from wiring.waiting_list import WaitingList
+from wiring.fast_path import AnswerMemory, FastPath, Recorder, Recording, read_plainly
+from wiring.waiting_list import Asked, Outcome, WaitingList, outcome_of
 from wiring.web_worker import Connection, ServiceWorker
 
 #: How often a busy worker looks for clients whose time is up, and tells the master that it lives.
@@ -55,25 +55,6 @@ class _Rest:
     until: float
 
 
-#: How often a request is held at most: behind the one that takes the capture, and behind the first
-#: that finds it in the cache.
-HOLDS = 2
-
-
-@dataclass(slots=True)
-class _Asked:
-    """A request in plain form that memory has no answer to: as it was read, and as it came."""
-
-    request: PlainRequest
-    received: bytes
-    begun_at: float
-    holds_left: int = HOLDS
-
-    @property
-    def key(self) -> Key:
-        return self.request.key(self.request.accept)
-
-
 class FastWorker(ServiceWorker):
     """Looks at each request before the pool does."""
 
@@ -86,7 +67,7 @@ class FastWorker(ServiceWorker):
         self._settle: Callable[[], None] = lambda: None
         self._lines = LogLines(is_json=self.replay_bounds.is_log_json)
         self._resting: dict[Connection, _Rest] = {}
-        self._asked: dict[Connection, _Asked] = {}
+        self._asked: dict[Connection, Asked] = {}
         self._waiting = WaitingList(places=self.max_keepalived // 2)
         self._attended = threading.local()
         self._sorted_at = self._looked_at = self._notified_at = self._flushed_at = 0.0
@@ -144,13 +125,13 @@ class FastWorker(ServiceWorker):
         if request is None:
             conn.give_back(received)
             return False
-        asked = _Asked(request, received, time.monotonic())
+        asked = Asked(request, received, time.monotonic())
         if self._answer_from_memory(conn, asked):
             return True
         self._asked[conn] = asked
         return False
 
-    def _answer_from_memory(self, conn: Connection, asked: _Asked) -> bool:
+    def _answer_from_memory(self, conn: Connection, asked: Asked) -> bool:
         """False where it is the pool's to answer, for it may have to close the connection."""
         if self._fast_path is None or not self.alive or len(self.keepalived_conns) >= self.max_keepalived:
             return False
@@ -193,7 +174,7 @@ class FastWorker(ServiceWorker):
 
             def start(status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Any:
                 write = start_response(status, headers, exc_info)
-                self.method_queue.defer(self._release, conn, ("X-Cache", "MISS") in headers)
+                self.method_queue.defer(self._release, conn, outcome_of(environ, headers))
                 return write
 
             return application(environ, start)
@@ -202,21 +183,25 @@ class FastWorker(ServiceWorker):
 
     def finish_request(self, conn: Connection, fs: Any) -> None:
         """Go on with a connection whose request has been answered, or never will be."""
-        self._release(conn, is_new=False)
+        self._release(conn, Outcome.KNOWN)
         super().finish_request(conn, fs)
 
-    def _release(self, leader: Connection, is_new: bool) -> None:
-        """Go on with those who were held behind an answer; ``is_new`` says that it is in no memory yet."""
+    def _release(self, leader: Connection, outcome: Outcome) -> None:
+        """Go on with those who were held behind an answer."""
         asked = self._asked.pop(leader, None)
-        if asked is not None:
-            self._go_on(self._waiting.leave(asked.key, leader), is_new=is_new)
+        if asked is None:
+            return
+        leave = self._waiting.step_back if outcome is Outcome.TURNED_AWAY else self._waiting.leave
+        self._go_on(leave(asked.key, leader), outcome)
 
-    def _go_on(self, held: list[Connection], *, is_new: bool) -> None:
+    def _go_on(self, held: list[Connection], outcome: Outcome) -> None:
         """Answer from memory, or send one to the pool and the others after it, else all of them."""
         for conn in held:
             asked = self._asked[conn]
-            if not is_new:
+            if outcome is Outcome.KNOWN:
                 asked.holds_left = 0
+            elif outcome is Outcome.TURNED_AWAY:
+                asked.holds_left += 1  # that one was for nothing
             if not self._answer_from_memory(conn, asked):
                 self.enqueue_req(conn)
                 continue

@@ -10,21 +10,63 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from enum import Enum, auto
+from typing import Any
 
-from wiring.fast_path import Key
+from blueprints.waiting import IS_TURNED_AWAY
+from wiring.fast_path import Key, PlainRequest
 from wiring.web_worker import Connection
 
 #: Nobody relies on one leader for longer: it may be lost, or take a capture that has been purged meanwhile.
 TRUSTED_SECONDS = 2.0
 
+#: How often a request is held at most: behind the one that takes the capture, and behind the first
+#: that finds it in the cache.
+HOLDS = 2
+
+
+@dataclass(slots=True)
+class Asked:
+    """A request in plain form that memory has no answer to: as it was read, and as it came."""
+
+    request: PlainRequest
+    received: bytes
+    begun_at: float
+    holds_left: int = HOLDS
+
+    @property
+    def key(self) -> Key:
+        return self.request.key(self.request.accept)
+
+
+class Outcome(Enum):
+    """What the answer of who led means to those who were held: it is new, and in no memory yet; it was
+    refused to the leader alone; or it is all that there will be.
+    """
+
+    NEW = auto()
+    TURNED_AWAY = auto()
+    KNOWN = auto()
+
+
+def outcome_of(environ: dict[str, Any], headers: list[tuple[str, str]]) -> Outcome:
+    """What an answer means that begins with these headers."""
+    if environ.get(IS_TURNED_AWAY):
+        return Outcome.TURNED_AWAY
+    return Outcome.NEW if ("X-Cache", "MISS") in headers else Outcome.KNOWN
+
 
 @dataclass(slots=True)
 class _Group:
-    """Who leads, who is held behind them, and since when, on the monotonic clock."""
+    """Who leads, since when, on the monotonic clock, and who is held.
+
+    ``earlier`` led before, and have no answer yet.
+    """
 
     leader: Connection
     since: float
     held: list[Connection] = field(default_factory=list)
+    earlier: list[Connection] = field(default_factory=list)
 
 
 class WaitingList:
@@ -53,16 +95,33 @@ class WaitingList:
     def has_company(self, key: Key, leader: Connection) -> bool:
         """Whether anybody is held behind ``leader``; to be asked from any thread."""
         group = self._groups.get(key)
-        return group is not None and group.leader is leader and bool(group.held)
+        if group is None or not group.held:
+            return False
+        return group.leader is leader or leader in group.earlier
 
     def leave(self, key: Key, leader: Connection) -> list[Connection]:
         """Those who were held behind ``leader``, who begins to answer or will not; none if that is known."""
         group = self._groups.get(key)
-        if group is None or group.leader is not leader:
+        if group is None:
+            return []
+        if group.leader is not leader:
+            if leader in group.earlier:
+                group.earlier.remove(leader)
             return []
         del self._groups[key]
         self._free_places += len(group.held)
         return group.held
+
+    def step_back(self, key: Key, leader: Connection) -> list[Connection]:
+        """The same for a leader who was turned away, which says nothing of what the others will get.
+
+        Where somebody led before and is still at it, that one leads again.
+        """
+        group = self._groups.get(key)
+        if group is not None and group.leader is leader and group.earlier:
+            group.leader = group.earlier.pop()
+            return []
+        return self.leave(key, leader)
 
     def relieve(self) -> Iterator[Connection]:
         """The next of each group whose leader takes long: it leads from now on, and sees for itself."""
@@ -71,6 +130,7 @@ class WaitingList:
             if group.since >= now - TRUSTED_SECONDS:
                 continue
             if group.held:
+                group.earlier.append(group.leader)
                 group.leader, group.since = group.held.pop(0), now
                 self._free_places += 1
                 yield group.leader
