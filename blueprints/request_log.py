@@ -18,6 +18,8 @@ log = structlog.get_logger(REQUEST_LOGGER)
 #: In the WSGI environment: when a request came that was held before it reached the application, on the
 #: monotonic clock. Without it, the request begins when the application hears of it.
 BEGUN_AT = "thumbnailer.begun_at"
+#: There as well: for how many seconds it was held behind others who had sent the same.
+HELD_SECONDS = "thumbnailer.held_seconds"
 
 SANE_REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=-]{8,128}", re.ASCII)
 
@@ -70,6 +72,8 @@ def register_request_log(app: flask.Flask) -> None:
 
 def _begin() -> None:
     g.begun_at = flask.request.environ.get(BEGUN_AT, time.monotonic())
+    if HELD_SECONDS in flask.request.environ:
+        timings().add("wait", flask.request.environ[HELD_SECONDS])
     structlog.contextvars.clear_contextvars()
     structlog.contextvars.bind_contextvars(request_id=request_id())
 

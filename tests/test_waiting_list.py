@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import secrets
 import signal
@@ -11,7 +12,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 from urllib.parse import quote
 
 import pytest
@@ -197,6 +198,28 @@ def test_a_failure_is_told_to_all_after_one_series_of_attempts(
         answers = asking.told()
     assert {answer.status for answer in answers} == {status}
     assert len(upstream.requests) == calls
+
+
+def test_the_time_in_the_list_is_told_as_such_and_logged(service: Service, gate: Gate) -> None:
+    with crowd(service, thumb(new_page()), size=8) as asking:
+        begun_at = time.monotonic()
+        wait_until(lambda: time.monotonic() > begun_at + 0.2, what="a while")
+        gate.is_open = True
+        held = [answer for answer in asking.told() if answer.field("X-Cache") == "HIT"]
+    assert len(held) == 7
+    for answer in held:
+        steps = dict(step.split(";dur=") for step in answer.field("Server-Timing").split(", "))
+        assert steps.keys() == {"wait", "cache"}
+        assert float(steps["wait"]) > 200
+        assert float(steps["cache"]) < float(steps["wait"])
+        line = _line_of(service, answer.field("X-Request-ID"))
+        assert line["duration_ms"] > 200
+
+
+def _line_of(service: Service, request_id: str) -> dict[str, Any]:
+    wait_until(lambda: request_id in service.log.read_text(), what="the line")
+    (line,) = [each for each in service.log.read_text().splitlines() if request_id in each]
+    return dict(json.loads(line))
 
 
 def test_who_led_and_has_gone_leaves_the_others_their_picture(service: Service, gate: Gate) -> None:

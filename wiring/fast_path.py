@@ -261,20 +261,24 @@ class FastPath:
         )
 
     def answer(
-        self, request: PlainRequest, peer: str, *, begun_at: float | None = None
+        self, request: PlainRequest, peer: str, *, held_since: float | None = None
     ) -> tuple[bytes, bytes] | None:
         """Head and body of the answer to a request; None where it is the application's to answer.
 
-        ``begun_at`` is when a request came that was held meanwhile, on the monotonic clock.
+        ``held_since`` is when a request came that waited for the answer to another, on the monotonic clock.
         """
-        started_at = time.monotonic() if begun_at is None else begun_at
+        started_at = time.monotonic()
         now = self._clock()
         found = self._memory.find(request, now)
         if found is None or not self._spend(self._address(peer, request.forwarded_for)):
             return None
         request_id = request_id_of(request.request_id.decode())
-        milliseconds = (time.monotonic() - started_at) * 1000
+        held_ms = 0.0 if held_since is None else (started_at - held_since) * 1000
+        own_ms = (time.monotonic() - started_at) * 1000
         self._count(found)
-        self._lines.add_request(found.log_facts, request_id, milliseconds)
+        self._lines.add_request(found.log_facts, request_id, held_ms + own_ms)
+        timing = b"cache;dur=%.1f" % own_ms
+        if held_since is not None:
+            timing = b"wait;dur=%.1f, " % held_ms + timing
         head = found.head(now).replace(REQUEST_ID, request_id.encode(), 1)
-        return head.replace(SERVER_TIMING, b"cache;dur=%.1f" % milliseconds, 1), found.body
+        return head.replace(SERVER_TIMING, timing, 1), found.body

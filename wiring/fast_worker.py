@@ -17,7 +17,7 @@ from functools import partial
 from typing import Any
 
 from blueprints.callers import Network
-from blueprints.request_log import BEGUN_AT
+from blueprints.request_log import BEGUN_AT, HELD_SECONDS
 from blueprints.services import EXTENSION, Services
 from blueprints.waiting import HAS_COMPANY
 from thumbnailer.telemetry import LogLines
@@ -135,7 +135,8 @@ class FastWorker(ServiceWorker):
         """False where it is the pool's to answer, for it may have to close the connection."""
         if self._fast_path is None or not self.alive or len(self.keepalived_conns) >= self.max_keepalived:
             return False
-        answer = self._fast_path.answer(asked.request, conn.peer, begun_at=asked.begun_at)
+        held_since = asked.begun_at if asked.was_held else None
+        answer = self._fast_path.answer(asked.request, conn.peer, held_since=held_since)
         if answer is None:
             return False
         self._send(conn, *answer)
@@ -146,6 +147,7 @@ class FastWorker(ServiceWorker):
         asked = self._asked.get(conn)
         if asked is not None and asked.holds_left and self._waiting.join(asked.key, conn):
             asked.holds_left -= 1
+            asked.was_held = True
         else:
             self._hand_over(conn)
 
@@ -170,6 +172,8 @@ class FastWorker(ServiceWorker):
             if asked is None:
                 return application(environ, start_response)
             environ[BEGUN_AT] = asked.begun_at
+            if asked.was_held:
+                environ[HELD_SECONDS] = time.monotonic() - asked.begun_at
             environ[HAS_COMPANY] = partial(self._waiting.has_company, asked.key, conn)
 
             def start(status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Any:

@@ -33,6 +33,7 @@ class Asked:
     received: bytes
     begun_at: float
     holds_left: int = HOLDS
+    was_held: bool = False
 
     @property
     def key(self) -> Key:
