@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import secrets
 import shutil
+import signal
 import socket
 import time
 from collections.abc import Callable, Iterator
@@ -351,3 +353,48 @@ def test_who_asks_on_without_reading_holds_up_nobody_and_gets_every_answer_whole
             while len(received) < many * size_bytes or not received.endswith(large[-99:]):
                 received += wire.recv(1 << 20)
     assert bytes(received).count(large) == many
+
+
+def test_a_worker_that_stops_does_not_wait_for_who_has_just_taken_the_rest_of_an_answer(
+    upstream: Upstream, tmp_path: Path
+) -> None:
+    path = thumb()
+    upstream.behave(streamed(250_000))
+    settings = snapapi_environment(upstream.url, WEB_CONCURRENCY="1", RATELIMIT_ENABLED="false")
+    with (
+        running_service(tmp_path, settings) as service,
+        connected(service.url) as other,
+        connected(service.url, receive_buffer=4096) as wire,
+    ):
+        wire.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # each request by itself
+        answers = [exchange(other, request_of(path)) for _ in range(3)]
+        size_bytes, asked = len(answers[-1].head) + 4 + len(answers[-1].body), 0
+        while asked * size_bytes < _under_way(wire) + 1000:
+            wire.sendall(request_of(path))
+            asked += 1
+            assert exchange(other, request_of(path)).status == 200  # looked at after the one before
+        os.kill(service.pid, signal.SIGTERM)
+        while other.recv(65536):
+            """The worker closes idle connections when it stops."""
+        received = bytearray()
+        while chunk := wire.recv(1 << 20):  # patient, but for less long than a worker takes to stop at most
+            received += chunk
+    assert len(received) > (asked - 1) * size_bytes
+
+
+def _under_way(wire: socket.socket) -> int:
+    """How many bytes for the client the kernel has, at either end of the connection, once they lie still."""
+    before, found = -1, _queued(wire)
+    while before != found:
+        before, found = found, _queued(wire)
+    return found
+
+
+def _queued(wire: socket.socket) -> int:
+    ends = {wire.getsockname()[1], wire.getpeername()[1]}
+    found = 0
+    for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
+        local, remote, _, queues = line.split()[1:5]
+        if {int(end.split(":")[1], 16) for end in (local, remote)} == ends:
+            found += sum(int(queue, 16) for queue in queues.split(":"))
+    return found

@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from gunicorn.workers.gthread import STOP_KEEPALIVE_LINGER
+
 from blueprints.callers import Network
 from blueprints.request_log import BEGUN_AT, HELD_SECONDS
 from blueprints.services import EXTENSION, Services
@@ -239,8 +241,10 @@ class FastWorker(ServiceWorker):
             self._keep(conn)
 
     def _keep(self, conn: Connection) -> None:
-        """Wait for the client's next request."""
+        """Wait for the client's next request; not for long where the worker stops."""
         conn.set_timeout()
+        if not self.alive:
+            conn.timeout = min(conn.timeout, time.monotonic() + STOP_KEEPALIVE_LINGER)
         self.keepalived_conns.append(conn)
         self._look_for(conn, selectors.EVENT_READ, self.on_client_socket_readable)
 
