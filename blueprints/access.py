@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 import flask
 
 from blueprints.callers import Caller, remember_caller
+from blueprints.request_log import elapsed_seconds
 from thumbnailer.errors import (
     InvalidTarget,
     ScopeMissing,
@@ -183,7 +184,8 @@ class Gate:
             return Caller(address=address, key=key)
         if need.takes_signature and self._signer is not None and "sig" in flask.request.args:
             parameters = read_parameters(flask.request.query_string)
-            signed = self._signer.verify(flask.request.path, parameters, self._clock())
+            came_at = self._clock() - elapsed_seconds()  # it may have been held since then
+            signed = self._signer.verify(flask.request.path, parameters, came_at)
             return Caller(address=address, signed=signed)
         if need.may_be_public and self._public.admit(self._guard):
             return Caller(address=address)

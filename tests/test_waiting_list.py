@@ -27,6 +27,7 @@ from tests.support.processes import wait_until
 from tests.support.raw_http import connected
 from tests.support.service import Service, running_app, running_service, snapapi_environment
 from tests.support.upstream import Upstream
+from thumbnailer.signing import UrlSigner, parse_signing_keys
 from wiring.fast_path import Key
 from wiring.waiting_list import TRUSTED_SECONDS, WaitingList
 from wiring.web_worker import Connection
@@ -311,6 +312,23 @@ def test_the_time_that_a_request_was_held_counts(upstream: Upstream, gate: Gate)
     assert late.get_json()["type"] == "/problems/upstream-timeout"
     assert again.status_code == 200, "nobody tried, so nothing is held against the page"
     assert pending.status_code == 202, "twenty seconds were over before it came here, its deadline was not"
+
+
+def test_a_signature_that_was_good_when_the_request_came_is_honoured_though_it_was_held(
+    upstream: Upstream, gate: Gate
+) -> None:
+    gate.is_open = True
+    keys = "k1:" + secrets.token_hex(32)
+    query = [("url", new_page())]
+    url = UrlSigner(parse_signing_keys(keys)).sign(
+        "/thumb", query, now=time.time() - 60, exp=int(time.time()) - 3
+    )
+    with running_app(snapapi_environment(upstream.url, SIGNING_KEYS=keys)) as app:
+        client: FlaskClient = app.test_client()
+        in_time = client.get(str(url), environ_overrides={BEGUN_AT: time.monotonic() - 10})
+        late = client.get(str(url), environ_overrides={BEGUN_AT: time.monotonic() - 1})
+    assert (in_time.status_code, late.status_code) == (200, 403)
+    assert "max-age=0" in in_time.headers["Cache-Control"]
 
 
 KEY: Key = (b"GET", b"/thumb", b"", b"", b"")
