@@ -25,6 +25,7 @@ from tests.support.service import Service, running_service, snapapi_environment
 from tests.support.upstream import Upstream
 from tests.support.vendors import play_vendors
 from thumbnailer.signing import UrlSigner, parse_signing_keys
+from wiring.fast_worker import rest_of
 
 SIGNING_KEYS = "k1:" + secrets.token_hex(32)
 SIGNER = UrlSigner(parse_signing_keys(SIGNING_KEYS))
@@ -353,6 +354,14 @@ def test_who_asks_on_without_reading_holds_up_nobody_and_gets_every_answer_whole
             while len(received) < many * size_bytes or not received.endswith(large[-99:]):
                 received += wire.recv(1 << 20)
     assert bytes(received).count(large) == many
+
+
+@pytest.mark.parametrize("sent", range(9))
+def test_what_a_client_has_not_taken_is_the_rest_of_the_answer_and_the_body_is_not_copied(sent: int) -> None:
+    head, body = b"head", b"body"
+    rest = rest_of(head, body, sent)
+    assert bytes(rest) == (head + body)[sent:]
+    assert (rest.obj is body) == (sent >= len(head))
 
 
 def test_a_worker_that_stops_does_not_wait_for_who_has_just_taken_the_rest_of_an_answer(
