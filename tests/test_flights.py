@@ -166,6 +166,21 @@ def test_who_comes_after_a_failure_tries_afresh(flights: Flights) -> None:
     assert flights.join("key", lambda: CAPTURE, soon()) == Landing(CAPTURE, is_kept=True)
 
 
+@pytest.mark.parametrize("is_kept", [True, False], ids=["in the cache", "nowhere else"])
+@pytest.mark.parametrize("is_followed", [True, False], ids=["followed", "alone"])
+def test_who_follows_from_elsewhere_gets_a_capture_that_the_cache_could_not_keep(
+    flights: Flights, is_kept: bool, is_followed: bool
+) -> None:
+    flight = flights.join("key", miss, soon(), is_followed=lambda: is_followed)
+    assert isinstance(flight, Flight)
+    flight.land(CAPTURE, is_kept=is_kept)
+    next_one = flights.join("key", miss, soon())
+    if is_followed and not is_kept:
+        assert next_one == Landing(CAPTURE, is_kept=False)
+    else:
+        assert isinstance(next_one, Flight), "the cache has it, or nobody is left who asked with the first"
+
+
 def test_a_flight_may_be_landed_from_another_thread_and_only_once(flights: Flights) -> None:
     flight = take_flight(flights)
     crowd = crowd_behind(flights, 3, land)

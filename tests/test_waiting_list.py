@@ -177,6 +177,20 @@ def test_a_picture_too_large_for_memory_is_given_to_all(service: Service, gate: 
     assert {(answer.status, len(answer.body)) for answer in answers} == {(200, 400_000)}
 
 
+def test_a_crowd_gets_one_capture_though_no_cache_can_keep_it(
+    upstream: Upstream, gate: Gate, tmp_path: Path
+) -> None:
+    bounds = BOUNDS | {"WEB_THREADS": "64", "WEB_WAITING": "62", "CACHE_DIR": "/proc/nowhere"}
+    with (
+        running_service(tmp_path, snapapi_environment(upstream.url, **bounds)) as service,
+        crowd(service, thumb(new_page())) as asking,
+    ):
+        gate.is_open = True
+        answers = asking.told()
+    assert {(answer.status, answer.body) for answer in answers} == {(200, picture())}
+    assert len(upstream.requests) == 1
+
+
 @pytest.mark.parametrize(
     ("answer", "status", "calls"),
     [

@@ -172,15 +172,15 @@ class Flights:
             return seat, True
 
     def _release(self, key: str, seat: _Seat, held: ExitStack, outcome: Outcome) -> None:
-        """Give the lock back, then the seat; after a failure that others heard of, a note lies on it."""
+        """Give the lock back, then the seat; a note lies on it where stragglers will come."""
         try:
             held.close()
         finally:
             with self._guard:
                 if self._seats.get(key) is seat:
                     del self._seats[key]
-                    if isinstance(outcome, BaseException) and seat.has_company():
-                        self._clear_seats()
+                    self._clear_seats()
+                    if outcome is not None and _has_stragglers(seat, outcome):
                         self._seats[key] = _echo(outcome)
 
     def _clear_seats(self) -> None:
@@ -240,10 +240,17 @@ def _retold(failure: BaseException) -> ThumbnailerError:
     )
 
 
-def _echo(failure: BaseException) -> _Seat:
+def _has_stragglers(seat: _Seat, outcome: Landing | BaseException) -> bool:
+    """Whether some will still come who asked at once, and would find neither the capture nor the failure."""
+    if isinstance(outcome, Landing):
+        return not outcome.is_kept and seat.is_followed()
+    return seat.has_company()
+
+
+def _echo(outcome: Landing | BaseException) -> _Seat:
     """A seat that tells stragglers how it went."""
     seat = _Seat(Deadline.after(STRAGGLER_SECONDS))
-    seat.outcome.set_result(_retold(failure))
+    seat.outcome.set_result(outcome if isinstance(outcome, Landing) else _retold(outcome))
     return seat
 
 
