@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import random
 import socket
 import threading
 import time
@@ -135,6 +136,29 @@ def test_every_signature_has_a_copy_of_its_own(tmp_path: Path, application: Appl
     urls = ["/thumb?url=x", "/thumb?url=x&sig=a", "/thumb?url=x&sig=b", "/thumb?url=x&exp=9&sig=a"]
     with running_nginx(tmp_path, application.port) as nginx:
         assert [ask(nginx.url, url).body for url in urls * 2] == [b"1", b"2", b"3", b"4"] * 2
+
+
+def test_head_and_picture_of_a_kept_answer_leave_in_one_piece(tmp_path: Path) -> None:
+    body = b"x" * 10_000
+    terms = (("Cache-Control", "max-age=60"), ("X-Edge-Client-Cache-Control", "public, max-age=60"))
+    answer = content(body, "image/png", *terms)
+    with Upstream(answer) as server, running_nginx(tmp_path, port_of(server.url)) as nginx:
+        assert ask(nginx.url, "/thumb?url=x").body == body
+        with connected(nginx.url) as wire:
+            wire.sendall(b"GET /thumb?url=x HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            received = wire.recv(65536)
+    assert b"X-Edge-Cache: HIT" in received
+    assert received.endswith(b"\r\n\r\n" + body)
+
+
+def test_a_kept_picture_larger_than_the_buffer_comes_whole(tmp_path: Path) -> None:
+    body = random.Random(1).randbytes(300_000)
+    terms = (("Cache-Control", "max-age=60"), ("X-Edge-Client-Cache-Control", "public, max-age=60"))
+    answer = content(body, "image/png", *terms)
+    with Upstream(answer) as server, running_nginx(tmp_path, port_of(server.url)) as nginx:
+        answers = [ask(nginx.url, "/thumb?url=x") for _ in range(2)]
+        assert [edge_cache(each) for each in answers] == ["MISS", "HIT"]
+        assert [each.body for each in answers] == [body, body]
 
 
 # --- clients --------------------------------------------------------------------------------------
