@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import secrets
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -29,6 +30,7 @@ from thumbnailer.picture_cache import PictureCache
 from thumbnailer.pipeline import CacheStatus
 from thumbnailer.purges import ADDRESS, MAX_MARKS, Purges
 from thumbnailer.purging import Purger, scopes_of
+from thumbnailer.setbacks import Setbacks
 from thumbnailer.sites import EVERYTHING, Extent, Kind, PictureKey, Scope, Site, kind_of
 
 REQUEST = CaptureRequest(url=TARGET)
@@ -194,13 +196,43 @@ def test_a_hit_asks_nothing_but_for_its_picture(store: Store) -> None:
     assert len(asked) <= 51
 
 
+def test_who_has_asked_for_setbacks_has_asked_for_purges(store: Store) -> None:
+    purges = store.purges()
+    setbacks = Setbacks(store.backend, purges, clock=store.clock)
+    purges.newest(SITE)
+    begun_at = time.monotonic()
+    store.purges().mark([SITE.scope], NOON)
+
+    setbacks.refuse(REQUEST)
+    store.purges().mark([SITE.scope], NOON + 1)
+
+    assert purges.newest(SITE, since=begun_at) == NOON, "not asked again"
+    assert purges.newest(SITE, since=time.monotonic()) == NOON + 1
+
+
+@pytest.mark.parametrize("knows_already", [False, True], ids=["asks first", "asked before"])
+def test_what_was_purged_before_it_is_stored_is_not_kept(store: Store, knows_already: bool) -> None:
+    pictures = store.pictures()
+    begun_at = time.monotonic()
+    boarding = pictures.board(KEY, since=begun_at)
+    store.purges().mark([SITE.scope], store.clock() + 1)
+    store.clock.turn(2)
+
+    since = begun_at if knows_already else time.monotonic()
+    capture = capture_of(b"picture", captured_at=store.clock())
+    is_kept = pictures.store(boarding, capture, retention_seconds=MONTH, since=since)
+
+    assert not is_kept
+    assert CaptureCache(store.backend).load(KEY.address) is None
+
+
 def test_marks_that_the_store_has_lost_hold_as_long_as_somebody_remembers(store: Store) -> None:
     store.keep()
     store.clock.turn(1)
     purges = store.purges()
     purges.mark([SITE.scope], store.clock())
     store.backend.delete(ADDRESS)
-    assert purges.newest(SITE, is_fresh=True) == store.clock()
+    assert purges.newest(SITE, since=time.monotonic()) == store.clock()
     purges.mark([Scope(Extent.HOST, "example.com")], store.clock())
     assert store.purges().newest(SITE) == store.clock(), "and are written again with the next"
 

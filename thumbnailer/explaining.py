@@ -101,7 +101,7 @@ class Explainer:
         ``wants_new``: an older one will do only where a new one cannot be taken.
         """
         site = Site.of(request.capture.url)
-        marks = self._purges.marks_of(site, is_fresh=True)
+        marks = self._purges.marks_of(site, since=time.monotonic())
         key = capture_key(request.capture)
         capture = _record(self._pictures.load(PictureKey(site, Kind.CAPTURE, key)))
         rendition = _record(self._pictures.load(request.picture)) if request.rendition else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 
 from thumbnailer.cache import CaptureCache, Filling
@@ -51,16 +52,22 @@ class PictureCache:
         if record and self.is_purged(key.site, record):
             self._cache.forget(key.address)
 
-    def board(self, key: PictureKey) -> Boarding:
-        """What to begin the taking of a picture with; asks the backend."""
-        return Boarding(key, self._purges.newest(key.site, is_fresh=True))
+    def board(self, key: PictureKey, *, since: float | None = None) -> Boarding:
+        """What to begin the taking of a picture with.
 
-    def store(self, boarding: Boarding, picture: Capture, *, retention_seconds: int) -> bool:
+        Asks the backend for purges, unless somebody has ``since`` a moment on the monotonic clock.
+        """
+        return Boarding(key, self._purges.newest(key.site, since=_or_now(since)))
+
+    def store(
+        self, boarding: Boarding, picture: Capture, *, retention_seconds: int, since: float | None = None
+    ) -> bool:
         """Keep a picture, unless the page was purged since ``boarding``; whether the cache has it now.
 
+        What was asked of purges ``since`` a moment on the monotonic clock will do before it is stored.
         Raises what ``picture.chunks()`` raises.
         """
-        if not self.is_wanted(boarding, picture.record):
+        if not self.is_wanted(boarding, picture.record, since=since):
             return False
         is_kept = self._cache.store(boarding.key.address, picture, retention_seconds=retention_seconds)
         return self.confirm(boarding, picture.record) and is_kept
@@ -70,10 +77,10 @@ class PictureCache:
         filling = self._cache.filling(boarding.key.address, retention_seconds=retention_seconds)
         return PictureFilling(self, boarding, filling)
 
-    def is_wanted(self, boarding: Boarding, record: CaptureRecord) -> bool:
-        """Whether the page has not been purged since ``boarding``; asks the backend."""
+    def is_wanted(self, boarding: Boarding, record: CaptureRecord, *, since: float | None = None) -> bool:
+        """Whether the page has not been purged since ``boarding``; asks the backend as ``board`` does."""
         site = boarding.key.site
-        newest = self._purges.newest(site, is_fresh=True)
+        newest = self._purges.newest(site, since=_or_now(since))
         return newest <= boarding.epoch and not self._purges.covers(site, record)
 
     def confirm(self, boarding: Boarding, record: CaptureRecord) -> bool:
@@ -85,6 +92,10 @@ class PictureCache:
             return True
         self._cache.forget(boarding.key.address)
         return False
+
+
+def _or_now(since: float | None) -> float:
+    return time.monotonic() if since is None else since
 
 
 class PictureFilling:

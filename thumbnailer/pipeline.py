@@ -181,10 +181,10 @@ class Pipeline:
                 capture = self._attempt(request, terms, partial(self._complete, request))
             terms.timings.describe("capture", capture.record.provider)
             with terms.timings.step("store"):
-                seconds = self._retention_for(terms)
-                is_kept = self._pictures.store(boarding, capture, retention_seconds=seconds)
+                taken_at, seconds = time.monotonic(), self._retention_for(terms)
+                self._setbacks.forget(request)
+                is_kept = self._pictures.store(boarding, capture, retention_seconds=seconds, since=taken_at)
         joined.land(capture, is_kept=is_kept)
-        self._setbacks.forget(request)
         was_purged = not is_kept and not self._pictures.is_wanted(boarding, capture.record)
         return Delivery(capture, CacheStatus.MISS, is_kept=is_kept, was_purged=was_purged)
 
@@ -226,6 +226,7 @@ class Pipeline:
 
         A caller whose time is up already does not try: the failure would be blamed on the page.
         """
+        begun_at = time.monotonic()
         self._setbacks.refuse(request)
         if terms.deadline.has_passed():
             raise UpstreamTimeout("The request waited until no time was left to take the capture.")
@@ -239,7 +240,7 @@ class Pipeline:
 
         self._check_addresses(request, terms)
         with terms.timings.step("wait"):
-            boarding = self._pictures.board(key)
+            boarding = self._pictures.board(key, since=begun_at)
             return boarding, self._flights.join(
                 boarding.flight_key, look_up, terms.deadline, is_followed=terms.has_company
             )

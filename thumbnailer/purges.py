@@ -57,6 +57,7 @@ class Purges:
         self._clock = clock
         self._guard = threading.Lock()
         self._reread_at = float("-inf")
+        self._heard_at = float("-inf")
         self._content: bytes | None = None
         self._marks: Mapping[str, float] = {}
         self._version = 0
@@ -66,16 +67,17 @@ class Purges:
         """Grows whenever this process hears of a purge."""
         return self._version
 
-    def newest(self, site: Site, *, is_fresh: bool = False) -> float:
+    def newest(self, site: Site, *, since: float | None = None) -> float:
         """When the page was purged last, by any mark; zero for never.
 
-        ``is_fresh`` asks the backend, instead of what is known in this process.
+        What is known in this process will do, unless it must have been asked of the backend ``since`` a
+        moment on the monotonic clock.
         """
-        return max((mark.at for mark in self.marks_of(site, is_fresh=is_fresh)), default=0.0)
+        return max((mark.at for mark in self.marks_of(site, since=since)), default=0.0)
 
-    def marks_of(self, site: Site, *, is_fresh: bool = False) -> list[Mark]:
-        """The marks that concern a page."""
-        marks = self._known(is_fresh=is_fresh)
+    def marks_of(self, site: Site, *, since: float | None = None) -> list[Mark]:
+        """The marks that concern a page; ``since`` as for ``newest``."""
+        marks = self._known(since)
         if not marks:
             return []
         return [Mark(scope, marks[scope.text]) for scope in site.scopes() if scope.text in marks]
@@ -107,16 +109,20 @@ class Purges:
         except OSError as error:
             raise CacheUnavailable from error
 
-    def _known(self, *, is_fresh: bool) -> Mapping[str, float]:
+    def hear(self, content: bytes | None, *, asked_at: float) -> None:
+        """Take in what stands under ``ADDRESS``, by a question put at that moment on the monotonic clock."""
+        if content is not None and content != self._content:
+            self._take_in(content)
+        self._reread_at = asked_at + REREAD_SECONDS
+        self._heard_at = max(asked_at, self._heard_at)
+
+    def _known(self, since: float | None) -> Mapping[str, float]:
         now = time.monotonic()
-        if is_fresh or now >= self._reread_at:
+        if now >= self._reread_at or (since is not None and self._heard_at < since):
             is_first = self._reread_at == float("-inf")
             if not is_first:
                 self._reread_at = now + REREAD_SECONDS
-            content = self._backend.get(ADDRESS)
-            if content is not None and content != self._content:
-                self._take_in(content)
-            self._reread_at = now + REREAD_SECONDS
+            self.hear(self._backend.get(ADDRESS), asked_at=now)
         return self._marks
 
     def _take_in(self, content: bytes) -> None:

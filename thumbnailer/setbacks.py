@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from thumbnailer.backend import UNREADABLE, ResilientBackend
@@ -21,7 +21,7 @@ from thumbnailer.errors import (
 )
 from thumbnailer.failures import describe, restore
 from thumbnailer.model import CaptureRequest, capture_key
-from thumbnailer.purges import Purges
+from thumbnailer.purges import ADDRESS, Purges
 from thumbnailer.sites import Kind, Site
 
 FIRST_PAUSE_SECONDS = 60.0
@@ -63,8 +63,8 @@ class Setbacks:
         self._clock = clock
 
     def refuse(self, request: CaptureRequest) -> None:
-        """Raise the failure of the target again while its pause lasts."""
-        setback = self.read(request)
+        """Raise the failure of the target again while its pause lasts; asks for purges as well."""
+        setback = self._judge(request, *self._ask(request))
         if setback is None:
             return
         remaining_seconds = setback.retry_at - self._clock()
@@ -95,16 +95,29 @@ class Setbacks:
         self._backend.set(address, written, timeout_seconds=round(3 * pause_seconds))
 
     def forget(self, request: CaptureRequest) -> None:
-        """The target works again."""
-        addresses = _addresses(request)
-        for address, content in zip(addresses, self._backend.get_many(addresses), strict=True):
+        """The target works again; asks for purges as well."""
+        for address, content in zip(_addresses(request), self._ask(request), strict=True):
             if content is not None:
                 self._backend.delete(address)
 
     def read(self, request: CaptureRequest) -> Setback | None:
         """The last failure of the target, None if there is none or ``request`` would not call it one."""
+        return self._judge(request, *self._backend.get_many(_addresses(request)))
+
+    def _ask(self, request: CaptureRequest) -> Sequence[bytes | None]:
+        """What stands under the request's addresses; the same question is for the marks of purges.
+
+        Who asks here looks at those next.
+        """
+        asked_at = time.monotonic()
+        *contents, marks = self._backend.get_many((*_addresses(request), ADDRESS))
+        self._purges.hear(marks, asked_at=asked_at)
+        return contents
+
+    def _judge(
+        self, request: CaptureRequest, of_target: bytes | None, of_capture: bytes | None
+    ) -> Setback | None:
         site = Site.of(request.url)
-        of_target, of_capture = self._backend.get_many(_addresses(request))
         setback = self._read(site, of_target)
         if setback is not None and _concerns(setback.error, request):
             return setback
