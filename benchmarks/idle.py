@@ -6,6 +6,7 @@ import contextlib
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from http.client import HTTPConnection
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -24,6 +25,9 @@ MIB = 2**20
 MEMORY_SHARE = 0.7
 START_GOAL_SECONDS = 0.5
 OURS, PLAIN = "thumbnailer", "flask-plain"
+#: What is asked for first, and its status: of ours what says that the process lives, of the peer, which has no
+#: such thing, a page that it does not know. Neither needs anybody else for it.
+FIRST_REQUEST = {OURS: ("/health", 200), PLAIN: ("/", 404)}
 #: Enough that every process has answered one.
 FIRST_REQUESTS = 32
 #: Where nothing is installed but what the service runs on: some packages load what they find beside them.
@@ -51,63 +55,87 @@ def _plain(folder: Path, upstream_url: str, redis_url: str) -> Iterator[tuple[st
         yield peer.url, peer.pid
 
 
+@dataclass(frozen=True, slots=True)
+class Round:
+    """Seconds from two starts; of the second, memory in MiB before and after every process answered."""
+
+    first_answer: float
+    first_picture: float
+    fresh: float
+    used: float
+
+
 def measure(scale: Scale) -> Iterator[Figure]:
-    """Start each anew for each round, look after its first answer, and again after all processes answered."""
+    """Start each anew, for an answer and for a picture, and look at its memory after the latter."""
     rivals: dict[str, tuple[Callable[[Path, str, str], Started], str]] = {
         OURS: (_ours, signed_path(target(60, "first"))),
         PLAIN: (_plain, picture_path("/thumb", target(60, "first"))),
     }
-    found: dict[str, list[tuple[float, float, float]]] = {name: [] for name in rivals}
+    found: dict[str, list[Round]] = {name: [] for name in rivals}
     with Upstream(upstream_picture) as upstream:
         for _ in range(min(scale.rounds, 3)):
             for name, (start, path) in rivals.items():
-                with tempfile.TemporaryDirectory(prefix="bench-idle-") as folder:
-                    found[name].append(_one(start, Path(folder), upstream.url, path))
+                with _started(start, upstream.url) as (url, _pid, began_at):
+                    first_answer = _seconds_to_answer(url, *FIRST_REQUEST[name], began_at)
+                found[name].append(Round(first_answer, *_with_pictures(start, upstream.url, path)))
     yield from _figures(found)
 
 
-def _one(
-    start: Callable[[Path, str, str], Started], folder: Path, upstream_url: str, path: str
-) -> tuple[float, float, float]:
-    """Seconds until the first picture, and memory in MiB before and after every process has answered."""
-    with running_redis(folder) as redis_url:
+@contextlib.contextmanager
+def _started(
+    start: Callable[[Path, str, str], Started], upstream_url: str
+) -> Iterator[tuple[str, int, float]]:
+    """One that listens: its URL, its process, and when it was started."""
+    with tempfile.TemporaryDirectory(prefix="bench-idle-") as name, running_redis(Path(name)) as redis_url:
         began_at = time.monotonic()
-        with start(folder, upstream_url, redis_url) as (url, pid):
-            _first_answer(url, path)
-            seconds = time.monotonic() - began_at
-            fresh = pss_mib(pid)
-            crowd([url], [path] * FIRST_REQUESTS)
-            return seconds, fresh, pss_mib(pid)
+        with start(Path(name), upstream_url, redis_url) as (url, pid):
+            yield url, pid, began_at
 
 
-def _first_answer(url: str, path: str) -> None:
+def _with_pictures(
+    start: Callable[[Path, str, str], Started], upstream_url: str, path: str
+) -> tuple[float, float, float]:
+    with _started(start, upstream_url) as (url, pid, began_at):
+        seconds = _seconds_to_answer(url, path, 200, began_at)
+        fresh = pss_mib(pid)
+        crowd([url], [path] * FIRST_REQUESTS)
+        return seconds, fresh, pss_mib(pid)
+
+
+def _seconds_to_answer(url: str, path: str, status: int, began_at: float) -> float:
+    """From ``began_at`` to the last byte; raises ValueError where the answer has another ``status``."""
     address = urlsplit(url)
     connection = HTTPConnection(str(address.hostname), address.port, timeout=20)
     with contextlib.closing(connection):
         connection.request("GET", path)
         response = connection.getresponse()
-        if response.status != 200:
+        if response.status != status:
             raise ValueError(f"the first answer is {response.status}")
         response.read()
+        return time.monotonic() - began_at
 
 
-def _figures(found: dict[str, list[tuple[float, float, float]]]) -> Iterator[Figure]:
+def _figures(found: dict[str, list[Round]]) -> Iterator[Figure]:
     for name, rounds in found.items():
         bound = START_GOAL_SECONDS if name == OURS else None
         yield figure(
-            f"idle: first picture of {name} after its start",
+            f"idle: first answer of {name} after its start",
             "s",
-            (each[0] for each in rounds),
+            (each.first_answer for each in rounds),
             at_most=bound,
             by_median=True,
             goal=7 if bound else None,
         )
-        yield figure(f"idle: memory of {name} after its first answer", "MiB", (each[1] for each in rounds))
-        yield figure(f"idle: memory of {name}", "MiB", (each[2] for each in rounds))
+        pictures = [each.first_picture for each in rounds]
+        yield figure(f"idle: first picture of {name} after its start", "s", pictures)
+        yield figure(
+            f"idle: memory of {name} after its first picture", "MiB", (each.fresh for each in rounds)
+        )
+        yield figure(f"idle: memory of {name}", "MiB", (each.used for each in rounds))
     yield ratio(
         "idle: memory, against flask-plain",
-        [each[2] for each in found[OURS]],
-        [each[2] for each in found[PLAIN]],
+        [each.used for each in found[OURS]],
+        [each.used for each in found[PLAIN]],
         at_most=MEMORY_SHARE,
         goal=7,
     )

@@ -86,6 +86,12 @@ class Api(flask_smorest.Api):
     def _register_responses(self) -> None:
         self._undocumented.append(super()._register_responses)
 
+    def _register_etag_headers(self) -> None:
+        self._undocumented.append(super()._register_etag_headers)
+
+    def _register_pagination_header(self) -> None:
+        self._undocumented.append(super()._register_pagination_header)
+
     def handle_http_exception(self, error: HTTPException) -> Response | HTTPException:
         """Answer what Flask and Werkzeug raise: 404, 405, 413 and their like."""
         return answer_refusal(error)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import gettempdir
-from typing import Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import redis
 from flask_caching import Cache
@@ -37,11 +37,9 @@ from thumbnailer.picture_cache import PictureCache
 from thumbnailer.pipeline import Pipeline
 from thumbnailer.providers import Provider
 from thumbnailer.providers.challenges import Marker, read_markers
-from thumbnailer.providers.chromium import ChromiumProvider, ChromiumSettings, find_chromium
 from thumbnailer.providers.exchange import UpstreamSession
 from thumbnailer.providers.fallback import Failover
 from thumbnailer.providers.hermesforge import HERMESFORGE
-from thumbnailer.providers.memory_watch import MemoryBounds
 from thumbnailer.providers.remote import RemoteProvider
 from thumbnailer.providers.snapapi import SNAPAPI
 from thumbnailer.providers.snapsharp import SNAPSHARP
@@ -49,12 +47,13 @@ from thumbnailer.purges import Purges
 from thumbnailer.purging import Purger
 from thumbnailer.refreshing import Refresher
 from thumbnailer.rendering import Renderer
-from thumbnailer.s3_settings import S3Settings
-from thumbnailer.s3_storage import S3Storage
 from thumbnailer.schema import upgrade
 from thumbnailer.setbacks import Setbacks
 from thumbnailer.storage import Storage
 from thumbnailer.thumbnails import Thumbnails
+
+if TYPE_CHECKING:
+    from thumbnailer.s3_settings import S3Settings
 
 VENDORS = {vendor.name: vendor for vendor in (HERMESFORGE, SNAPSHARP, SNAPAPI)}
 
@@ -148,22 +147,29 @@ def _redis_circuits(settings: Settings, fallback: Circuits) -> Circuits:
 
 def _build_provider(name: str, settings: Settings, guard: Guard, session: UpstreamSession) -> Provider:
     if name == "chromium":
-        return ChromiumProvider(
-            ChromiumSettings(
-                executable=settings.chromium.path or find_chromium(),
-                concurrency=settings.chromium_concurrency,
-                recycle_after=settings.chromium.recycle_after,
-                has_spare_page=settings.chromium.has_spare_page,
-                ad_filter_list=settings.chromium.filter_list,
-                challenge_markers=read_challenge_markers(settings),
-                max_image_pixels=settings.pictures.max_pixels,
-                is_sandboxed=settings.chromium.sandbox,
-                memory=MemoryBounds(settings.chromium.page_memory_bytes, settings.chromium.memory_bytes),
-            ),
-            guard,
-        )
+        return _build_chromium(settings, guard)
     upstream = settings.providers.upstream(name)
     return RemoteProvider(VENDORS[name], session, key=upstream.key, base_url=upstream.base)
+
+
+def _build_chromium(settings: Settings, guard: Guard) -> Provider:
+    from thumbnailer.providers.chromium import ChromiumProvider, ChromiumSettings, find_chromium
+    from thumbnailer.providers.memory_watch import MemoryBounds
+
+    return ChromiumProvider(
+        ChromiumSettings(
+            executable=settings.chromium.path or find_chromium(),
+            concurrency=settings.chromium_concurrency,
+            recycle_after=settings.chromium.recycle_after,
+            has_spare_page=settings.chromium.has_spare_page,
+            ad_filter_list=settings.chromium.filter_list,
+            challenge_markers=read_challenge_markers(settings),
+            max_image_pixels=settings.pictures.max_pixels,
+            is_sandboxed=settings.chromium.sandbox,
+            memory=MemoryBounds(settings.chromium.page_memory_bytes, settings.chromium.memory_bytes),
+        ),
+        guard,
+    )
 
 
 def read_challenge_markers(settings: Settings) -> tuple[Marker, ...]:
@@ -184,6 +190,8 @@ def build_storage(settings: Settings, media_url: str) -> Storage:
     """
     if settings.s3.bucket is None:
         return LocalStorage(settings.storage.media_folder, media_url)
+    from thumbnailer.s3_storage import S3Storage
+
     try:
         return S3Storage(_s3_settings(settings, settings.s3.bucket))
     except ValueError as error:
@@ -193,6 +201,8 @@ def build_storage(settings: Settings, media_url: str) -> Storage:
 
 
 def _s3_settings(settings: Settings, bucket: str) -> S3Settings:
+    from thumbnailer.s3_settings import S3Settings
+
     s3 = settings.s3
     return S3Settings(
         bucket=bucket,
