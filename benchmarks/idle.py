@@ -25,8 +25,8 @@ MIB = 2**20
 MEMORY_SHARE = 0.7
 START_GOAL_SECONDS = 0.5
 OURS, PLAIN = "thumbnailer", "flask-plain"
-#: What is asked for first, and its status: of ours what says that the process lives, of the peer, which has no
-#: such thing, a page that it does not know. Neither needs anybody else for it.
+#: What is asked for first, and its status: of ours what says that the process lives, of the peer, which has
+#: no such thing, a page that it does not know. Neither needs anybody else for it.
 FIRST_REQUEST = {OURS: ("/health", 200), PLAIN: ("/", 404)}
 #: Enough that every process has answered one.
 FIRST_REQUESTS = 32
