@@ -77,7 +77,7 @@ def measure(scale: Scale) -> Iterator[Figure]:
             for name, (start, path) in rivals.items():
                 with _started(start, upstream.url) as (url, _pid, began_at):
                     first_answer = _seconds_to_answer(url, *FIRST_REQUEST[name], began_at)
-                    # gunicorn tells its processes to stop once: one that is just being made would not hear it.
+                    # gunicorn says once that it stops: a process that is just being made would not hear it.
                     crowd([url], [FIRST_REQUEST[name][0]] * FIRST_REQUESTS)
                 found[name].append(Round(first_answer, *_with_pictures(start, upstream.url, path)))
     yield from _figures(found)
