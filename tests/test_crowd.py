@@ -266,6 +266,7 @@ def test_who_reads_a_stream_slowly_stands_in_the_line_until_the_end(upstream: Up
             idler.sendall(f"GET /screenshot/stream?url={target} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
             assert idler.recv(12, socket.MSG_WAITALL) == b"HTTP/1.1 200"
             assert DOORS[0].ask(url, target).status_code == 200, "the capture is there"
+            wait_until(lambda: line.length == 1, what="the other to leave its place")
             assert line.length == 1
         wait_until(lambda: line.length == 0)
 
