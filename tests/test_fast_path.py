@@ -25,7 +25,7 @@ from tests.support.service import Service, running_service, snapapi_environment
 from tests.support.upstream import Upstream
 from tests.support.vendors import play_vendors
 from thumbnailer.signing import UrlSigner, parse_signing_keys
-from wiring.fast_worker import rest_of
+from wiring.fast_path import rest_of
 
 SIGNING_KEYS = "k1:" + secrets.token_hex(32)
 SIGNER = UrlSigner(parse_signing_keys(SIGNING_KEYS))

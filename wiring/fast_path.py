@@ -282,3 +282,16 @@ class FastPath:
             timing = b"wait;dur=%.1f, " % held_ms + timing
         head = found.head(now).replace(REQUEST_ID, request_id.encode(), 1)
         return head.replace(SERVER_TIMING, timing, 1), found.body
+
+
+@dataclass(slots=True)
+class Rest:
+    """What a client has not taken yet, and the moment when it must have, on the monotonic clock."""
+
+    content: memoryview
+    until: float
+
+
+def rest_of(head: bytes, body: bytes, sent: int) -> memoryview:
+    """What of an answer has not been sent yet; once the head has, without a copy for each slow client."""
+    return memoryview(body)[sent - len(head) :] if sent >= len(head) else memoryview(head + body)[sent:]

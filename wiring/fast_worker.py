@@ -24,7 +24,7 @@ from blueprints.services import EXTENSION, Services
 from blueprints.waiting import HAS_COMPANY
 from thumbnailer.telemetry import LogLines
 from thumbnailer.usage import Counted
-from wiring.fast_path import AnswerMemory, FastPath, Recorder, Recording, read_plainly
+from wiring.fast_path import AnswerMemory, FastPath, Recorder, Recording, Rest, read_plainly, rest_of
 from wiring.waiting_list import Asked, Outcome, WaitingList, outcome_of
 from wiring.web_worker import Connection, ServiceWorker
 
@@ -49,19 +49,6 @@ class ReplayBounds:
     is_log_json: bool
 
 
-@dataclass(slots=True)
-class _Rest:
-    """What a client has not taken yet, and the moment when it must have, on the monotonic clock."""
-
-    content: memoryview
-    until: float
-
-
-def rest_of(head: bytes, body: bytes, sent: int) -> memoryview:
-    """What of an answer has not been sent yet; once the head has, without a copy for each slow client."""
-    return memoryview(body)[sent - len(head) :] if sent >= len(head) else memoryview(head + body)[sent:]
-
-
 class FastWorker(ServiceWorker):
     """Looks at each request before the pool does."""
 
@@ -73,7 +60,7 @@ class FastWorker(ServiceWorker):
         self._fast_path: FastPath | None = None
         self._settle: Callable[[], None] = lambda: None
         self._lines = LogLines(is_json=self.replay_bounds.is_log_json)
-        self._resting: dict[Connection, _Rest] = {}
+        self._resting: dict[Connection, Rest] = {}
         self._asked: dict[Connection, Asked] = {}
         self._waiting = WaitingList(places=self.max_keepalived // 2)
         self._attended = threading.local()
@@ -229,7 +216,7 @@ class FastWorker(ServiceWorker):
             return  # it has gone; reading from it will show that
         if sent < len(head) + len(body):
             until = time.monotonic() + self.client_bounds.answer_seconds
-            self._resting[conn] = _Rest(rest_of(head, body, sent), until)
+            self._resting[conn] = Rest(rest_of(head, body, sent), until)
             self._look_for(conn, selectors.EVENT_WRITE, self._send_rest)
 
     def _send_rest(self, conn: Connection, client: Any) -> None:
