@@ -31,6 +31,7 @@ from wiring.access import refuse_unmeant_openness
 from wiring.client_watch import ClientBounds
 from wiring.fast_worker import FastWorker, ReplayBounds
 from wiring.web import check_settings
+from wiring.web_worker import hold_stop_signals, release_stop_signals
 
 try:
     settings = load_settings()
@@ -137,6 +138,7 @@ def on_starting(server: Any) -> None:
     """
     os.environ[FOLDER_VARIABLE] = tempfile.mkdtemp(prefix="thumbnailer-metrics-")
     atexit.register(_remove_own, Path(os.environ[FOLDER_VARIABLE]), os.getpid())
+    os.register_at_fork(after_in_parent=release_stop_signals)
     _build(server)
 
 
@@ -168,9 +170,12 @@ def pre_fork(server: Any, worker: Any) -> None:  # noqa: ARG001 - gunicorn calls
 
     Nothing is collected before: that takes a tenth of the start, and the workers would fill the gaps that it
     leaves, each in copies of its own.
+
+    The new worker hears of a stop once it can follow it.
     """
     gc.freeze()
     gc.enable()
+    hold_stop_signals()
 
 
 def post_worker_init(worker: Any) -> None:

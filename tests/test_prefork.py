@@ -12,7 +12,7 @@ import pytest
 import requests
 
 from tests.support.processes import wait_until
-from tests.support.service import running_app, running_service, snapapi_environment
+from tests.support.service import PROJECT, running_app, running_service, snapapi_environment
 
 S3 = {
     "S3_BUCKET": "thumbs",
@@ -67,3 +67,28 @@ def test_a_reload_replaces_the_application_and_its_workers(tmp_path: Path) -> No
         wait_until(lambda: len(master.children()) == 1 and before not in master.children())
         assert requests.get(f"{service.url}/ready", timeout=20).status_code == 200
         assert master.num_threads() == 1
+
+
+#: Tells the second worker to stop as soon as it is there, before it has handlers of its own.
+STOPPED_AT_BIRTH = """
+import signal
+
+exec(compile(open({shipped!r}).read(), {shipped!r}, "exec"))
+
+
+def post_fork(server, worker):
+    if worker.age == 2:
+        os.kill(os.getpid(), signal.SIGTERM)
+"""
+
+
+def test_a_worker_that_is_told_to_stop_while_it_is_made_stops(tmp_path: Path) -> None:
+    config = tmp_path / "stopped_at_birth.conf.py"
+    config.write_text(STOPPED_AT_BIRTH.format(shipped=str(PROJECT / "gunicorn.conf.py")))
+    settings = snapapi_environment("http://127.0.0.1:9", WEB_CONCURRENCY="2")
+    with running_service(tmp_path, settings, config=config) as service:
+        wait_until(lambda: _workers_made(service.log) >= 3, what="another in its place")
+
+
+def _workers_made(log: Path) -> int:
+    return log.read_text().count("Booting worker")

@@ -36,7 +36,20 @@ STATUS_OF_REFUSAL: tuple[tuple[type[Exception], int], ...] = (
     (errors.ExpectationFailed, 417),
 )
 
+#: What the master tells its workers to stop by, once.
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGQUIT)
+
 log = structlog.get_logger(__name__)
+
+
+def hold_stop_signals() -> None:
+    """Let signals to stop wait; called before a fork, for a new worker inherits handlers that lose them."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
+
+
+def release_stop_signals() -> None:
+    """Hear signals to stop again, and those that have waited."""
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
 
 
 def refusal(status: int, request_id: str) -> bytes:
@@ -205,6 +218,7 @@ class ServiceWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn carries no 
         """
         super().init_signals()
         signal.signal(signal.SIGINT, lambda *_: None)
+        release_stop_signals()
 
     def handle_quit(self, sig: int, frame: FrameType | None) -> None:
         """Stop at once, leaving the thread pool to the interpreter's end.

@@ -70,8 +70,9 @@ def running_service(
     *,
     profile: str = "development",
     python: str = sys.executable,
+    config: Path = PROJECT / "gunicorn.conf.py",
 ) -> Iterator[Service]:
-    """The service under gunicorn with its shipped configuration, on a free port; run by ``python``."""
+    """The service under gunicorn, with its shipped configuration, on a free port; run by ``python``."""
     port = free_port()
     log = folder / f"service-{port}.log"
     settings = {
@@ -86,7 +87,7 @@ def running_service(
         "LOG_FORMAT": "json",
         **environ,
     }
-    command = [python, "-m", "gunicorn", "--config", str(PROJECT / "gunicorn.conf.py")]
+    command = [python, "-m", "gunicorn", "--config", str(config)]
     command += ["--chdir", str(PROJECT), "app:create_app()"]
     with running(command, port=port, log=log, env=settings) as process:
         yield Service(f"http://127.0.0.1:{port}", process.pid, log)
