@@ -14,7 +14,7 @@ from flask.cli import AppGroup
 
 from blueprints.services import services
 from thumbnailer.errors import DatabaseUnavailable
-from thumbnailer.host_patterns import parse_host_pattern
+from thumbnailer.host_patterns import HostPattern, parse_host_pattern
 from thumbnailer.key_store import KeyStore
 from thumbnailer.keys import (
     LIMITED,
@@ -103,8 +103,8 @@ def _with_terms(command: Command) -> Command:
         click.option(
             "--daily-captures", type=click.IntRange(0), help="Captures that it may cause in a day (UTC)."
         ),
-        click.option("--targets", default="", help="Hosts it may photograph: example.com,*.example.com."),
-        click.option("--referrers", default="", help="Hosts of the pages that may use it in a browser."),
+        click.option("--targets", help="Hosts it may photograph: example.com,*.example.com. [default: all]"),
+        click.option("--referrers", help="Hosts of the pages that may use it in a browser. [default: all]"),
     )
     for option in reversed(options):
         command = option(command)
@@ -226,8 +226,7 @@ def _terms(given: Mapping[str, Any]) -> KeyTerms:
     patterns = {}
     for option in ("targets", "referrers"):
         with _faults_told(f"--{option}"):
-            parts = [part for part in given[option].split(",") if part.strip()]
-            patterns[option] = tuple(parse_host_pattern(part) for part in parts)
+            patterns[option] = _host_patterns(given[option])
     return KeyTerms(
         scopes=frozenset(Scope(scope) for scope in given["scopes"] or ("render",)),
         plan=plan,
@@ -236,6 +235,16 @@ def _terms(given: Mapping[str, Any]) -> KeyTerms:
         expires_at=given["expires"],
         **patterns,
     )
+
+
+def _host_patterns(text: str | None) -> tuple[HostPattern, ...]:
+    """None are all hosts; a list without any is somebody's empty variable. Raises ValueError."""
+    if text is None:
+        return ()
+    patterns = tuple(parse_host_pattern(part) for part in text.split(",") if part.strip())
+    if not patterns:
+        raise ValueError("names no host; leave it out for all")
+    return patterns
 
 
 @contextmanager

@@ -102,6 +102,7 @@ def test_a_worker_does_what_the_web_process_has_accepted(tmp_path: Path, redis_u
         assert (ready["status"], ready["jobs"]["pending"], ready["jobs"]["workers"]) == ("ready", 0, 1)
         told = requests.get(f"http://127.0.0.1:{port}/metrics", timeout=10).text
         assert 'thumbnailer_capture_attempts_total{outcome="delivered",provider="snapapi"} 1.0' in told
+        assert 'thumbnailer_job_attempts_total{outcome="completed"} 1.0' in told
         assert worker.stop() == 0
 
 

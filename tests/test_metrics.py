@@ -7,6 +7,7 @@ import signal
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -16,6 +17,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from blueprints.services import EXTENSION, Services
 from tests.support import answers
+from tests.support.jobs import ended
 from tests.support.processes import wait_until
 from tests.support.service import TARGET, Service, client_of, running_service, snapapi_environment
 from tests.support.upstream import Upstream
@@ -89,6 +91,26 @@ def test_attempts_at_captures_are_counted_by_provider_and_outcome(upstream: Upst
     assert value(found, attempts, provider="snapapi", outcome="delivered") == 1
     assert value(found, attempts, provider="snapapi", outcome="UpstreamAuth") == 1
     assert value(found, "thumbnailer_capture_duration_seconds_count", provider="snapapi") == 2
+
+
+def test_attempts_at_jobs_are_counted_by_outcome(upstream: Upstream) -> None:
+    with client_of(snapapi_environment(upstream.url, JOB_RETRIES="1")) as client:
+        assert _ended_job(client, "well")["status"] == "completed"
+        upstream.behave(answers.snapapi_error(422, "CONTENT_CHECK_FAILED", "nothing there"))
+        assert _ended_job(client, "badly")["status"] == "failed"
+        upstream.behave(answers.snapapi_error(500, "SCREENSHOT_FAILED", "not now"))
+        client.post("/screenshots", json={"url": f"{TARGET}?later"}).close()
+        attempts = "thumbnailer_job_attempts_total"
+        wait_until(lambda: value(scraped(client), attempts, outcome="postponed") == 1)
+        upstream.behave(answers.image("png"))
+        found = scraped(client)
+    assert value(found, attempts, outcome="completed") == 1
+    assert value(found, attempts, outcome="failed") == 1
+
+
+def _ended_job(client: FlaskClient, name: str) -> dict[str, Any]:
+    job = client.post("/screenshots", json={"url": f"{TARGET}?{name}"}).get_json()
+    return ended(client, f"/jobs/{job['job_id']}")
 
 
 def test_queue_workers_and_breakers_are_told_as_they_are(client: FlaskClient) -> None:

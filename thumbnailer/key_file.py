@@ -101,8 +101,8 @@ def _terms(entry: Mapping[str, Any]) -> KeyTerms:
         plan=_text(entry, "plan", check_plan_name) if "plan" in entry else None,
         limits=check_limits(limits),
         daily_captures=daily,
-        targets=_list(entry, "targets", _pattern),
-        referrers=_list(entry, "referrers", _pattern),
+        targets=_patterns(entry, "targets"),
+        referrers=_patterns(entry, "referrers"),
         expires_at=_moment(expires) if expires else None,
     )
 
@@ -139,8 +139,11 @@ def _scope(text: str) -> Scope:
     return Scope(text)
 
 
-def _pattern(text: str) -> HostPattern:
-    return parse_host_pattern(text)
+def _patterns(entry: Mapping[str, Any], member: str) -> tuple[HostPattern, ...]:
+    """None are all hosts, so an empty list is a mistake."""
+    if entry.get(member) == []:
+        raise ValueError(f"{member} names no host; leave it out for all")
+    return _list(entry, member, parse_host_pattern)
 
 
 def _moment(time: datetime) -> float:

@@ -11,6 +11,7 @@ import os
 import threading
 from collections import Counter as Tally
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 
 from prometheus_client import (
@@ -50,11 +51,11 @@ class Metrics:
         self._count_waiting = count_waiting
         _keep_values_in(folder)
         self._registry = CollectorRegistry()
-        self._requests = Counter(
+        counter = partial(Counter, registry=self._registry)
+        self._requests = counter(
             "thumbnailer_requests",
             "Requests by route, method, status and what the cache said.",
             ("route", "method", "status", "cache"),
-            registry=self._registry,
         )
         self._request_seconds = Histogram(
             "thumbnailer_request_duration_seconds",
@@ -63,11 +64,10 @@ class Metrics:
             registry=self._registry,
             buckets=REQUEST_BUCKETS,
         )
-        self._attempts = Counter(
+        self._attempts = counter(
             "thumbnailer_capture_attempts",
             "Attempts at a capture by provider and outcome: delivered, or the kind of failure.",
             ("provider", "outcome"),
-            registry=self._registry,
         )
         self._attempt_seconds = Histogram(
             "thumbnailer_capture_duration_seconds",
@@ -76,12 +76,12 @@ class Metrics:
             registry=self._registry,
             buckets=CAPTURE_BUCKETS,
         )
-        self._waiting = Gauge(
-            "thumbnailer_waiting_requests",
-            "Requests that wait for something slow, as of the last second.",
-            registry=self._registry,
-            multiprocess_mode="livesum",
+        self._jobs = counter(
+            "thumbnailer_job_attempts",
+            "Attempts at jobs by outcome: completed, failed, or postponed to another attempt.",
+            ("outcome",),
         )
+        self._waiting = _waiting_gauge(self._registry)
         self._guard = threading.Lock()
         self._held: Tally[tuple[str, str, str]] = Tally()
 
@@ -99,6 +99,10 @@ class Metrics:
         """Count an attempt at a capture."""
         self._attempts.labels(provider, outcome).inc()
         self._attempt_seconds.labels(provider).observe(seconds)
+
+    def count_job(self, outcome: str) -> None:
+        """Count an attempt at a job."""
+        self._jobs.labels(outcome).inc()
 
     def settle(self) -> None:
         """Write down what was counted cheaply, and how many wait, so that other processes can tell it."""
@@ -130,6 +134,15 @@ class Metrics:
             thread.join()
 
         return close
+
+
+def _waiting_gauge(registry: CollectorRegistry) -> Gauge:
+    return Gauge(
+        "thumbnailer_waiting_requests",
+        "Requests that wait for something slow, as of the last second.",
+        registry=registry,
+        multiprocess_mode="livesum",
+    )
 
 
 def _keep_values_in(folder: Path | None) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
@@ -137,9 +138,14 @@ def _page_rules(settings: Settings) -> PageRules:
 
 
 def build_workshop(
-    settings: Settings, office: Office, trip: Trip, storage: Storage, accounts: Accounts
+    settings: Settings,
+    office: Office,
+    trip: Trip,
+    storage: Storage,
+    accounts: Accounts,
+    count_job: Callable[[str], None],
 ) -> Workshop:
-    """The work itself."""
+    """The work itself; ``count_job`` hears what became of each attempt at a job."""
     leases = Leases(office.ledger, settings.jobs.lease_seconds / SIGNS_PER_LEASE)
     studio = Studio(
         accounts=accounts,
@@ -157,7 +163,7 @@ def build_workshop(
         deadline_seconds=settings.providers.timeout_seconds,
     )
     return Workshop(
-        JobRunner(office.ledger, leases, studio, office.queue, retries=_retries(settings)),
+        JobRunner(office.ledger, leases, studio, office.queue, retries=_retries(settings), count=count_job),
         photographer,
         DeliveryRunner(
             office.deliveries, _sender(settings, trip), at_once=max(1, settings.jobs.concurrency // 2)
@@ -236,10 +242,15 @@ class Counter:
 
 
 def build_counter(
-    settings: Settings, database: Database, trip: Trip, storage: Storage, accounts: Accounts
+    settings: Settings,
+    database: Database,
+    trip: Trip,
+    storage: Storage,
+    accounts: Accounts,
+    count_job: Callable[[str], None],
 ) -> Counter:
     """The job desk of a web process."""
     office = build_office(settings, database)
     is_embedded = settings.cache.redis_url is None
-    workshop = build_workshop(settings, office, trip, storage, accounts) if is_embedded else None
+    workshop = build_workshop(settings, office, trip, storage, accounts, count_job) if is_embedded else None
     return Counter(office, workshop)

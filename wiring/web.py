@@ -84,7 +84,7 @@ def build_services(app: Flask, settings: Settings) -> Services:
     keyring, signer = build_keyring(settings, database), _signer(settings)
     accounts, limiters = build_accounts(settings, database, keyring), build_limiters(app, settings, database)
     allowance = Allowance(*limiters, limit_texts(settings), accounts.charge_capture)
-    counter = build_counter(settings, database, trip, storage, accounts)
+    counter = build_counter(settings, database, trip, storage, accounts, metrics.count_job)
     return Services(
         thumbnails=trip.thumbnails,
         placeholders=Placeholders(trip.renderer, own_pictures=_own_placeholders(settings)),

@@ -41,7 +41,8 @@ def build_worker(settings: Settings) -> Celery:
     database = build_database(settings)
     office = build_office(settings, database)
     accounts = build_accounts(settings, database, build_keyring(settings, database))
-    workshop = build_workshop(settings, office, trip, build_storage(settings, MEDIA_PREFIX), accounts)
+    storage = build_storage(settings, MEDIA_PREFIX)
+    workshop = build_workshop(settings, office, trip, storage, accounts, metrics.count_job)
 
     told = ExitStack()
 

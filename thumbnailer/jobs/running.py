@@ -87,17 +87,26 @@ class JobRunner:
     """Does jobs, from any thread.
 
     A provider's failure is tried again up to ``retries`` times, after growing pauses; what is the
-    target's or the request's fault ends the job at once.
+    target's or the request's fault ends the job at once. ``count`` hears what became of each attempt:
+    completed, failed or postponed.
     """
 
     def __init__(
-        self, ledger: JobLedger, leases: Leases, studio: Studio, queue: WorkQueue, *, retries: int
+        self,
+        ledger: JobLedger,
+        leases: Leases,
+        studio: Studio,
+        queue: WorkQueue,
+        *,
+        retries: int,
+        count: Callable[[str], None],
     ) -> None:
         self._ledger = ledger
         self._queue = queue
         self._leases = leases
         self._studio = studio
         self._retries = retries
+        self._count = count
 
     def run(self, job_id: str) -> None:
         """Do a job, unless it has ended or another does it. Raises DatabaseUnavailable."""
@@ -116,18 +125,24 @@ class JobRunner:
             return self._put_back_or_fail(claim, error)
         except Exception:
             log.exception("job_broke", job_id=claim.job.id)
-            return self._ledger.fail(claim, UpstreamFailed("The capture failed."))
+            return self._fail(claim, UpstreamFailed("The capture failed."))
+        self._count("completed")
         return self._ledger.complete(claim, result)
 
     def _put_back_or_fail(self, claim: Claim, error: ThumbnailerError) -> Ended:
         is_passing = isinstance(error, UpstreamError | Overloaded | StorageUnavailable) and error.retryable
         log.info("job_attempt_failed", job_id=claim.job.id, error=type(error).__name__)
         if not is_passing or claim.job.attempts > self._retries:
-            return self._ledger.fail(claim, error)
+            return self._fail(claim, error)
         growing = FIRST_PAUSE_SECONDS * 2 ** (claim.job.attempts - 1)
         pause = min(LONGEST_PAUSE_SECONDS, max(growing, error.retry_after_seconds or 0.0))
+        self._count("postponed")
         self._ledger.postpone(claim, error, pause)
         return NOTHING
+
+    def _fail(self, claim: Claim, error: ThumbnailerError) -> Ended:
+        self._count("failed")
+        return self._ledger.fail(claim, error)
 
 
 class DeliveryRunner:
