@@ -231,3 +231,35 @@ def test_a_port_without_a_service_is_a_problem_that_says_when_to_come_again(tmp_
             assert (answer.status, answer.headers["retry-after"]) == (502, "5")
             assert answer.headers["content-type"] == "application/problem+json"
             assert answer.headers["cache-control"] == "no-store"
+
+
+def test_a_picture_is_always_asked_of_the_same_instance_and_everything_else_of_any(tmp_path: Path) -> None:
+    paths = [thumb_path() for _ in range(12)]
+    with (
+        Application("no-store") as first,
+        Application("no-store") as second,
+        running_nginx(tmp_path, first.port, second.port) as nginx,
+    ):
+        for path in paths * 3:
+            assert ask(nginx.url, path).status == 200
+        pictures = [{each.target for each in instance.requests} for instance in (first, second)]
+        assert pictures[0] | pictures[1] == set(paths)
+        assert not pictures[0] & pictures[1]
+        assert all(pictures), "each has its share"
+        for _ in range(20):
+            assert ask(nginx.url, "/persist", "Content-Length: 0", method="POST").status == 200
+        for instance in (first, second):
+            assert any(each.method == "POST" for each in instance.requests)
+
+
+def test_pictures_of_an_instance_that_is_down_are_asked_of_another(tmp_path: Path) -> None:
+    paths = [thumb_path() for _ in range(12)]
+    with (
+        Application("no-store") as first,
+        Application("no-store") as second,
+        running_nginx(tmp_path, first.port, second.port) as nginx,
+    ):
+        assert {ask(nginx.url, path).status for path in paths} == {200}
+        assert first.requests
+        first.close()
+        wait_until(lambda: {ask(nginx.url, path).status for path in paths} == {200}, what="the other one")
