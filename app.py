@@ -5,7 +5,9 @@ from __future__ import annotations
 import atexit
 import contextlib
 from collections.abc import Mapping
+from functools import partial
 
+import click
 import structlog
 from flask import Flask
 
@@ -15,6 +17,7 @@ from blueprints import (
     database_commands,
     deliveries,
     dialects,
+    doctor_command,
     explain,
     jobs,
     key_commands,
@@ -41,11 +44,12 @@ from blueprints.openapi import API_OPTIONS
 from blueprints.request_log import register_request_log
 from blueprints.services import EXTENSION, Services
 from blueprints.waiting import register_waiting
-from config import load_settings
+from config import ConfigurationError, Settings, load_settings, read_settings
+from thumbnailer.diagnosis import Examination
 from thumbnailer.errors import DatabaseUnavailable
 from thumbnailer.local_storage import LocalStorage
 from thumbnailer.telemetry import configure_logging
-from wiring.access import is_to_serve, refuse_unmeant_openness
+from wiring.access import is_for_a_command, is_to_serve, refuse_unmeant_openness
 from wiring.web import build_services
 
 OPENNESS = "Everyone may use this service, within the rate limits (docs/configuration.md#allow_anonymous)."
@@ -66,8 +70,38 @@ def create_app(profile: str | None = None, environ: Mapping[str, str] | None = N
     """Make the application for ``development``, ``testing`` or ``production``.
 
     Without a ``profile``, ``APP_ENV`` names it; ``environ`` stands in for the process's environment
-    variables. Raises ``ConfigurationError``, which names every fault at once.
+    variables. Raises ``ConfigurationError``, which names every fault at once; for a command of ``flask``
+    there is an application all the same, so that ``flask doctor`` can say what is wrong.
     """
+    failure: Exception | None = None
+    try:
+        app = _make_app(profile, environ)
+    except Exception as error:
+        if not is_for_a_command():
+            raise
+        failure, app = error, Flask(__name__)
+    for command in COMMANDS:
+        app.cli.add_command(doctor_command.broken_command(command, _told(failure)) if failure else command)
+    app.cli.add_command(doctor_command.doctor)
+    app.extensions[doctor_command.EXTENSION] = partial(_plan_examination, profile, environ, failure)
+    return app
+
+
+def _told(failure: Exception) -> Exception:
+    """Faults of the configuration need no trace."""
+    return click.ClickException(str(failure)) if isinstance(failure, ConfigurationError) else failure
+
+
+def _plan_examination(
+    profile: str | None, environ: Mapping[str, str] | None, failure: Exception | None
+) -> Examination:
+    """Made for ``flask doctor`` alone, so it is loaded for nobody else."""
+    from wiring.diagnosis import plan_examination
+
+    return plan_examination(read_settings(profile, environ), failure)
+
+
+def _make_app(profile: str | None, environ: Mapping[str, str] | None) -> Flask:
     settings = load_settings(profile, environ)
     configure_logging(settings.logs.level, is_json=settings.logs.format == "json")
     if is_to_serve():
@@ -88,15 +122,19 @@ def create_app(profile: str | None = None, environ: Mapping[str, str] | None = N
     register_default_freshness(app)
     register_routes(app, services)
     register_gate(app, services.gate)
-    for command in COMMANDS:
-        app.cli.add_command(command)
+    if is_to_serve():
+        _tell_doubts(settings, services)
+    return app
+
+
+def _tell_doubts(settings: Settings, services: Services) -> None:
+    """The database is closed again, for no connection may be carried over a fork."""
     for warning in settings.warnings:
         log.warning("configuration_doubt", detail=warning)
     with contextlib.suppress(DatabaseUnavailable):
         if services.gate.is_open():
             log.warning("configuration_doubt", detail=OPENNESS)
-    services.database.close()  # a connection must not be carried over a fork
-    return app
+    services.database.close()
 
 
 def register_routes(app: Flask, services: Services) -> None:

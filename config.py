@@ -10,8 +10,9 @@ docs/configuration.md and .env.example are held against them by a test.
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args, get_type_hints
@@ -25,7 +26,16 @@ from settings.rules import computed_defaults, cross_faults, doubts, usable_cores
 from settings.serving import DoorSettings, LimitSettings, LogSettings, ServerSettings, SigningSettings
 from settings.values import PROJECT_FOLDER, choice
 
-__all__ = ["ConfigurationError", "Settings", "documented_settings", "load_settings"]
+__all__ = [
+    "ConfigurationError",
+    "Reading",
+    "Settings",
+    "documented_settings",
+    "groups_with",
+    "load_settings",
+    "read_settings",
+    "secret_values",
+]
 
 Profile = Literal["development", "testing", "production"]
 PROFILES: tuple[str, ...] = get_args(Profile)
@@ -79,8 +89,36 @@ def documented_settings() -> tuple[Setting, ...]:
     return tuple(declared for group in groups for declared in _settings_of(group).values())
 
 
+def groups_with(names: Collection[str]) -> frozenset[str]:
+    """The groups of ``Settings`` that one of these settings is in, by whichever of its spellings."""
+    return frozenset(
+        name
+        for name, group in GROUPS.items()
+        if any(set(declared.spellings) & set(names) for declared in _settings_of(group).values())
+    )
+
+
+def secret_values(settings: Settings) -> tuple[Any, ...]:
+    """The values of all secrets that are set."""
+    found = (
+        getattr(getattr(settings, name), part)
+        for name, group in GROUPS.items()
+        for part, declared in _settings_of(group).items()
+        if declared.secret
+    )
+    return tuple(value for value in found if value)
+
+
 def _settings_of(group: type[Any]) -> dict[str, Setting]:
     return {part.name: part.metadata["setting"] for part in fields(group) if "setting" in part.metadata}
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What could be read: ``settings`` hold the default in place of each value that has a fault."""
+
+    settings: Settings
+    faults: tuple[Fault, ...]
 
 
 def load_settings(
@@ -97,13 +135,29 @@ def load_settings(
     Raises:
         ConfigurationError: with every fault there is, not the first alone.
     """
+    reading = read_settings(profile, environ, dotenv)
+    if reading.faults:
+        raise ConfigurationError(list(reading.faults))
+    return reading.settings
+
+
+def read_settings(
+    profile: str | None = None,
+    environ: Mapping[str, str] | None = None,
+    dotenv: Path | None = None,
+) -> Reading:
+    """The same for who has to go on with what is right: nothing that is configured makes it raise."""
     variables = dict(os.environ if environ is None else environ)
     if profile:
         variables["APP_ENV"] = profile
     if dotenv is None and variables.get("APP_ENV") != "testing":
         dotenv = PROJECT_FOLDER / ".env"
-    environment = open_environment(variables, dotenv)
     faults: list[Fault] = []
+    try:
+        environment = open_environment(variables, dotenv)
+    except ConfigurationError as error:
+        faults += error.faults
+        environment = open_environment(variables, None)
     values: dict[str, Any] = {}
     for declared in documented_settings():
         try:
@@ -112,9 +166,21 @@ def load_settings(
             faults.append(Fault(declared.name, str(error)))
     faults += cross_faults(values)
     if faults:
-        raise ConfigurationError(faults)
+        values |= _defaults_for_missing(values)
     values |= computed_defaults(values)
-    return _assemble(values, doubts(values, environment, documented_settings()))
+    settings = _assemble(values, doubts(values, environment, documented_settings()))
+    return Reading(settings, tuple(sorted(faults)))
+
+
+def _defaults_for_missing(values: Mapping[str, Any]) -> dict[str, Any]:
+    nobody = open_environment({}, None)
+    found: dict[str, Any] = {}
+    for declared in documented_settings():
+        if declared.name not in values:
+            found[declared.name] = None
+            with contextlib.suppress(ValueError):  # this machine may have no place for the default either
+                found[declared.name] = read_setting(nobody, declared, values.get("APP_ENV", "production"))
+    return found
 
 
 def _assemble(values: Mapping[str, Any], warnings: tuple[str, ...]) -> Settings:

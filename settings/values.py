@@ -224,7 +224,11 @@ def presets_of(text: str) -> Mapping[str, Mapping[str, str]]:
 def folder_of(text: str) -> Path:
     """A folder, made when it is needed; a relative one lies in the project's folder."""
     path = PROJECT_FOLDER / Path(text).expanduser()
-    if path.exists() and not path.is_dir():
+    try:
+        is_something_else = path.exists() and not path.is_dir()
+    except OSError:
+        raise ValueError("lies in a folder that this user may not enter") from None
+    if is_something_else:
         raise ValueError("is there but is no folder")
     return path
 
@@ -232,7 +236,7 @@ def folder_of(text: str) -> Path:
 def file_of(text: str) -> Path:
     """An existing, readable file; a relative one lies in the project's folder."""
     path = PROJECT_FOLDER / Path(text).expanduser()
-    if not path.is_file() or not os.access(path, os.R_OK):
+    if not os.access(path, os.R_OK) or not path.is_file():  # os.access() first: it raises nothing
         raise ValueError("must name a file that is there and can be read")
     return path
 

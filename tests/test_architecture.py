@@ -122,6 +122,7 @@ LAYERS: list[dict[str, tuple[str, ...]]] = [
         )
     },
     {"jobs": ("thumbnailer.jobs", "thumbnailer.pages")},
+    {"diagnosis": ("thumbnailer.diagnosis",)},
     {"blueprints": ("blueprints",), "settings": ("settings",)},
     {"config": ("config",)},
     {"wiring": ("wiring",)},
@@ -144,6 +145,7 @@ LATE = (
     "thumbnailer.providers.memory_watch",
     "thumbnailer.s3_settings",
     "thumbnailer.s3_storage",
+    "wiring.diagnosis",
 )
 FRAMEWORKS = ("flask", "flask_caching", "flask_limiter", "flask_smorest", "celery", "marshmallow", "werkzeug")
 

@@ -8,6 +8,7 @@ from contextlib import closing
 from functools import partial
 
 import click
+from flask.cli import FlaskGroup
 
 from blueprints.access import Gate, PublicThumbs
 from blueprints.callers import caller_address
@@ -20,7 +21,7 @@ from thumbnailer.key_file import read_key_file
 from thumbnailer.key_store import KeyStore
 from thumbnailer.keyring import Keyring
 from thumbnailer.signing import UrlSigner
-from wiring.trip import build_database
+from wiring.databases import build_database
 
 OPENNESS_UNMEANT = (
     "has to be true, or there has to be an API key, because without one everyone may use the service "
@@ -76,6 +77,12 @@ def refuse_unmeant_openness(settings: Settings) -> None:
     with closing(build_database(settings)) as database, contextlib.suppress(DatabaseUnavailable):
         if not KeyStore(database).load():
             raise ConfigurationError([Fault("ALLOW_ANONYMOUS", OPENNESS_UNMEANT)])
+
+
+def is_for_a_command() -> bool:
+    """Whether ``flask`` looks for one of the application's own commands, which may be ``flask doctor``."""
+    context = click.get_current_context(silent=True)
+    return context is not None and isinstance(context.command, FlaskGroup)
 
 
 def is_to_serve() -> bool:

@@ -23,8 +23,6 @@ from thumbnailer.bulkhead import Bulkhead
 from thumbnailer.cache import CHUNK_GRACE_SECONDS, CaptureCache
 from thumbnailer.catalogue import Catalogue, RedisCatalogue
 from thumbnailer.circuits import Circuits, LocalCircuits, RedisCircuits
-from thumbnailer.database import Database
-from thumbnailer.engines import DatabaseBounds
 from thumbnailer.errands import Errands
 from thumbnailer.explaining import Explainer
 from thumbnailer.failures import FailureBoard
@@ -47,7 +45,6 @@ from thumbnailer.purges import Purges
 from thumbnailer.purging import Purger
 from thumbnailer.refreshing import Refresher
 from thumbnailer.rendering import Renderer
-from thumbnailer.schema import upgrade
 from thumbnailer.setbacks import Setbacks
 from thumbnailer.storage import Storage
 from thumbnailer.thumbnails import Thumbnails
@@ -80,7 +77,8 @@ def redis_options(settings: Settings) -> dict[str, Any]:
     return {**redis_bounds(settings), "driver_info": None}
 
 
-def _redis_client(settings: Settings) -> redis.Redis:
+def redis_client(settings: Settings) -> redis.Redis:
+    """A client of the cache's Redis, which connects when it is first used."""
     return redis.Redis.from_url(str(settings.cache.redis_url), **redis_options(settings))
 
 
@@ -133,26 +131,28 @@ def build_breakers(settings: Settings) -> Breakers:
     """The providers' circuit breakers: of all machines on one Redis, else of this process."""
     providers, circuits = settings.providers, LocalCircuits()
     return Breakers(
-        _redis_circuits(settings, circuits) if settings.cache.redis_url else circuits,
+        redis_circuits(settings, circuits) if settings.cache.redis_url else circuits,
         threshold=providers.breaker_failures,
         pause_seconds=providers.breaker_pause_seconds,
         fair_seconds=providers.timeout_seconds / (2 * len(providers.names)),
     )
 
 
-def _redis_circuits(settings: Settings, fallback: Circuits) -> Circuits:
+def redis_circuits(settings: Settings, fallback: Circuits) -> Circuits:
+    """The breakers' states on Redis; ``fallback`` serves while that is out of reach."""
     prefix = f"{settings.cache.key_prefix}breaker:"
-    return RedisCircuits(_redis_client(settings), fallback, prefix=prefix)
+    return RedisCircuits(redis_client(settings), fallback, prefix=prefix)
 
 
 def _build_provider(name: str, settings: Settings, guard: Guard, session: UpstreamSession) -> Provider:
     if name == "chromium":
-        return _build_chromium(settings, guard)
+        return build_chromium(settings, guard)
     upstream = settings.providers.upstream(name)
     return RemoteProvider(VENDORS[name], session, key=upstream.key, base_url=upstream.base)
 
 
-def _build_chromium(settings: Settings, guard: Guard) -> Provider:
+def build_chromium(settings: Settings, guard: Guard) -> Provider:
+    """The local browser; nothing is started before its first capture."""
     from thumbnailer.providers.chromium import ChromiumProvider, ChromiumSettings, find_chromium
     from thumbnailer.providers.memory_watch import MemoryBounds
 
@@ -223,13 +223,6 @@ def _s3_settings(settings: Settings, bucket: str) -> S3Settings:
     )
 
 
-def build_database(settings: Settings) -> Database:
-    """The database, which is opened at its first use; until then nothing is made."""
-    database = settings.database
-    bounds = DatabaseBounds(pool_size=database.pool_size, timeout_seconds=database.timeout_seconds)
-    return Database(database.url, upgrade=upgrade, bounds=bounds)
-
-
 def build_locks(settings: Settings) -> Locks:
     """Locks for all that share the cache: every machine on one Redis, this machine's processes on one
     folder, or this process alone where the cache is its memory.
@@ -239,7 +232,7 @@ def build_locks(settings: Settings) -> Locks:
     files = FileLocks((settings.cache.folder or own_folder) / "locks", by_process=is_own)
     if not settings.cache.redis_url:
         return files
-    return RedisLocks(_redis_client(settings), files, prefix=f"{settings.cache.key_prefix}lock:")
+    return RedisLocks(redis_client(settings), files, prefix=f"{settings.cache.key_prefix}lock:")
 
 
 @dataclass(frozen=True, slots=True)

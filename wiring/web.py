@@ -37,11 +37,11 @@ from thumbnailer.signing import UrlSigner
 from thumbnailer.storage import Storage
 from wiring.access import build_gate, build_keyring, check_key_file
 from wiring.accounts import build_accounts
+from wiring.databases import build_database
 from wiring.jobs import Counter, build_counter
 from wiring.limits import build_limiters, limit_texts, limiter_config
 from wiring.trip import (
     Trip,
-    build_database,
     build_locks,
     build_storage,
     build_trip,

@@ -17,9 +17,10 @@ from thumbnailer.metrics import Metrics
 from thumbnailer.telemetry import configure_logging
 from wiring.access import build_keyring
 from wiring.accounts import build_accounts
+from wiring.databases import build_database
 from wiring.jobs import build_office, build_workshop
 from wiring.queue import register_tasks
-from wiring.trip import build_database, build_storage, build_trip, cache_config
+from wiring.trip import build_storage, build_trip, cache_config
 
 log = structlog.get_logger(__name__)
 

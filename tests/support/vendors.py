@@ -160,6 +160,8 @@ def play_vendors(received: Received) -> Answer:
     """Answer as the vendor does whose route and way of calling this is."""
     if received.path == "/api/screenshot":
         fault = _hermesforge_fault(received)
+    elif received.path == "/v1/usage" and received.method == "GET":
+        return _snapsharp_usage(received)
     elif received.path == "/v1/screenshot" and _is_snapapi(received):
         fault = _snapapi_fault(received)
     elif received.path == "/v1/screenshot":
@@ -180,6 +182,12 @@ def _hermesforge_fault(received: Received) -> Fault | None:
     if received.method != "GET" or received.body:
         return Fault(405, "method_not_allowed", "Use GET.")
     return _parameter_fault(HERMESFORGE_PARAMETERS, _typed(received))
+
+
+def _snapsharp_usage(received: Received) -> Answer:
+    if not (received.header("Authorization") or "").startswith("Bearer sk_live_"):
+        return json_error(401, {"error": "unauthorized", "message": "The key is missing or wrong."})
+    return json_error(200, {"used": 17, "limit": 100})
 
 
 def _snapsharp_fault(received: Received) -> Fault | None:

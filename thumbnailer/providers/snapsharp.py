@@ -25,6 +25,7 @@ SNAPSHARP = Vendor(
     name="snapsharp",
     base_url="https://api.snapsharp.dev",
     path="/v1/screenshot",
+    usage_path="/v1/usage",
     key_headers=lambda key: {"Authorization": f"Bearer {key}"},
     sends_json=_needs_body,
     options={

@@ -72,7 +72,8 @@ class Vendor:
     ``options`` holds what the vendor can be told, by our names; ``also_always`` names options beyond
     ``ALWAYS_SENT`` that are sent in their neutral value too. ``sends_json`` decides by the parameters
     whether they are POSTed as JSON or go in a GET's query. ``reset_headers`` names, by status, the
-    header that holds the Unix time at which a limit ends.
+    header that holds the Unix time at which a limit ends. ``usage_path`` answers a GET with our key, and
+    takes no capture for it; None where the vendor has no such route.
     """
 
     name: str
@@ -85,3 +86,4 @@ class Vendor:
     sends_json: Callable[[Mapping[str, object]], bool] = query_only
     read_fault: Callable[[Mapping[str, object]], Fault] = read_flat_fault
     reset_headers: Mapping[int, str] = field(default_factory=dict)
+    usage_path: str | None = None
