@@ -18,7 +18,7 @@ from tests.support.doctor import (
 )
 from tests.support.service import running_service, snapapi_environment
 from tests.support.upstream import Upstream
-from thumbnailer.diagnosis import State, browsers
+from thumbnailer.diagnosis import State, browsers, fonts
 from thumbnailer.key_store import KeyStore
 from thumbnailer.keys import KeyTerms
 from thumbnailer.model import Deadline
@@ -162,13 +162,19 @@ def test_a_machine_without_a_browser_is_told() -> None:
 def test_fonts_that_are_missing_are_told_with_their_packages(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    script(tmp_path / "fc-list", 'case "$1" in *1f600*|*4e2d*|*3042*) ;; *) echo "Some Font" ;; esac')
-    monkeypatch.setenv("PATH", f"{tmp_path}:/bin:/usr/bin")
-    verdict = browsers.has_fonts(Deadline.after(10))
-    assert verdict.found == "no font has Chinese, Japanese, emoji"
-    assert verdict.advice == "Install fonts-noto-cjk fonts-noto-color-emoji, and restart the service."
-    monkeypatch.setenv("PATH", str(tmp_path / "empty"))
-    assert browsers.has_fonts(Deadline.after(10)).found.startswith("fc-list is not there")
+    only_latin = "/usr/share/fonts/truetype/liberation"
+    configuration = f"<fontconfig><dir>{only_latin}</dir><cachedir>{tmp_path}</cachedir></fontconfig>"
+    (tmp_path / "fonts.conf").write_text(configuration)
+    monkeypatch.setenv("FONTCONFIG_FILE", str(tmp_path / "fonts.conf"))
+    verdict = fonts.are_there(Deadline.after(10))
+    assert verdict.found == "no font has Arabic, Devanagari, Chinese, Japanese, Korean, emoji"
+    packages = "fonts-noto-core fonts-noto-cjk fonts-noto-color-emoji"
+    assert verdict.advice == f"Install {packages}, and restart the service."
+
+
+def test_a_machine_that_cannot_tell_its_fonts_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fonts, "LIBRARY", "libnothing.so.1")
+    assert fonts.are_there(Deadline.after(10)).state is State.WARNING
 
 
 # --- Who may come in --------------------------------------------------------------------------

@@ -16,6 +16,7 @@ import redis
 from sqlalchemy import create_engine, text
 
 from tests.support import answers
+from tests.support.certificates import make_certificates
 from tests.support.doctor import (
     IN_URL,
     PASSWORD,
@@ -26,7 +27,7 @@ from tests.support.doctor import (
     states,
 )
 from tests.support.processes import executable, free_port, running
-from tests.support.s3 import BUCKET, S3Server, forget_aws_settings, running_s3
+from tests.support.s3 import BUCKET, Fault, S3Server, forget_aws_settings, running_s3, small_s3
 from tests.support.service import running_app
 from tests.support.stores import silent_server
 from tests.support.upstream import Upstream
@@ -89,6 +90,21 @@ def test_tables_of_another_revision_are_told_and_not_changed(
     assert state == "warning"
     assert ("flask db upgrade" in told) == (revision < newest_revision())
     assert revision_of(database_url) == revision
+
+
+def test_tables_that_are_missing_keep_no_other_check_from_being_made(
+    fresh: dict[str, str], database_url: str
+) -> None:
+    with made_database(database_url):
+        set_revision(database_url, "0001")
+    engine = create_engine(database_url.replace("postgresql:", "postgresql+psycopg:"))
+    with engine.begin() as connection:
+        for table in ("workers", "api_keys"):
+            connection.execute(text(f"DROP TABLE {table}"))
+    engine.dispose()
+    report = examine(fresh | {"DATABASE_URL": database_url}, "database", "jobs", "access")
+    assert report.of("database", "tables")[0] == "warning"
+    assert report.of("jobs", "workers")[0] == report.of("access", "API keys")[0] == "warning"
 
 
 def test_a_database_that_nobody_is_at_fails_without_its_password(fresh: dict[str, str]) -> None:
@@ -417,6 +433,27 @@ def test_what_s3_refuses_is_told_with_what_to_do(
     assert advice in told
     assert PASSWORD not in report.text
     assert s3.secret_access_key not in report.text
+
+
+def test_a_bucket_behind_a_certificate_that_nobody_knows_fails(fresh: dict[str, str], tmp_path: Path) -> None:
+    with small_s3(certificates=make_certificates(tmp_path)) as small:
+        keys = {"S3_ACCESS_KEY_ID": "AKIDOFTHETESTS", "S3_SECRET_ACCESS_KEY": "secret-of-the-tests"}
+        environ = fresh | keys | {"S3_BUCKET": "pictures", "S3_ENDPOINT_URL": small.endpoint_url}
+        state, told = examine(environ, "storage").of("storage", "bucket")
+        assert (state, "the certificate is not trusted" in told, "S3_CA_BUNDLE" in told) == (
+            "failed",
+            True,
+            True,
+        )
+        trusting = examine(environ | {"S3_CA_BUNDLE": str(small.ca_path)}, "storage")
+        assert "does not delete" in trusting.of("storage", "bucket")[1]
+
+
+def test_something_that_does_not_speak_s3_fails(fresh: dict[str, str]) -> None:
+    with small_s3(Fault.HTML) as small:
+        keys = {"S3_ACCESS_KEY_ID": "AKIDOFTHETESTS", "S3_SECRET_ACCESS_KEY": "secret-of-the-tests"}
+        environ = fresh | keys | {"S3_BUCKET": "pictures", "S3_ENDPOINT_URL": small.endpoint_url}
+        assert examine(environ, "storage").of("storage", "bucket")[0] == "failed"
 
 
 def test_a_bucket_that_nobody_is_at_fails(fresh: dict[str, str], s3: S3Server) -> None:

@@ -1,9 +1,8 @@
-"""Checks of the local browser: its program, its fonts, and a picture of a page of our own."""
+"""Checks of the local browser: its program, its sandbox, and a picture of a page of our own."""
 
 from __future__ import annotations
 
 import re
-import shutil
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
@@ -21,7 +20,6 @@ from thumbnailer.model import CaptureRequest, Deadline
 from thumbnailer.providers import Provider
 
 SANDBOX_PAGE = "docs/configuration.md#the-sandbox"
-FONTS_PAGE = "docs/deployment.md#fonts"
 
 #: What Chromium says where the machine forbids its sandbox.
 NO_SANDBOX = "No usable sandbox"
@@ -32,17 +30,6 @@ EXIT_LINE = re.compile(r"<process did exit: (.+)>")
 MAX_CHARACTERS = 300
 
 INSTALL = "Run scripts/install-chromium.sh, which brings what it needs."
-
-#: One letter of each script, and who draws it; in hexadecimal, as fontconfig wants it.
-SCRIPTS = {
-    "Latin": ("41", "fonts-liberation"),
-    "Arabic": ("627", "fonts-noto-core"),
-    "Devanagari": ("905", "fonts-noto-core"),
-    "Chinese": ("4e2d", "fonts-noto-cjk"),
-    "Japanese": ("3042", "fonts-noto-cjk"),
-    "Korean": ("ac00", "fonts-noto-cjk"),
-    "emoji": ("1f600", "fonts-noto-color-emoji"),
-}
 
 #: A page that is one colour, which no error page of a browser has.
 COLOUR = (18, 120, 86)
@@ -129,8 +116,11 @@ def _trouble(error: ThumbnailerError) -> Verdict:
     words = _last_words(told)
     if MISSING_LIBRARY in words:
         return wrong(words, INSTALL)
-    advice = "Start the program by hand, as the service's user, and see what it says."
-    return wrong(f"{error} {words}".strip(), advice)
+    if not words:
+        return wrong(str(error), "Give the check more time by --timeout, or start the program by hand.")
+    return wrong(
+        f"{error} {words}", "Start the program by hand, as the service's user, and see what it says."
+    )
 
 
 def _last_words(told: str) -> str:
@@ -165,30 +155,3 @@ class _OnePage(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *arguments: object) -> None:  # noqa: A002  # http.server's signature
         """Nobody wants to know."""
-
-
-def has_fonts(deadline: Deadline) -> Verdict:
-    """Asks fontconfig for a font that has a letter of each script."""
-    program = shutil.which("fc-list")
-    if program is None:
-        return doubtful(
-            "fc-list is not there, so nobody can say which fonts are",
-            "Install fontconfig and the fonts that the page names.",
-            FONTS_PAGE,
-        )
-    missing = {}
-    for script, (letter, package) in SCRIPTS.items():
-        asked = subprocess.run(  # noqa: S603  # fontconfig's own program
-            [program, f":charset={letter}", "family"],
-            capture_output=True,
-            timeout=deadline.remaining_seconds(),
-            check=False,
-        )
-        if not asked.stdout.strip():
-            missing[script] = package
-    if missing:
-        packages = " ".join(dict.fromkeys(missing.values()))
-        return doubtful(
-            f"no font has {', '.join(missing)}", f"Install {packages}, and restart the service.", FONTS_PAGE
-        )
-    return well(f"there are fonts for {', '.join(SCRIPTS)}")

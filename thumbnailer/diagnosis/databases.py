@@ -9,7 +9,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 from sqlalchemy import Connection, Engine, make_url, select, text
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, ProgrammingError
 
 from thumbnailer.database import Database
 from thumbnailer.diagnosis import Verdict, doubtful, well, wrong
@@ -26,6 +26,9 @@ NETWORK_FILE_SYSTEMS = frozenset({"nfs", "nfs4", "cifs", "smb3", "fuse.sshfs", "
 
 #: Connections beside those of web workers: a command, a backup, whoever looks.
 OTHER_CONNECTIONS = 5
+
+
+_TOO_OLD = doubtful("the tables are too old to tell", "Run flask db upgrade, or start the service.")
 
 
 class NotThere(Exception):
@@ -160,6 +163,8 @@ def takes_rows(_deadline: Deadline, *, probe: DatabaseProbe) -> Verdict:
             connection.rollback()
     except NotThere:
         return well("there is nothing to write to yet")
+    except ProgrammingError:
+        return _TOO_OLD
     except DatabaseUnavailable as error:
         return _trouble(error, probe)
     return well("a row was written and taken back")
@@ -216,5 +221,7 @@ def asked(_deadline: Deadline, *, probe: DatabaseProbe, look: Load, without: Ver
             return look(database)
     except NotThere:
         return without
+    except ProgrammingError:
+        return _TOO_OLD
     except DatabaseUnavailable:
         return doubtful("the database does not say", "See what the check of the database says.")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import secrets
+import ssl
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -32,6 +33,8 @@ ADVICE = {
     "SignatureDoesNotMatch": "Put the secret that belongs to S3_ACCESS_KEY_ID into S3_SECRET_ACCESS_KEY.",
 }
 UNREACHABLE = "See whether S3_ENDPOINT_URL and S3_REGION are right, and this machine may connect there."
+
+DISTRUSTED = "Let S3_CA_BUNDLE name the authority that has signed the store's certificate."
 
 MakeStorage = Callable[[], Storage]
 
@@ -65,15 +68,20 @@ def takes_objects(_deadline: Deadline, *, make: MakeStorage, where: str) -> Verd
         with _probe(storage) as image:
             if storage.find(image.key) is None:
                 return wrong(f"{where} lost an object at once", "See whether it is a store that speaks S3.")
-            storage.remove(image.key)
-            if storage.find(image.key) is not None:
-                return doubtful(
-                    f"{where} takes objects and does not delete them",
-                    "Give the key s3:DeleteObject, which pages need.",
-                )
+            if not _is_deleted(storage, image.key):
+                advice = f"Give the key s3:DeleteObject, which pages need, and delete {image.key} by hand."
+                return doubtful(f"{where} takes objects, and does not delete them", advice)
     except StorageUnavailable as error:
         return _trouble(error, where)
     return well(f"{where} took an object, found it and deleted it")
+
+
+def _is_deleted(storage: Storage, key: str) -> bool:
+    try:
+        storage.remove(key)
+    except StorageUnavailable:
+        return False
+    return storage.find(key) is None
 
 
 def _trouble(error: StorageUnavailable, where: str) -> Verdict:
@@ -85,7 +93,8 @@ def _trouble(error: StorageUnavailable, where: str) -> Verdict:
             f"{where} answers {status} {code}".rstrip(),
             "See that S3_ENDPOINT_URL is that of a store that speaks S3.",
         )
-    return wrong(f"{where}: {reason_of(error)}", UNREACHABLE)
+    is_distrusted = any(isinstance(cause, ssl.SSLCertVerificationError) for cause in causes_of(error))
+    return wrong(f"{where}: {reason_of(error)}", DISTRUSTED if is_distrusted else UNREACHABLE)
 
 
 def _refusal(error: StorageUnavailable) -> tuple[str, int]:

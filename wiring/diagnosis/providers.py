@@ -7,7 +7,7 @@ from functools import partial
 
 from config import Settings
 from settings.vendors import HTTP_PROVIDERS
-from thumbnailer.diagnosis import Check, browsers, stores, vendors
+from thumbnailer.diagnosis import Check, browsers, fonts, stores, vendors
 from thumbnailer.providers.launch import find_chromium
 from wiring.trip import VENDORS, build_chromium, redis_circuits
 
@@ -59,8 +59,8 @@ def _browser_checks(settings: Settings) -> Iterator[Check]:
     yield check(
         name="chromium: fonts",
         tried="ask fontconfig for letters of many scripts",
-        look=browsers.has_fonts,
-        page=browsers.FONTS_PAGE,
+        look=fonts.are_there,
+        page=f"{DEPLOYMENT}#fonts",
     )
 
 
