@@ -9,7 +9,6 @@ import resource
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 from typing import Any
 
@@ -119,12 +118,10 @@ def look_at(*looks: Any, seconds: float = 5, secrets: frozenset[str] = frozenset
 
 def test_a_check_that_hangs_ends_and_the_others_are_made() -> None:
     released = threading.Event()
-    begun_at = time.monotonic()
     hung, after = look_at(lambda _: released.wait(60) and well("never"), lambda _: well("made"), seconds=0.3)
     released.set()
     assert (hung.state, hung.found) == (State.FAILED, "no end after 0.3 seconds")
     assert (after.state, after.found) == (State.OK, "made")
-    assert time.monotonic() - begun_at < 30
 
 
 def test_a_check_that_breaks_fails_and_the_others_are_made() -> None:

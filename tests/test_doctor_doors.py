@@ -8,14 +8,20 @@ from pathlib import Path
 
 import pytest
 
+from config import documented_settings
 from tests.support import answers
 from tests.support.answers import Received, content, json_error
+from tests.support.browser_processes import descendants
 from tests.support.doctor import (
+    IN_URL,
+    PASSWORD,
     examine,
     fresh_settings,
     made_database,
+    run_flask,
     states,
 )
+from tests.support.processes import free_port, wait_until
 from tests.support.service import running_service, snapapi_environment
 from tests.support.upstream import Upstream
 from thumbnailer.diagnosis import State, browsers, fonts
@@ -118,6 +124,7 @@ def test_the_browser_photographs_a_page_of_our_own(fresh: dict[str, str]) -> Non
     assert "Chrom" in report.of("providers", "chromium: program")[1]
     assert report.of("providers", "chromium: sandbox")[0] == "ok"
     assert report.of("providers", "chromium: fonts")[0] == "ok"
+    wait_until(lambda: not descendants(), what="the end of the browser")
 
 
 def script(path: Path, text_of: str) -> Path:
@@ -240,6 +247,42 @@ def test_a_weak_signing_key_is_a_fault_that_does_not_quote_it(fresh: dict[str, s
 )
 def test_who_is_trusted_is_judged(fresh: dict[str, str], settings: dict[str, str], state: str) -> None:
     assert examine(fresh | settings, "access").of("access", "proxies")[0] == state
+
+
+def test_a_whole_report_on_what_is_broken_holds_no_secret(fresh: dict[str, str]) -> None:
+    port = free_port()
+    secret = {
+        "REDIS_URL": f"redis://me:{IN_URL}-cache@127.0.0.1:{port}/0",
+        "LIMITER_REDIS_URL": f"redis://me:{IN_URL}-limiter@127.0.0.1:{port}/1",
+        "DATABASE_URL": f"postgresql://me:{IN_URL}-database@127.0.0.1:{port}/pictures",
+        "SNAPSHARP_API_KEY": SNAPSHARP_KEY,
+        "SNAPAPI_KEY": "sk-of-snapapi",
+        "HERMESFORGE_API_KEY": "key-of-hermesforge",
+        "S3_ACCESS_KEY_ID": "AKIDOFTHETESTS",
+        "S3_SECRET_ACCESS_KEY": "secret-of-the-tests",
+        "SIGNING_KEYS": f"k1:{SIGNING_KEY}",
+        "WEBHOOK_SECRET": WEBHOOK_SECRET,
+    }
+    assert secret.keys() >= {one.name for one in documented_settings() if one.secret} - {"SCREENSHOT_API_KEY"}
+    nowhere = f"http://127.0.0.1:{port}"
+    places = (
+        "SNAPSHARP_API_BASE",
+        "SNAPAPI_BASE",
+        "HERMESFORGE_API_BASE",
+        "S3_ENDPOINT_URL",
+        "PUBLIC_BASE_URL",
+    )
+    names = {"PROVIDERS": "snapsharp,snapapi,hermesforge", "S3_BUCKET": "pictures"}
+    environ = fresh | secret | names | dict.fromkeys(places, nowhere)
+    report, printed = examine(environ), run_flask(environ, "doctor")
+    assert (report.code, printed.exit_code, "failed" in states(report)) == (1, 1, True)
+    told = f"{report.text} {printed.output}".lower()
+    hidden = [
+        IN_URL,
+        PASSWORD,
+        *(value.split(":")[-1] for name, value in secret.items() if "URL" not in name),
+    ]
+    assert [text for text in hidden if text.lower() in told] == []
 
 
 # --- The running service ----------------------------------------------------------------------

@@ -45,7 +45,7 @@ SUBJECTS = (
     _subject("machine", "server providers", room_checks),
     _subject("database", "database", database_checks),
     _subject("cache", "cache limits", cache_checks),
-    _subject("limits", "cache limits database", limit_checks),
+    _subject("limits", "cache limits", limit_checks),
     _subject("storage", "storage s3", storage_checks),
     _subject("guard", "targets", guard_checks),
     _subject("providers", "providers chromium pictures", provider_checks),
