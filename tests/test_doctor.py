@@ -209,6 +209,16 @@ def test_a_start_that_fails_otherwise_is_told(fresh: dict[str, str], monkeypatch
     assert report.of("guard", "targets")[0] == "ok"
 
 
+def test_parts_that_cannot_even_be_made_are_told(fresh: dict[str, str]) -> None:
+    report = examine(fresh | {"REDIS_URL": f"redis://:{IN_URL}@127.0.0.1/0?health_check_interval=often"})
+    assert report.code == 1
+    assert "health_check_interval" in report.of("configuration", "start")[1]
+    assert "health_check_interval" in report.of("providers", "-")[1]
+    assert report.of("cache", "Redis")[0] == report.of("jobs", "queue")[0] == "failed"
+    assert report.of("providers", "hermesforge")[0] == "ok"
+    assert IN_URL not in report.text
+
+
 @pytest.mark.parametrize(
     "arguments", [["keys", "create", "a", "--scope", "render"], ["purge", "--everything"]], ids=" ".join
 )

@@ -16,7 +16,7 @@ MAX_CHARACTERS = 300
 
 
 def reason_of(error: BaseException) -> str:
-    """The system's own word where there is one, else the innermost error's kind and message."""
+    """The system's own word where there is one, else kind and message of what the error was raised from."""
     if isinstance(error, UpstreamTimeout):
         return "no answer in time"
     chain = list(causes_of(error))
@@ -25,17 +25,21 @@ def reason_of(error: BaseException) -> str:
             return f"the certificate is not trusted: {cause.verify_message}"
         if isinstance(cause, OSError) and not isinstance(cause, RequestException) and _told(cause):
             return _told(cause)
-    return _worded(chain[-1])
+    *_, origin = causes_of(error, has_context=False)
+    return _worded(origin)
 
 
-def causes_of(error: BaseException) -> Iterator[BaseException]:
-    """The error, what it was raised from, and so on; urllib3 and requests keep it in other places."""
+def causes_of(error: BaseException, *, has_context: bool = True) -> Iterator[BaseException]:
+    """The error, what it was raised from, and so on; urllib3 and requests keep it in other places.
+
+    ``has_context`` says whether what was being handled when an error was raised counts as its cause, too.
+    """
     seen: set[int] = set()
     current: BaseException | None = error
     while current is not None and id(current) not in seen:
         seen.add(id(current))
         yield current
-        current = current.__cause__ or _inside(current) or current.__context__
+        current = current.__cause__ or _inside(current) or (current.__context__ if has_context else None)
 
 
 def _inside(error: BaseException) -> BaseException | None:

@@ -70,7 +70,7 @@ def plan_examination(reading: Reading, start_error: Exception | None) -> Examina
         if subject.groups and (is_lost or subject.groups & at_fault):
             checks.append(_skipped(subject.part))
         else:
-            checks += subject.make(reading.settings)
+            checks += _made(subject, reading.settings)
     return Examination(checks, _secrets_of(reading.settings))
 
 
@@ -109,6 +109,16 @@ def _of_configuration(
     if start_error is not None and not isinstance(start_error, ConfigurationError):
         verdict = wrong(reason_of(start_error), "Mend what it names; the service does not start with it.")
         yield check(name="start", tried="make the application", look=_said(verdict), page=DOCUMENTATION)
+
+
+def _made(subject: Subject, settings: Settings) -> list[Check]:
+    """The checks of a subject; one that says why, where not even its parts can be made."""
+    try:
+        return list(subject.make(settings))
+    except Exception as error:  # noqa: BLE001  # whatever a part's library thinks of its settings
+        verdict = wrong(reason_of(error), "Mend the setting that it speaks of.")
+        look = _said(verdict)
+        return [Check(part=subject.part, name="-", tried="make it", look=look, page=DOCUMENTATION)]
 
 
 def _skipped(part: str) -> Check:
