@@ -7,27 +7,20 @@ import contextlib
 from collections.abc import Mapping
 from functools import partial
 
-import click
 import structlog
 from flask import Flask
 
 from blueprints import (
     batches,
-    capture_commands,
-    database_commands,
     deliveries,
     dialects,
-    doctor_command,
     explain,
     jobs,
-    key_commands,
     metrics,
     ops,
     pages,
     purge,
-    purge_commands,
     screenshot,
-    sign_commands,
     signing,
     usage,
 )
@@ -44,24 +37,15 @@ from blueprints.openapi import API_OPTIONS
 from blueprints.request_log import register_request_log
 from blueprints.services import EXTENSION, Services
 from blueprints.waiting import register_waiting
-from config import ConfigurationError, Settings, load_settings, read_settings
-from thumbnailer.diagnosis import Examination
+from config import Settings, load_settings, read_settings
 from thumbnailer.errors import DatabaseUnavailable
 from thumbnailer.local_storage import LocalStorage
 from thumbnailer.telemetry import configure_logging
-from wiring.access import is_for_a_command, is_to_serve, refuse_unmeant_openness
+from wiring.access import is_to_serve, refuse_unmeant_openness
+from wiring.command_line import add_commands, is_for_a_command
 from wiring.web import build_services
 
 OPENNESS = "Everyone may use this service, within the rate limits (docs/configuration.md#allow_anonymous)."
-
-COMMANDS = (
-    capture_commands.thumb,
-    capture_commands.warm,
-    purge_commands.purge,
-    sign_commands.sign,
-    key_commands.keys,
-    database_commands.db,
-)
 
 log = structlog.get_logger(__name__)
 
@@ -80,25 +64,8 @@ def create_app(profile: str | None = None, environ: Mapping[str, str] | None = N
         if not is_for_a_command():
             raise
         failure, app = error, Flask(__name__)
-    for command in COMMANDS:
-        app.cli.add_command(doctor_command.broken_command(command, _told(failure)) if failure else command)
-    app.cli.add_command(doctor_command.doctor)
-    app.extensions[doctor_command.EXTENSION] = partial(_plan_examination, profile, environ, failure)
+    add_commands(app, partial(read_settings, profile, environ), failure)
     return app
-
-
-def _told(failure: Exception) -> Exception:
-    """Faults of the configuration need no trace."""
-    return click.ClickException(str(failure)) if isinstance(failure, ConfigurationError) else failure
-
-
-def _plan_examination(
-    profile: str | None, environ: Mapping[str, str] | None, failure: Exception | None
-) -> Examination:
-    """Made for ``flask doctor`` alone, so it is loaded for nobody else."""
-    from wiring.diagnosis import plan_examination
-
-    return plan_examination(read_settings(profile, environ), failure)
 
 
 def _make_app(profile: str | None, environ: Mapping[str, str] | None) -> Flask:

@@ -15,13 +15,13 @@ from click.testing import Result
 from flask import Flask
 from PIL import Image
 
-from app import COMMANDS
 from blueprints.doctor_command import doctor
 from tests.support.answers import Received, image, json_error
 from tests.support.service import PROJECT, TARGET, client_of, running_app, snapapi_environment
 from tests.support.small_web import Reply, Seen, Site, serving
 from tests.support.upstream import Upstream
 from thumbnailer.sitemaps import MAX_PAGES, Listing, gather_pages, read_listing
+from wiring.command_line import COMMANDS
 
 PAGES = [f"http://93.184.216.34/{number}" for number in range(4)]
 NAMESPACE = "http://www.sitemaps.org/schemas/sitemap/0.9"

@@ -274,7 +274,8 @@ def test_a_plan_that_is_gone_is_complained_of_once(store: KeyStore, caplog: pyte
     for _ in range(3):
         assert [keyring.daily_captures(key.id) for key in keys] == [7, None, None]
         ticks.now += 3
-    assert caplog.messages == ["PLANS has no plan gone, lost; its keys have the usual limits."]
+    said = [record.getMessage() for record in caplog.records if record.name == "thumbnailer.keyring"]
+    assert said == ["PLANS has no plan gone, lost; its keys have the usual limits."]
 
 
 def test_a_file_that_becomes_faulty_leaves_its_keys_as_they_were(store: KeyStore, tmp_path: Path) -> None:

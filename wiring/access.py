@@ -8,7 +8,6 @@ from contextlib import closing
 from functools import partial
 
 import click
-from flask.cli import FlaskGroup
 
 from blueprints.access import Gate, PublicThumbs
 from blueprints.callers import caller_address
@@ -77,12 +76,6 @@ def refuse_unmeant_openness(settings: Settings) -> None:
     with closing(build_database(settings)) as database, contextlib.suppress(DatabaseUnavailable):
         if not KeyStore(database).load():
             raise ConfigurationError([Fault("ALLOW_ANONYMOUS", OPENNESS_UNMEANT)])
-
-
-def is_for_a_command() -> bool:
-    """Whether ``flask`` looks for one of the application's own commands, which may be ``flask doctor``."""
-    context = click.get_current_context(silent=True)
-    return context is not None and isinstance(context.command, FlaskGroup)
 
 
 def is_to_serve() -> bool:
