@@ -34,10 +34,12 @@ from blueprints.media import media_blueprint
 from blueprints.metering import register_metering
 from blueprints.metrics import register_metrics
 from blueprints.openapi import API_OPTIONS
+from blueprints.playground import playground_blueprint
 from blueprints.request_log import register_request_log
 from blueprints.services import EXTENSION, Services
 from blueprints.waiting import register_waiting
 from config import Settings, load_settings, read_settings
+from settings.serving import DoorSettings
 from thumbnailer.errors import DatabaseUnavailable
 from thumbnailer.local_storage import LocalStorage
 from thumbnailer.telemetry import configure_logging
@@ -87,7 +89,7 @@ def _make_app(profile: str | None, environ: Mapping[str, str] | None) -> Flask:
     register_entrance(app)
     register_errors(app)
     register_default_freshness(app)
-    register_routes(app, services)
+    register_routes(app, services, settings.doors)
     register_gate(app, services.gate)
     if is_to_serve():
         _tell_doubts(settings, services)
@@ -104,7 +106,7 @@ def _tell_doubts(settings: Settings, services: Services) -> None:
     services.database.close()
 
 
-def register_routes(app: Flask, services: Services) -> None:
+def register_routes(app: Flask, services: Services, doors: DoorSettings) -> None:
     """Open the doors."""
     api = Api(app)
     api.describe_security(SECURITY_SCHEMES)
@@ -114,4 +116,6 @@ def register_routes(app: Flask, services: Services) -> None:
     api.register_blueprint(ops.blueprint)
     if isinstance(services.storage, LocalStorage):
         api.register_blueprint(media_blueprint(services.storage))
+    if doors.has_playground:
+        api.register_blueprint(playground_blueprint(doors.thumb_defaults))
     ops.register_swagger_ui(app)

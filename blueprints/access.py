@@ -154,6 +154,11 @@ class Gate:
         self._address = address
         self._clock = clock
 
+    @property
+    def public_presets(self) -> frozenset[str]:
+        """Presets that anybody may use."""
+        return self._public.presets
+
     def is_configured(self) -> bool:
         """Whether anybody has said who may do what. Raises ``DatabaseUnavailable`` where none can tell."""
         return self._signer is not None or bool(self._public) or not self._keyring.is_empty()

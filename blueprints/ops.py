@@ -8,7 +8,7 @@ from pathlib import Path
 
 import flask
 import flask_swagger_ui
-from flask import Response, jsonify, render_template
+from flask import Response, jsonify
 from marshmallow import Schema, fields
 from werkzeug.exceptions import NotFound
 
@@ -18,6 +18,7 @@ from blueprints.problems import PROBLEMS
 from blueprints.schemas import described
 from blueprints.services import services
 from blueprints.strict_blueprint import StrictBlueprint
+from blueprints.web_pages import web_page
 from thumbnailer.circuits import BreakerState
 from thumbnailer.errors import DatabaseUnavailable
 from thumbnailer.jobs import Backlog
@@ -162,7 +163,7 @@ def problem(slug: str) -> Response:
     """The page that explains one kind of problem."""
     if slug not in PROBLEMS:
         raise NotFound
-    return _page("problem.html", problem=PROBLEMS[slug])
+    return web_page("problem.html", PAGE_POLICY, problem=PROBLEMS[slug])
 
 
 @blueprint.get("/docs")
@@ -170,15 +171,7 @@ def problem(slug: str) -> Response:
 @blueprint.response(200, {}, content_type="text/html", description="The page.")
 def docs() -> Response:
     """The interactive page for the OpenAPI document."""
-    return _page("docs.html")
-
-
-def _page(template: str, **content: object) -> Response:
-    """A page that may load nothing from elsewhere, nor be framed there."""
-    response = Response(render_template(template, **content), content_type="text/html; charset=utf-8")
-    response.headers["Content-Security-Policy"] = PAGE_POLICY
-    response.headers["Referrer-Policy"] = "no-referrer"
-    return response
+    return web_page("docs.html", PAGE_POLICY)
 
 
 def swagger_ui_file(name: str) -> Response:

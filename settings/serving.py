@@ -120,6 +120,12 @@ class DoorSettings:
         "",
         "Headers that tell a CDN by which tags it can purge a picture: `Cache-Tag`, `Surrogate-Key`.",
     )
+    has_playground: bool = setting(
+        "PLAYGROUND_ENABLED",
+        flag,
+        "true",
+        "Whether `GET /` is a page on which people try the options of `/thumb`.",
+    )
     max_body_bytes: int = setting(
         "MAX_BODY_BYTES", size_of, "1 MiB", "Bytes that a request's body may have at most."
     )

@@ -119,6 +119,22 @@ def test_both_caches_say_what_they_did(edge: Edge) -> None:
     assert said[1][2:] == ["edge; hit"]
 
 
+@pytest.mark.parametrize("path", ["/", "/static/playground.js", "/static/playground.css", "/static/icon.svg"])
+def test_the_playground_comes_through_as_it_is_and_lies_nowhere(edge: Edge, path: str) -> None:
+    before = edge.nginx.kept
+    for _ in range(2):
+        through, direct = ask(edge.url, path), ask(edge.service_url, path)
+        assert (through.status, through.body) == (200, direct.body)
+        for name in ("content-type", "content-security-policy", "cache-control", "etag"):
+            assert through.headers[name] == direct.headers[name], name
+        assert through.headers["cache-control"] == "no-cache"
+        known = ask(edge.url, path, f"If-None-Match: {through.headers['etag']}")
+        assert (known.status, known.body) == (304, b"")
+    assert edge.nginx.kept == before
+    missing = ask(edge.url, "/static/nothing.js")
+    assert (missing.status, missing.headers["content-type"]) == (404, "application/problem+json")
+
+
 #: As browsers send it, and others.
 ACCEPTS = {
     "AVIF, an image of Chrome": (

@@ -174,6 +174,9 @@ CASES: dict[str, tuple[int, Callable[[Stage], Exchange]]] = {
     "ready": (200, lambda stage: stage.ask("/ready")),
     "openapi": (200, lambda stage: stage.ask("/openapi.json")),
     "docs": (200, lambda stage: stage.ask("/docs")),
+    "playground": (200, lambda stage: stage.ask("/")),
+    "playground, head": (200, lambda stage: stage.ask("/", method="HEAD")),
+    "playground, not modified": (304, lambda stage: stage.ask("/", {"If-None-Match": "*"})),
     "problem page": (200, lambda stage: stage.ask("/problems/internal")),
     "style": (200, lambda stage: stage.ask("/static/page.css")),
 }

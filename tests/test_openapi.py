@@ -327,6 +327,7 @@ def _faults(
         "/ready",
         "/health",
         "/docs",
+        "/",
     ],
 )
 def test_values_at_and_beyond_every_documented_bound_are_answered_as_documented(

@@ -204,13 +204,13 @@ def test_swagger_ui_is_told_where_the_document_is_and_asks_nobody_else(client: F
     assert 'data-document="/openapi.json"' in client.get("/docs").text
 
 
-@pytest.mark.parametrize("path", ["/health", "/ready", "/docs", "/openapi.json"])
+@pytest.mark.parametrize("path", ["/health", "/ready", "/docs", "/", "/openapi.json"])
 def test_head_is_answered_too(client: FlaskClient, path: str) -> None:
     response = client.head(path)
     assert (response.status_code, response.data) == (200, b"")
 
 
-@pytest.mark.parametrize("path", ["/health", "/ready", "/docs", "/openapi.json", "/problems/internal"])
+@pytest.mark.parametrize("path", ["/health", "/ready", "/docs", "/", "/openapi.json", "/problems/internal"])
 def test_probes_and_pages_are_not_limited(settings: dict[str, str], path: str) -> None:
     with client_of(settings | {"LIMIT_CACHED": "1 per hour"}) as client:
         assert [client.get(path).status_code for _ in range(3)] == [200, 200, 200]

@@ -316,6 +316,8 @@ ANSWERS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "no such file": ("GET", "/docs/assets/nothing.js", {}),
     "a file": ("GET", "/docs/assets/swagger-ui.css", {}),
     "a page": ("GET", "/docs", {}),
+    "the playground": ("GET", "/", {}),
+    "its script": ("GET", "/static/playground.js", {}),
     "a page about a problem": ("GET", "/problems/internal", {}),
     "health": ("GET", "/health", {}),
     "readiness": ("GET", "/ready", {}),

@@ -1,0 +1,68 @@
+"""A person at a real browser: what they do on a page, and what the page does behind their back."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+from urllib.parse import urlsplit
+
+from playwright.sync_api import Browser, ConsoleMessage, Page, Request, sync_playwright
+
+from tests.support.chromium import NO_NAMES
+from thumbnailer.providers.chromium import find_chromium
+
+
+@contextlib.contextmanager
+def running_browser() -> Iterator[Browser]:
+    """A browser that knows no names."""
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=find_chromium(), args=[NO_NAMES, "--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+class Visitor:
+    """One page in a context of its own; ``complaints`` are what the browser has to say against it.
+
+    That an answer was an error is none: pages are there to show those. Nor is what the browser's own viewer
+    of pictures does, which sets styles that the policy of a picture forbids.
+    """
+
+    def __init__(self, page: Page, url: str) -> None:
+        self.page = page
+        self.url = url
+        self.requests: list[Request] = []
+        self.complaints: list[str] = []
+        page.on("request", self._note)
+        page.on("console", self._listen)
+        page.on("pageerror", lambda error: self.complaints.append(str(error)))
+
+    def _note(self, request: Request) -> None:
+        self.requests.append(request)
+
+    def _listen(self, message: ConsoleMessage) -> None:
+        is_status = message.text.startswith("Failed to load resource: the server responded with a status")
+        is_of_viewer = urlsplit(message.location["url"]).path == "/thumb"
+        if message.type in ("error", "warning") and not is_status and not is_of_viewer:
+            self.complaints.append(message.text)
+
+    def asked_for(self, path: str) -> list[Request]:
+        """The requests to this path so far."""
+        return [one for one in self.requests if urlsplit(one.url).path == path]
+
+    def strangers(self) -> set[str]:
+        """Whom else the page has talked to."""
+        origins = {urlsplit(one.url)[:2] for one in self.requests if not one.url.startswith("blob:")}
+        return {f"{scheme}://{host}" for scheme, host in origins} - {self.url}
+
+
+@contextlib.contextmanager
+def visiting(browser: Browser, url: str, path: str = "/", **context: Any) -> Iterator[Visitor]:
+    """Open the page at ``path`` of the service at ``url``; at the end, nothing may have gone wrong unseen."""
+    with browser.new_context(**context) as opened:
+        visitor = Visitor(opened.new_page(), url)
+        visitor.page.goto(f"{url}{path}")
+        yield visitor
+        assert visitor.complaints == []
+        assert visitor.strangers() == set()

@@ -1,0 +1,230 @@
+"""The playground in a real browser: what goes wrong is told at its place, and keys have one."""
+
+from __future__ import annotations
+
+import io
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import parse_qsl, quote, urlsplit
+
+import pytest
+import requests
+from PIL import Image
+from playwright.sync_api import Browser, expect
+
+from tests.support.ageing import age_pictures
+from tests.support.browsers import Visitor, running_browser, visiting
+from tests.support.playground import Playground, Tag, expect_state, running_playground, take
+from tests.support.processes import wait_until
+from tests.support.service import TARGET
+from tests.support.vectors import SIGNING_KEYS
+
+DAY = 86_400
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with running_browser() as browser:
+        yield browser
+
+
+@pytest.fixture(scope="module")
+def opened(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Playground]:
+    """A service that is open to everyone."""
+    with running_playground(tmp_path_factory.mktemp("open"), RATELIMIT_ENABLED="false") as playground:
+        yield playground
+
+
+@pytest.fixture(scope="module")
+def closed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Playground]:
+    """A service that wants a key or a signature."""
+    folder = tmp_path_factory.mktemp("closed")
+    settings = {"RATELIMIT_ENABLED": "false", "SIGNING_KEYS": SIGNING_KEYS}
+    with running_playground(folder, has_key=True, **settings) as playground:
+        yield playground
+
+
+@pytest.fixture
+def visitor(browser: Browser, opened: Playground) -> Iterator[Visitor]:
+    with visiting(browser, opened.url, permissions=["clipboard-read", "clipboard-write"]) as visitor:
+        yield visitor
+
+
+@pytest.fixture
+def target(request: pytest.FixtureRequest) -> str:
+    """A page that no other test has had photographed."""
+    return f"{TARGET}?{quote(request.node.name, safe='')}"
+
+
+def test_a_wrong_option_is_told_at_its_field(visitor: Visitor, target: str) -> None:
+    page = visitor.page
+    page.locator("#width").fill("10")
+    page.get_by_text("Advanced", exact=True).click()
+    page.locator("#clip").fill("everything")
+    page.get_by_text("Advanced", exact=True).click()
+    take(page, target)
+    expect_state(page, "failed")
+    answer = requests.get(visitor.asked_for("/thumb")[-1].url, timeout=30).json()
+    for name in ("width", "clip"):
+        control = page.locator(f"#{name}")
+        expect(page.locator(f"#fault-{name}")).to_have_text(" ".join(answer["errors"][name]))
+        expect(control).to_be_visible()
+        expect(control).to_have_attribute("aria-invalid", "true")
+        assert f"fault-{name}" in str(control.get_attribute("aria-describedby")).split()
+    expect(page.locator("#width")).to_be_focused()
+    expect(page.get_by_role("alert")).to_contain_text("Invalid parameters")
+    page.locator("#width").fill("")
+    page.locator("#clip").fill("")
+    page.get_by_role("button", name="Take picture").click()
+    expect_state(page, "shown")
+    assert page.locator(".fault:visible, [aria-invalid], #problem:visible").count() == 0
+
+
+def test_without_an_address_it_says_so_at_the_field(visitor: Visitor) -> None:
+    visitor.page.get_by_role("button", name="Take picture").click()
+    expect(visitor.page.locator("#fault-url")).to_be_visible()
+    expect(visitor.page.get_by_label("Page to photograph")).to_be_focused()
+
+
+def test_a_failure_is_explained(visitor: Visitor) -> None:
+    page = visitor.page
+    take(page, "http://10.0.0.1/")
+    alert = page.get_by_role("alert")
+    expect(alert).to_contain_text("Target forbidden")
+    expect(page.get_by_role("status")).to_have_text("No picture: Target forbidden.")
+    link = alert.get_by_role("link", name="What this means")
+    explained = requests.get(str(link.evaluate("one => one.href")), timeout=30)
+    assert (explained.status_code, "Target forbidden" in explained.text) == (200, True)
+
+
+def test_an_old_picture_says_why_there_is_no_new_one(
+    browser: Browser, opened: Playground, target: str
+) -> None:
+    with visiting(browser, opened.url) as visitor:
+        page = visitor.page
+        take(page, target)
+        expect_state(page, "shown")
+        assert age_pictures(opened.cache, 2 * DAY)
+        opened.vendor.dead.add(target)
+        for _ in range(2):
+            page.get_by_role("button", name="Take picture").click()
+            expect_state(page, "shown")
+            expect(page.locator("#facts")).to_contain_text("STALE")
+            wait_until(
+                lambda: "X-Problem" in requests.get(page.locator("#address").inner_text(), timeout=30).headers
+            )
+        expect(page.get_by_role("alert")).to_contain_text("An old picture")
+        expect(page.get_by_role("alert").get_by_role("link")).to_have_attribute(
+            "href", "problems/target-unreachable"
+        )
+
+
+def test_when_to_come_back_is_counted_down(browser: Browser, tmp_path: Path) -> None:
+    with (
+        running_playground(tmp_path, LIMIT_THUMB="1 per minute") as playground,
+        visiting(browser, playground.url) as visitor,
+    ):
+        page, line = visitor.page, visitor.page.locator("#retry")
+        for number in (1, 2):
+            take(page, f"{TARGET}?{number}")
+            expect(page.locator("#stage")).not_to_have_attribute("data-state", "busy")
+        expect(page.get_by_role("alert")).to_contain_text("Rate limited")
+        expect(line).to_contain_text(re.compile(r"Try again in \d+ s\."))
+        first = line.inner_text()
+        expect(line).not_to_have_text(first)
+        assert line.evaluate("one => one.closest('[aria-live], [role=alert], [role=status]')") is None
+
+
+def test_a_service_that_is_gone_is_told_of(browser: Browser, tmp_path: Path) -> None:
+    with running_playground(tmp_path) as playground:
+        context = browser.new_context()
+        page = context.new_page()
+        page.goto(playground.url)
+    take(page, TARGET)
+    expect(page.get_by_role("alert")).to_contain_text("The service does not answer")
+    expect_state(page, "empty")
+    context.close()
+
+
+def test_a_closed_service_asks_for_a_key_and_uses_it_in_a_header_only(
+    browser: Browser, closed: Playground, target: str
+) -> None:
+    with visiting(browser, closed.url) as visitor:
+        page, key = visitor.page, visitor.page.get_by_label("API key", exact=True)
+        take(page, target)
+        expect(page.locator("#fault-key")).to_be_visible()
+        expect(key).to_be_focused()
+        key.fill("tn_wrong")
+        key.press("Enter")
+        expect(page.locator("#fault-key")).to_have_text("This API key is unknown, revoked or expired.")
+        key.fill("clé")
+        key.press("Enter")
+        expect(page.locator("#fault-key")).to_contain_text("letters, digits")
+        key.fill(closed.key)
+        key.press("Enter")
+        expect_state(page, "shown")
+        assert visitor.asked_for("/thumb")[-1].headers["x-api-key"] == closed.key
+        assert page.locator("#picture").evaluate("one => one.src").startswith("blob:")
+        assert all(closed.key not in one.url for one in visitor.requests)
+        assert closed.key not in page.url
+        assert closed.key not in page.locator(".output").inner_text()
+        assert "$THUMBNAILER_KEY" in page.locator("#curl").inner_text()
+        assert page.evaluate("sessionStorage.length + localStorage.length") == 0
+        page.reload()
+        expect(key).to_have_value("")
+
+
+def test_a_key_is_kept_until_the_tab_is_closed_where_that_is_wanted(
+    browser: Browser, closed: Playground
+) -> None:
+    with visiting(browser, closed.url) as visitor:
+        page, key = visitor.page, visitor.page.get_by_label("API key", exact=True)
+        key.fill(closed.key)
+        page.get_by_label("Keep until this tab is closed").check()
+        page.reload()
+        expect(key).to_have_value(closed.key)
+        page.get_by_label("Keep until this tab is closed").uncheck()
+        page.reload()
+        expect(key).to_have_value("")
+        assert page.evaluate("localStorage.length") == 0
+
+
+def test_a_signed_address_needs_no_key_until_an_option_changes(
+    browser: Browser, closed: Playground, target: str
+) -> None:
+    with visiting(browser, closed.url) as visitor:
+        page = visitor.page
+        page.get_by_label("Page to photograph").fill(target)
+        page.locator("#thumb_width").fill("400")
+        page.locator("#full_page").check()
+        page.get_by_role("button", name="Sign the address").click()
+        expect(page.get_by_role("alert")).to_contain_text("Unauthorized")
+        page.get_by_label("API key", exact=True).fill(closed.key)
+        page.locator("#exp").select_option("a day")
+        page.get_by_role("button", name="Sign the address").click()
+        expect(page.get_by_role("status")).to_contain_text("Signed, good until")
+        address = page.locator("#address").inner_text()
+        assert {"sig", "exp", "kid"} <= dict(parse_qsl(urlsplit(address).query)).keys()
+        assert shlex.split(page.locator("#curl").inner_text())[-2:] == ["thumb.png", address]
+        page.get_by_role("button", name="Take picture").click()
+        expect_state(page, "shown")
+        assert "x-api-key" not in visitor.asked_for("/thumb")[-1].headers, "as those see it who have no key"
+        assert Image.open(io.BytesIO(requests.get(address, timeout=30).content)).size == (400, 225)
+        tag = Tag(page.locator("#tag").inner_text()).attributes
+        assert (tag["src"], tag["width"]) == (address, "400")
+        page.locator("#full_page").uncheck()
+        expect(page.locator("#address")).not_to_contain_text("sig=")
+        expect(page.locator("#use")).to_contain_text("Without a key")
+
+
+def test_what_cannot_be_signed_is_told_at_its_field(browser: Browser, closed: Playground) -> None:
+    with visiting(browser, closed.url) as visitor:
+        page = visitor.page
+        page.get_by_label("API key", exact=True).fill(closed.key)
+        page.get_by_label("Page to photograph").fill(TARGET)
+        page.locator("#delay").evaluate("one => one.closest('details').open = true")
+        page.locator("#delay").fill("99999")
+        page.get_by_role("button", name="Sign the address").click()
+        expect(page.locator("#fault-delay")).to_contain_text("10000")

@@ -1,0 +1,195 @@
+"""The playground in a real browser: everybody can use it, on whatever screen, and nobody frames it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any
+from urllib.parse import parse_qsl, quote, urlsplit
+
+import pytest
+from playwright.sync_api import Browser, Page, expect
+
+from tests.support.browsers import Visitor, running_browser, visiting
+from tests.support.playground import Playground, expect_state, running_playground, take, wait_at
+from tests.support.service import TARGET
+from tests.support.small_web import Reply, Site, serving
+from tests.support.vectors import SIGNING_KEYS
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with running_browser() as browser:
+        yield browser
+
+
+@pytest.fixture(scope="module")
+def opened(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Playground]:
+    """A service that is open to everyone."""
+    with running_playground(tmp_path_factory.mktemp("open"), RATELIMIT_ENABLED="false") as playground:
+        yield playground
+
+
+@pytest.fixture(scope="module")
+def closed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Playground]:
+    """A service that wants a key or a signature."""
+    folder = tmp_path_factory.mktemp("closed")
+    settings = {"RATELIMIT_ENABLED": "false", "SIGNING_KEYS": SIGNING_KEYS}
+    with running_playground(folder, has_key=True, **settings) as playground:
+        yield playground
+
+
+@pytest.fixture
+def visitor(browser: Browser, opened: Playground) -> Iterator[Visitor]:
+    with visiting(browser, opened.url, permissions=["clipboard-read", "clipboard-write"]) as visitor:
+        yield visitor
+
+
+@pytest.fixture
+def target(request: pytest.FixtureRequest) -> str:
+    """A page that no other test has had photographed."""
+    return f"{TARGET}?{quote(request.node.name, safe='')}"
+
+
+def test_without_javascript_a_plain_form_leads_to_the_picture(
+    browser: Browser, opened: Playground, target: str
+) -> None:
+    with visiting(browser, opened.url, java_script_enabled=False) as visitor:
+        page = visitor.page
+        assert page.locator("#options").is_hidden()
+        assert page.locator(".output, .result").first.is_hidden()
+        page.get_by_label("Page to photograph").fill(target)
+        page.locator("#ask").get_by_label("Width").select_option("320")
+        page.locator("#ask").get_by_label("Format").select_option("webp")
+        with page.expect_response(re.compile("/thumb")) as caught:
+            page.get_by_role("button", name="Take picture").click()
+        answer = caught.value
+        assert (answer.status, answer.headers["content-type"]) == (200, "image/webp")
+        assert dict(parse_qsl(urlsplit(answer.url).query)) == {
+            "url": target,
+            "thumb_width": "320",
+            "format": "webp",
+        }
+
+
+def test_the_keyboard_is_enough(visitor: Visitor, target: str) -> None:
+    page = visitor.page
+    page.keyboard.press("Tab")
+    expect(page.get_by_role("link", name="Skip to the form")).to_be_focused()
+    page.keyboard.press("Enter")
+    page.get_by_label("Page to photograph").press("ControlOrMeta+a")
+    page.keyboard.type(target)
+    page.keyboard.press("Enter")
+    expect_state(page, "shown")
+    rings = [_ring_of_the_next(page) for _ in range(60)]
+    unseen = [name for name, outline in rings if outline == "none" and name != "BODY"]
+    assert unseen == []
+    assert {"BUTTON", "INPUT", "SELECT", "SUMMARY", "PRE"} <= {name for name, _ in rings}
+
+
+def _ring_of_the_next(page: Page) -> tuple[str, str]:
+    """What has the focus after another press of Tab, and how that is shown."""
+    page.keyboard.press("Tab")
+    name, outline = page.evaluate(
+        "(one => [one.tagName, getComputedStyle(one).outlineStyle])(document.activeElement)"
+    )
+    return name, outline
+
+
+SCHEMES = {"light": (251, 251, 249), "dark": (20, 24, 29)}
+
+#: Texts whose colour is too near that of what lies behind them: WCAG 2.2, success criterion 1.4.3.
+PALE_TEXTS = """() => {
+  const numbers = text => (text.match(/[\\d.]+/g) ?? []).map(Number);
+  const light = ([r, g, b]) => [r, g, b].map(c => c / 255)
+    .map(c => c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4)
+    .reduce((sum, c, i) => sum + c * [0.2126, 0.7152, 0.0722][i], 0);
+  const behind = one => {
+    for (let at = one; at; at = at.parentElement) {
+      const colour = numbers(getComputedStyle(at).backgroundColor);
+      if (colour.length === 3 || colour[3] === 1) return colour;
+    }
+    return [255, 255, 255];
+  };
+  const found = [];
+  for (const one of document.querySelectorAll("body *")) {
+    const says = [...one.childNodes].some(part => part.nodeType === 3 && part.textContent.trim());
+    const isOff = one.matches(":disabled, :disabled *, .lacking *, noscript, noscript *");
+    if (!says || isOff || !one.checkVisibility()) continue;
+    const lights = [light(numbers(getComputedStyle(one).color)), light(behind(one))];
+    const ratio = (Math.max(...lights) + 0.05) / (Math.min(...lights) + 0.05);
+    if (ratio < 4.5) found.push(`${one.tagName} ${one.id} ${one.className}: ${ratio.toFixed(2)}`);
+  }
+  return found;
+}"""
+
+#: Controls that nothing names, and references that lead nowhere.
+NAMELESS = """() => [...document.querySelectorAll("input, select, textarea, button, a")].filter(one => {
+  const labels = [...(one.labels ?? [])].map(label => label.textContent).join("");
+  const said = one.getAttribute("aria-label") || labels;
+  const refers = (one.getAttribute("aria-describedby") ?? "").split(" ").filter(Boolean);
+  return !(said || one.textContent).trim() || !refers.every(id => document.getElementById(id));
+}).map(one => one.outerHTML)"""
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_everything_has_a_name_and_can_be_read(
+    browser: Browser, closed: Playground, scheme: Any, target: str
+) -> None:
+    with visiting(browser, closed.url, color_scheme=scheme) as visitor:
+        page = visitor.page
+        page.get_by_label("API key", exact=True).fill(closed.key)
+        take(page, target)
+        expect_state(page, "shown")
+        page.evaluate("for (const group of document.querySelectorAll('details')) group.open = true")
+        page.locator("#width").fill("1")
+        page.locator("#css").fill("a {}")
+        page.get_by_role("button", name="Take picture").click()
+        expect(page.locator("#fault-width")).to_be_visible()
+        background = page.evaluate("getComputedStyle(document.body).backgroundColor")
+        assert background == f"rgb{SCHEMES[scheme]}"
+        assert page.evaluate(PALE_TEXTS) == []
+        assert page.evaluate(NAMELESS) == []
+        assert page.locator("h1").count() == 1
+        assert page.locator("html").get_attribute("lang") == "en"
+
+
+@pytest.mark.parametrize("width", [320, 360, 700, 1000, 1920])
+def test_no_screen_is_too_narrow(browser: Browser, opened: Playground, width: int, target: str) -> None:
+    with visiting(browser, opened.url, viewport={"width": width, "height": 720}) as visitor:
+        page = visitor.page
+        take(page, f"{target}&{'long' * 60}")
+        expect_state(page, "shown")
+        page.evaluate("for (const group of document.querySelectorAll('details')) group.open = true")
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        page.locator("#width").fill("1")
+        page.get_by_role("button", name="Take picture").click()
+        expect_state(page, "failed")
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+@pytest.mark.parametrize(("wish", "moves"), [("reduce", False), ("no-preference", True)])
+def test_nothing_moves_for_those_who_want_it_still(
+    browser: Browser, opened: Playground, wish: Any, moves: bool, target: str
+) -> None:
+    opened.vendor.go_on.clear()
+    opened.vendor.slow.add(target)
+    with visiting(browser, opened.url, reduced_motion=wish) as visitor:
+        take(visitor.page, target)
+        expect_state(visitor.page, "busy")
+        assert bool(visitor.page.evaluate("document.getAnimations().length")) == moves
+        visitor.page.keyboard.press("Escape")
+        expect_state(visitor.page, "empty")
+    opened.vendor.go_on.set()
+
+
+def test_no_other_page_frames_it(browser: Browser, opened: Playground) -> None:
+    frame = f"<!doctype html><title>t</title><iframe src='{opened.url}/'></iframe>".encode()
+    site = Site(lambda _: Reply(headers=(("Content-Type", "text/html"),), body=frame))
+    with serving(site), browser.new_context() as context:
+        page = context.new_page()
+        refusals: list[str] = []
+        page.on("console", lambda message: refusals.append(message.text))
+        page.goto(f"http://127.0.0.1:{site.server_port}/")
+        wait_at(page, lambda: any("frame-ancestors" in one for one in refusals))
+        assert page.frames[1].locator("#url").count() == 0
