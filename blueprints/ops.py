@@ -8,7 +8,7 @@ from pathlib import Path
 
 import flask
 import flask_swagger_ui
-from flask import Response, jsonify
+from flask import Response, jsonify, render_template
 from marshmallow import Schema, fields
 from werkzeug.exceptions import NotFound
 
@@ -163,7 +163,7 @@ def problem(slug: str) -> Response:
     """The page that explains one kind of problem."""
     if slug not in PROBLEMS:
         raise NotFound
-    return web_page("problem.html", PAGE_POLICY, problem=PROBLEMS[slug])
+    return web_page(render_template("problem.html", problem=PROBLEMS[slug]), PAGE_POLICY)
 
 
 @blueprint.get("/docs")
@@ -171,7 +171,7 @@ def problem(slug: str) -> Response:
 @blueprint.response(200, {}, content_type="text/html", description="The page.")
 def docs() -> Response:
     """The interactive page for the OpenAPI document."""
-    return web_page("docs.html", PAGE_POLICY)
+    return web_page(render_template("docs.html"), PAGE_POLICY)
 
 
 def swagger_ui_file(name: str) -> Response:

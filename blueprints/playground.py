@@ -6,15 +6,15 @@ that needs a key, and names no provider; whatever a visitor does on it is a requ
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import cache
 
 import flask
-from flask import Response
+from flask import Response, render_template
 
 from blueprints.access import OPEN, needs
 from blueprints.openapi import answers_not_modified
-from blueprints.playground_options import Group, offered_groups
+from blueprints.playground_options import offered_groups
 from blueprints.services import services
 from blueprints.strict_blueprint import StrictBlueprint
 from blueprints.web_pages import web_page
@@ -34,8 +34,17 @@ def playground_blueprint(thumb_defaults: Mapping[str, str]) -> StrictBlueprint:
     blueprint = StrictBlueprint("playground", __name__, description="For people who try the service.")
 
     @cache
-    def groups() -> Sequence[Group]:
-        return offered_groups(thumb_defaults)
+    def html(*, is_closed: bool) -> str:
+        """The page, which nothing else of a request goes into."""
+        presets = services().gate.public_presets if is_closed else services().presets
+        return render_template(
+            "playground.html",
+            groups=offered_groups(thumb_defaults),
+            is_closed=is_closed,
+            presets=sorted(presets),
+            can_sign=services().signer is not None,
+            base_url=services().public_base_url or "",
+        )
 
     # A request without any path would otherwise be sent to this one, at whatever host it names.
     @blueprint.get("/", strict_slashes=False)
@@ -44,17 +53,7 @@ def playground_blueprint(thumb_defaults: Mapping[str, str]) -> StrictBlueprint:
     @answers_not_modified(blueprint)
     def playground() -> Response:
         """The page on which people try the options of /thumb."""
-        is_closed = _is_closed()
-        presets = services().gate.public_presets if is_closed else services().presets
-        response = web_page(
-            "playground.html",
-            PLAYGROUND_POLICY,
-            groups=groups(),
-            is_closed=is_closed,
-            presets=sorted(presets),
-            can_sign=services().signer is not None,
-            base_url=services().public_base_url or "",
-        )
+        response = web_page(html(is_closed=_is_closed()), PLAYGROUND_POLICY)
         response.headers["Cache-Control"] = CACHE_CONTROL
         response.add_etag()
         response.make_conditional(flask.request)

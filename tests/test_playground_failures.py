@@ -154,7 +154,7 @@ def test_a_closed_service_asks_for_a_key_and_uses_it_in_a_header_only(
     with visiting(browser, closed.url) as visitor:
         page, key = visitor.page, visitor.page.get_by_label("API key", exact=True)
         take(page, target)
-        expect(page.locator("#fault-key")).to_be_visible()
+        expect(page.locator("#fault-key")).to_have_text("A key is needed here.")
         expect(key).to_be_focused()
         key.fill("tn_wrong")
         key.press("Enter")

@@ -16,6 +16,8 @@ from PIL import Image
 from playwright.sync_api import Browser, Page, expect
 
 from tests.support.browsers import Visitor, running_browser, visiting
+from tests.support.edge import port_of
+from tests.support.nginx import running_nginx
 from tests.support.pages import running_pages
 from tests.support.playground import (
     Playground,
@@ -252,6 +254,35 @@ def test_a_picture_that_is_being_made_is_waited_for(browser: Browser, tmp_path: 
         expect_state(visitor.page, "busy")
         playground.vendor.go_on.set()
         expect_state(visitor.page, "shown")
+
+
+def test_below_a_prefix_of_a_proxy_it_works_as_well(browser: Browser, tmp_path: Path) -> None:
+    base = "https://www.example.com/thumbs"
+    prefix = {
+        "location / {\n        proxy_pass http://thumbnailer": "location /thumbs/ {\n        proxy_pass http://thumbnailer/"
+    }
+    with (
+        running_playground(tmp_path, PUBLIC_BASE_URL=base) as playground,
+        running_nginx(tmp_path / "nginx", port_of(playground.url), changes=prefix) as nginx,
+        visiting(browser, nginx.url, "/thumbs/") as visitor,
+    ):
+        take(visitor.page, TARGET)
+        expect_state(visitor.page, "shown")
+        assert {urlsplit(one.url).path.split("/")[1] for one in visitor.requests[:-1]} == {"thumbs"}
+        expect(visitor.page.locator("#address")).to_have_text(f"{base}/thumb?url={quote(TARGET, safe='')}")
+
+
+def test_a_picture_larger_than_its_frame_can_be_scrolled_by_keyboard(visitor: Visitor, target: str) -> None:
+    page, stage = visitor.page, visitor.page.get_by_label("The picture", exact=True)
+    take(page, target)
+    expect_state(page, "shown")
+    expect(stage).to_have_attribute("tabindex", "-1")
+    full_size = page.get_by_role("button", name="Full size")
+    full_size.click()
+    expect(full_size).to_have_attribute("aria-pressed", "true")
+    expect(stage).to_have_attribute("tabindex", "0")
+    stage.press("End")
+    wait_at(page, lambda: stage.evaluate("one => one.scrollTop") > 0)
 
 
 def test_local_chromium_shows_what_is_there(browser: Browser, tmp_path: Path) -> None:

@@ -167,6 +167,12 @@ function tellOf(answer, blob, tookSeconds) {
   ]);
 }
 
+// What is larger than its frame can be scrolled by keyboard as well.
+function reach() {
+  const { scrollHeight, clientHeight, scrollWidth, clientWidth } = $("stage");
+  $("stage").tabIndex = scrollHeight > clientHeight || scrollWidth > clientWidth ? 0 : -1;
+}
+
 async function show(answer, given, tookSeconds, body, signal) {
   const url = URL.createObjectURL(body);
   const decoded = Object.assign(new Image(), { src: url });
@@ -182,11 +188,12 @@ async function show(answer, given, tookSeconds, body, signal) {
   $("save").download = `${hostOf(given.url)}.${body.type.replace("image/", "").replace("jpeg", "jpg")}`;
   for (const id of ["save", "zoom", "retake"]) $(id).hidden = false;
   $("stage").dataset.state = "shown";
+  reach();
   tellOf(answer, body, tookSeconds);
   const trouble = answer.headers.get("X-Problem");
   if (trouble) complain({ title: "An old picture, because a new one could not be taken", type: `/problems/${trouble}` }, true);
-  const source = { HIT: "From the cache", STALE: "The old one, while a new one is taken behind it" }[answer.headers.get("X-Cache")] ?? "Taken";
-  say(`${source}: ${shown.width} × ${shown.height}, in ${seconds(tookSeconds)}.`);
+  const sources = { HIT: "From the cache", STALE: trouble ? "An old one" : "The old one, while a new one is taken behind it" };
+  say(`${sources[answer.headers.get("X-Cache")] ?? "Taken"}: ${shown.width} × ${shown.height}, in ${seconds(tookSeconds)}.`);
 }
 
 // --- what went wrong --------------------------------------------------------------------------
@@ -235,6 +242,9 @@ function complain(problem, isMild = false) {
   box.replaceChildren(...told);
   box.classList.toggle("mild", isMild);
   box.hidden = false;
+}
+
+function lookAtFault() {
   document.querySelector("[aria-invalid]")?.focus();
 }
 
@@ -263,7 +273,7 @@ async function fail(answer) {
   if (isOfKeys) {
     $("access").hidden = false;
     page.dataset.closed = "true";
-    blame("key", [problem.detail]);
+    blame("key", [key() ? problem.detail : "A key is needed here."]);
   }
   complain(problem);
   const wait = Number(answer.headers.get("Retry-After"));
@@ -296,7 +306,8 @@ function isKeyWritable() {
   return false;
 }
 
-async function take({ isFresh = false } = {}) {
+// `isLive`: because of a change, so that whoever made it is left where they are.
+async function take({ isFresh = false, isLive = false } = {}) {
   clearTimeout(later);
   running?.abort();
   clearFaults();
@@ -317,6 +328,7 @@ async function take({ isFresh = false } = {}) {
     if (body) await show(answer, given, stopWatch(), body, controller.signal);
     else {
       await fail(answer);
+      if (!isLive) lookAtFault();
       $("stage").dataset.state = "failed";
       tell([]);
     }
@@ -369,7 +381,11 @@ async function sign() {
   try {
     const headers = { "Content-Type": "application/json", Accept: "application/json,application/problem+json", ...keyHeaders() };
     const answer = await fetch(page.dataset.sign, { method: "POST", headers, body: JSON.stringify(body), referrerPolicy: "same-origin" });
-    if (!answer.ok) return await fail(answer).then(() => say("Not signed."));
+    if (!answer.ok) {
+      await fail(answer);
+      lookAtFault();
+      return say("Not signed.");
+    }
     const { url, exp } = await answer.json();
     signed = { state: query(given), url, query: url.slice(url.indexOf("?") + 1) };
     say(exp ? `Signed, good until ${new Date(exp * 1000).toLocaleString()}.` : "Signed, with no end.");
@@ -404,7 +420,9 @@ function changed(event) {
   const given = asked();
   const isValid = options.filter((control) => RENDITION.has(control.name)).every((control) => control.validity.valid);
   if (shown === null || query(given) === shown.state) return;
-  if (RENDITION.has(event.target.name) && isValid && costsNoCapture(given)) later = setTimeout(take, AT_ONCE_MS);
+  const isEntitled = page.dataset.closed === "false" || key();
+  const isLive = RENDITION.has(event.target.name) && isValid && isEntitled && costsNoCapture(given);
+  if (isLive) later = setTimeout(take, AT_ONCE_MS, { isLive });
   else if (!running) say("Changed since: take the picture again to see it.");
 }
 
@@ -432,7 +450,10 @@ for (const id of ["key", "keep"]) $(id).addEventListener("input", keepKey);
 $("retake").addEventListener("click", () => take({ isFresh: true }));
 $("stop").addEventListener("click", () => running?.abort());
 document.addEventListener("keydown", (event) => { if (event.key === "Escape") running?.abort(); });
-$("zoom").addEventListener("click", () => $("zoom").setAttribute("aria-pressed", String($("stage").classList.toggle("actual"))));
+$("zoom").addEventListener("click", () => {
+  $("zoom").setAttribute("aria-pressed", String($("stage").classList.toggle("actual")));
+  reach();
+});
 $("sign")?.addEventListener("click", sign);
 $("reset").addEventListener("click", () => {
   const url = $("url").value.trim();

@@ -17,6 +17,7 @@ from tests.support.processes import wait_until
 from tests.support.screenshots import encoded, page_picture
 from tests.support.service import running_app, running_service, snapapi_environment
 from tests.support.upstream import Upstream
+from thumbnailer.host_patterns import parse_host_pattern
 
 
 @dataclass
@@ -41,7 +42,7 @@ class Vendor:
 
 @dataclass(frozen=True)
 class Playground:
-    """A service, the vendor behind it, the folder of its cache, and a key where it needs one."""
+    """A service, the vendor behind it, the folder of its cache, and a key for its own page, if it wants one."""
 
     url: str
     vendor: Vendor
@@ -58,7 +59,8 @@ def running_playground(folder: Path, *, has_key: bool = False, **settings: str) 
         )
         if has_key:
             with running_app(environ) as app:
-                key = make_key(app, "tests")["X-API-Key"]
+                here = (parse_host_pattern("127.0.0.1"),)
+                key = make_key(app, "tests", referrers=here)["X-API-Key"]
         with running_service(folder, environ) as service:
             yield Playground(service.url, vendor, folder / "cache", key)
             vendor.go_on.set()
