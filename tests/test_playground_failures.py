@@ -141,7 +141,9 @@ def test_a_service_that_is_gone_is_told_of(browser: Browser, tmp_path: Path) -> 
     with running_playground(tmp_path) as playground:
         context = browser.new_context()
         page = context.new_page()
-        page.goto(playground.url)
+        answer = page.goto(playground.url)
+        assert answer is not None
+        assert answer.status == 200, answer.text()
     take(page, TARGET)
     expect(page.get_by_role("alert")).to_contain_text("The service does not answer")
     expect_state(page, "empty")

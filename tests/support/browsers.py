@@ -62,7 +62,9 @@ def visiting(browser: Browser, url: str, path: str = "/", **context: Any) -> Ite
     """Open the page at ``path`` of the service at ``url``; at the end, nothing may have gone wrong unseen."""
     with browser.new_context(**context) as opened:
         visitor = Visitor(opened.new_page(), url)
-        visitor.page.goto(f"{url}{path}")
+        answer = visitor.page.goto(f"{url}{path}")
+        assert answer is not None
+        assert answer.status == 200, answer.text()
         yield visitor
         assert visitor.complaints == []
         assert visitor.strangers() == set()

@@ -42,7 +42,7 @@ class Vendor:
 
 @dataclass(frozen=True)
 class Playground:
-    """A service, the vendor behind it, the folder of its cache, and a key for its own page, if it wants one."""
+    """A service, the vendor behind it, the folder of its cache, and one key for its own page."""
 
     url: str
     vendor: Vendor
