@@ -164,6 +164,7 @@ def test_what_no_provider_can_do_is_said_and_nothing_else(
             is_for_sizes = "Only with a width or height" in control.about
             assert is_honoured == (control.is_available and not is_for_sizes), name
             assert ("Not available" in control.about) != control.is_available, name
+            assert control.is_available or "checked" not in control.attributes, name
             if is_for_sizes:
                 assert _refusal(client, options | {"thumb_width": "400"}) is None, name
 
@@ -253,6 +254,20 @@ def test_a_closed_service_shows_it_to_everybody_and_tells_nothing_that_a_key_is_
 def test_the_operators_address_is_that_of_the_snippets(settings: dict[str, str]) -> None:
     with client_of(settings | {"PUBLIC_BASE_URL": "https://cdn.example/thumbs"}) as client:
         assert 'data-base="https://cdn.example/thumbs"' in client.get("/").text
+
+
+def test_what_it_accepts_is_a_picture_or_what_went_wrong(client: FlaskClient) -> None:
+    """Where there is no https, browsers do not say by ``Sec-Fetch-Dest`` what they ask for."""
+    script = (PROJECT / "blueprints/static/playground.js").read_text(encoding="utf-8")
+    found = re.search(r'ACCEPT = "([^"]+)"', script)
+    assert found
+    headers = {"Accept": found[1]}
+    failed = client.get("/thumb", query_string={"url": "http://10.0.0.1/"}, headers=headers)
+    assert (failed.status_code, failed.content_type) == (403, "application/problem+json")
+    best = client.get(
+        "/thumb", query_string={"url": TARGET, "format": "auto"}, headers=headers, buffered=True
+    )
+    assert (best.status_code, best.content_type) == (200, "image/avif")
 
 
 def test_nothing_of_a_request_is_repeated_in_it(client: FlaskClient) -> None:

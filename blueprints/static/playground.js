@@ -66,7 +66,9 @@ function restore() {
 
 function remember() {
   const state = query(asked());
-  history.replaceState(null, "", state ? `#${state}` : location.pathname + location.search);
+  try {
+    history.replaceState(null, "", state ? `#${state}` : location.pathname + location.search);
+  } catch { /* Safari: no more than a hundred in half a minute; the next one says it all */ }
 }
 
 // --- how to ask for the same ------------------------------------------------------------------
