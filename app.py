@@ -23,6 +23,7 @@ from blueprints import (
     screenshot,
     signing,
     usage,
+    vendor_usage,
 )
 from blueprints.access import SECURITY_SCHEMES, register_gate
 from blueprints.edge import register_edge
@@ -33,10 +34,12 @@ from blueprints.limits import register_quota_headers
 from blueprints.media import media_blueprint
 from blueprints.metering import register_metering
 from blueprints.metrics import register_metrics
+from blueprints.nowhere import register_nowhere
 from blueprints.openapi import API_OPTIONS
 from blueprints.playground import playground_blueprint
 from blueprints.request_log import register_request_log
 from blueprints.services import EXTENSION, Services
+from blueprints.vendor_answers import register_rate_headers
 from blueprints.waiting import register_waiting
 from config import Settings, load_settings, read_settings
 from settings.serving import DoorSettings
@@ -84,10 +87,12 @@ def _make_app(profile: str | None, environ: Mapping[str, str] | None) -> Flask:
     register_request_log(app)
     register_metering(app, services.accounts.meter)
     register_metrics(app, services.metrics)
+    register_rate_headers(app)
     register_quota_headers(app)
     register_waiting(app)
     register_entrance(app)
     register_errors(app)
+    register_nowhere(app)
     register_default_freshness(app)
     register_routes(app, services, settings.doors)
     register_gate(app, services.gate)
@@ -111,7 +116,9 @@ def register_routes(app: Flask, services: Services, doors: DoorSettings) -> None
     api = Api(app)
     api.describe_security(SECURITY_SCHEMES)
     api.register_blueprint(screenshot.blueprint)
-    for each in (jobs, batches, pages, deliveries, dialects, purge, explain, signing, usage, metrics):
+    for each in (jobs, batches, pages, deliveries, dialects, vendor_usage):
+        api.register_blueprint(each.blueprint)
+    for each in (purge, explain, signing, usage, metrics):
         api.register_blueprint(each.blueprint)
     api.register_blueprint(ops.blueprint)
     if isinstance(services.storage, LocalStorage):

@@ -62,6 +62,10 @@ OPEN = Need(is_open=True)
 ANY_KEY = Need()
 RENDER = Need(scope=Scope.RENDER)
 SIGNABLE = Need(scope=Scope.RENDER, takes_signature=True)
+#: The same, and any key, where SnapAPI's clients may give it in the URL.
+ACCESS_KEY = "access_key"
+RENDER_BY_ACCESS_KEY = Need(scope=Scope.RENDER, key_parameter=ACCESS_KEY)
+ANY_ACCESS_KEY = Need(key_parameter=ACCESS_KEY)
 EMBEDDABLE = Need(scope=Scope.RENDER, takes_signature=True, may_be_public=True)
 PERSIST = Need(scope=Scope.PERSIST)
 PURGE = Need(scope=Scope.PURGE)
@@ -72,6 +76,12 @@ ADMIN = Need(scope=Scope.ADMIN)
 SECURITY_SCHEMES: Mapping[str, Mapping[str, str]] = {
     "apiKey": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
     "bearer": {"type": "http", "scheme": "bearer"},
+    "accessKey": {
+        "type": "apiKey",
+        "in": "query",
+        "name": "access_key",
+        "description": "As SnapAPI takes it; a header keeps the key out of URLs.",
+    },
     "signature": {
         "type": "apiKey",
         "in": "query",
@@ -99,8 +109,9 @@ def _documented(need: Need) -> list[dict[str, list[str]]]:
     if need.is_open:
         return []
     keys: list[dict[str, list[str]]] = [{"apiKey": []}, {"bearer": []}]
+    parameter: list[dict[str, list[str]]] = [{"accessKey": []}] if need.key_parameter else []
     signature: list[dict[str, list[str]]] = [{"signature": []}] if need.takes_signature else []
-    return [*keys, *signature, {}]
+    return [*keys, *parameter, *signature, {}]
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,8 +20,8 @@ from werkzeug.exceptions import HTTPException
 from blueprints.access import RENDER, needs
 from blueprints.documented_headers import problem_headers
 from blueprints.errors import (
-    answer_refusal,
     detail_of_status,
+    faults_in_words,
     log_bug,
     log_failure,
     refusal_headers,
@@ -189,8 +189,8 @@ def hermesforge_failure(error: ThumbnailerError) -> Response:
     """A failure that the service knows, told the way hermesforge does."""
     kind = problem_of_error(error)
     log_failure(error, kind)
-    message = _faults(error) if isinstance(error, InvalidParameters) else ""
-    return _error(kind, message or str(error), retry_headers(error, kind))
+    message = faults_in_words(error) if isinstance(error, InvalidParameters) else str(error)
+    return _error(kind, message, retry_headers(error, kind))
 
 
 @blueprint.errorhandler(HTTPException)
@@ -200,24 +200,11 @@ def hermesforge_refusal(error: HTTPException) -> Response:
     return _error(problem_of_status(status), detail_of_status(status), refusal_headers(error), status=status)
 
 
-@blueprint.app_errorhandler(404)
-@blueprint.app_errorhandler(405)
-def hermesforge_nowhere(error: HTTPException) -> Response | HTTPException:
-    """An address or a method that is none, told the same way where hermesforge's addresses are."""
-    is_ours = flask.request.path.startswith(ROOT)
-    return hermesforge_refusal(error) if is_ours else answer_refusal(error)
-
-
 @blueprint.errorhandler(Exception)
 def hermesforge_bug(error: Exception) -> Response:
     """What nobody foresaw, told the same way."""
     kind = log_bug(error)
     return _error(kind, kind.explanation)
-
-
-def _faults(error: InvalidParameters) -> str:
-    """All in one text, for this dialect has no place for fields."""
-    return "; ".join(f"{name}: {' '.join(messages)}" for name, messages in error.fields.items())
 
 
 def _error(

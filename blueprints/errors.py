@@ -6,6 +6,7 @@ import math
 import threading
 from collections.abc import Callable, Mapping
 from functools import partial
+from types import MappingProxyType
 from typing import Any
 
 import flask
@@ -175,6 +176,12 @@ def retry_headers(error: ThumbnailerError, kind: ProblemType) -> dict[str, str]:
     if seconds is not None:
         headers["Retry-After"] = str(max(1, math.ceil(seconds)))
     return headers
+
+
+def faults_in_words(error: InvalidParameters, spelled: Mapping[str, str] = MappingProxyType({})) -> str:
+    """All faults in one text, where an answer has no place for fields; ``spelled`` renames those."""
+    faults = (f"{spelled.get(name, name)}: {' '.join(texts)}" for name, texts in error.fields.items())
+    return "; ".join(faults) or str(error)
 
 
 def _fields_of(error: ThumbnailerError) -> dict[str, list[str]]:

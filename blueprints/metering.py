@@ -21,7 +21,7 @@ KINDS: Mapping[str, Counted] = {
     CacheStatus.MISS: Counted.MISSES,
 }
 #: What a caller is answered who may not do it, or not so often.
-REFUSALS = frozenset({401, 403, 429})
+REFUSALS = frozenset({401, 402, 403, 429})
 
 
 def register_metering(app: flask.Flask, meter: UsageMeter) -> None:

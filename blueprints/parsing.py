@@ -33,7 +33,7 @@ class StrictParser(FlaskParser):
         repeated = {name: ["Must not be repeated."] for name, values in req.args.lists() if len(values) > 1}
         if repeated:
             raise InvalidParameters(repeated)
-        return {name: _typed(value, schema.fields.get(name)) for name, value in req.args.items()}
+        return {name: _typed(value, _field(schema, name)) for name, value in req.args.items()}
 
     def load_json(self, req: flask.Request, schema: Schema) -> Mapping[str, object]:  # noqa: ARG002  webargs' signature
         """Parse the body, whatever its size limit let in.
@@ -54,6 +54,11 @@ class StrictParser(FlaskParser):
     def handle_error(self, error: ValidationError, *_args: Any, **_more: Any) -> NoReturn:
         """Say which field is wrong and why, in the words of the schema."""
         raise InvalidParameters(flat_messages(error)) from None
+
+
+def _field(schema: Schema, spelled: str) -> fields.Field[Any] | None:
+    found = schema.fields.get(spelled)
+    return found or next((field for field in schema.fields.values() if field.data_key == spelled), None)
 
 
 def _typed(value: str, field: fields.Field[Any] | None) -> object:

@@ -67,10 +67,18 @@ def hermesforge_door() -> Door:
     return Door(services().bounds.hermesforge, services().allowance.screenshot)
 
 
+def snapsharp_door() -> Door:
+    return Door(services().bounds.snapsharp, services().allowance.screenshot)
+
+
+def snapapi_door() -> Door:
+    return Door(services().bounds.snapapi, services().allowance.screenshot)
+
+
 def answer_picture(given: Mapping[str, Any], door: Door) -> Response:
     """Answer with a whole picture."""
     asked, delivery = deliver(given, door)
-    return _whole_answer(asked, delivery)
+    return answer_delivery(asked, delivery)
 
 
 def answer_patiently(given: Mapping[str, Any], door: Door) -> Response:
@@ -78,10 +86,8 @@ def answer_patiently(given: Mapping[str, Any], door: Door) -> Response:
     seconds = given.get("wait", door.usual.options.get("wait"))
     if seconds is None:
         return answer_picture(given, door)
-    asked, terms = prepare(given, door)
-    seconds = request_deadline(seconds).remaining_seconds()
-    delivery = services().thumbnails.fetch_within(asked.request, terms, seconds)
-    return pending_answer() if delivery is None else _whole_answer(asked, delivery)
+    asked, delivery = deliver_within(given, door, seconds)
+    return pending_answer() if delivery is None else answer_delivery(asked, delivery)
 
 
 def answer_stream(given: Mapping[str, Any], door: Door) -> Response:
@@ -94,16 +100,17 @@ def answer_stream(given: Mapping[str, Any], door: Door) -> Response:
     asked, terms = prepare(given, door)
     is_old = flask.request.environ.get("SERVER_PROTOCOL") == "HTTP/1.0"
     if is_old or flask.request.method == "HEAD" or asked.request.rendition:
-        return _whole_answer(asked, services().thumbnails.fetch(asked.request, terms))
+        return answer_delivery(asked, services().thumbnails.fetch(asked.request, terms))
     found = services().thumbnails.pipeline.stream(asked.request.capture, terms)
     if isinstance(found, Delivery):
-        return _whole_answer(asked, found)
+        return answer_delivery(asked, found)
     response = stream_answer(found, _freshness(asked), services().clock())
     name_file(response, asked.request.capture.url, asked.download)
     return _tagged(response, asked)
 
 
-def _whole_answer(asked: Asked, delivery: Delivery) -> Response:
+def answer_delivery(asked: Asked, delivery: Delivery) -> Response:
+    """Answer with a whole picture that is at hand."""
     response = picture_answer(delivery, _freshness(asked), services().clock())
     if asked.varies_by_accept:
         response.vary.add("Accept")
@@ -165,6 +172,13 @@ def deliver(given: Mapping[str, Any], door: Door, *, recapture: bool = False) ->
     """Fetch what a caller asks for; raises any of the tree but ``StorageError``."""
     asked, terms = prepare(given, door, recapture=recapture)
     return asked, services().thumbnails.fetch(asked.request, terms)
+
+
+def deliver_within(given: Mapping[str, Any], door: Door, seconds: float) -> tuple[Asked, Delivery | None]:
+    """The same, but for hardly longer than ``seconds``; the picture is made all the same."""
+    asked, terms = prepare(given, door)
+    seconds = request_deadline(seconds).remaining_seconds()
+    return asked, services().thumbnails.fetch_within(asked.request, terms, seconds)
 
 
 def prepare(given: Mapping[str, Any], door: Door, *, recapture: bool = False) -> tuple[Asked, Terms]:

@@ -47,6 +47,8 @@ class RequestBounds:
     screenshot: RouteDefaults
     persist: RouteDefaults
     hermesforge: RouteDefaults
+    snapsharp: RouteDefaults
+    snapapi: RouteDefaults
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

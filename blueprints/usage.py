@@ -46,7 +46,9 @@ class UsageCounts(Schema):
     )
     stale = fields.Integer(required=True, metadata=described("Answers with an old picture."))
     misses = fields.Integer(required=True, metadata=described("Answers with a new picture."))
-    refusals = fields.Integer(required=True, metadata=described("Answers with the status 401, 403 or 429."))
+    refusals = fields.Integer(
+        required=True, metadata=described("Answers with the status 401, 402, 403 or 429.")
+    )
     size_bytes = fields.Integer(required=True, metadata=described("Bytes of the pictures in these answers."))
 
 

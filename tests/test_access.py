@@ -64,7 +64,8 @@ def signed(path: str, *, exp: int | None = None, **parameters: str) -> str:
 def slug_of(answer: Any) -> str | None:
     """The problem that an answer tells of, in whatever shape."""
     document = answer.get_json(silent=True) or {}
-    return str(document.get("type", "")).rpartition("/")[2] or document.get("error")
+    told = str(document.get("type", "")).rpartition("/")[2] or answer.headers.get("X-Problem")
+    return told or document.get("error")
 
 
 @dataclass(frozen=True)
@@ -224,8 +225,11 @@ def test_a_key_is_for_its_hosts_only(app: Flask, client: FlaskClient, upstream: 
     key = make_key(app, "a", Scope.ADMIN, targets=(parse_host_pattern("93.184.216.34"),))
     assert ask(client, headers=key).status_code == 200
     before = len(upstream.requests)
-    for path in ("/thumb", "/screenshot", "/screenshot/stream", "/api/screenshot"):
+    for path in ("/thumb", "/screenshot", "/screenshot/stream", "/api/screenshot", "/v1/screenshot"):
         answer = ask(client, path, "http://93.184.216.35/", headers=key)
+        if path.startswith("/v1/"):
+            assert (answer.status_code, answer.headers["X-Problem"]) == (400, "target-forbidden")
+            continue
         assert (answer.status_code, slug_of(answer)) == (403, "target-forbidden"), path
     for path in ("/screenshot", "/persist", "/api/screenshots"):
         answer = client.post(path, json={"url": "http://93.184.216.35/"}, headers=key)
@@ -275,7 +279,7 @@ def test_the_dialect_refuses_in_its_own_shape(client: FlaskClient) -> None:
 
 def test_what_a_key_got_is_private(app: Flask, client: FlaskClient) -> None:
     key = make_key(app, "a")
-    for path in ("/thumb", "/screenshot", "/screenshot/stream", "/api/screenshot"):
+    for path in ("/thumb", "/screenshot", "/screenshot/stream", "/api/screenshot", "/v1/screenshot"):
         answer = ask(client, path, f"{TARGET}?{path}", headers=key)
         assert answer.headers["Cache-Control"].startswith("private, max-age="), path
 

@@ -40,12 +40,16 @@ def _media_path(client: FlaskClient) -> str:
     return f"/media/{client.post('/persist', json={'url': TARGET}).get_json()['key']}"
 
 
-@pytest.fixture(scope="module", params=["thumb", "screenshot", "cached stream", "dialect", "stored image"])
+ROUTES = ["thumb", "screenshot", "cached stream", "dialect", "another dialect", "stored image"]
+
+
+@pytest.fixture(scope="module", params=ROUTES)
 def path(request: pytest.FixtureRequest, client: FlaskClient) -> str:
     """A picture that is at hand, by each route."""
     if request.param == "stored image":
         return _media_path(client)
     paths = {"thumb": "/thumb", "screenshot": "/screenshot", "cached stream": "/screenshot/stream"}
+    paths["another dialect"] = "/v1/screenshot"
     path = f"{paths.get(request.param, '/api/screenshot')}?url={TARGET}&format=png"
     client.get(path, buffered=True)
     return path

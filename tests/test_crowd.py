@@ -114,6 +114,8 @@ DOORS = [
     Door("GET", "/api/screenshot"),
     Door("POST", "/api/screenshots"),
     Door("GET", "/api/screenshot/stream"),
+    Door("GET", "/v1/screenshot"),
+    Door("POST", "/v1/screenshot"),
 ]
 
 
@@ -136,7 +138,8 @@ def turned_away(asking: list[Future[requests.Response]], count: int) -> list[req
 
 def slug_of(answer: requests.Response) -> str:
     document = answer.json()
-    return str(document.get("error") or document["type"].removeprefix("/problems/"))
+    told = answer.headers.get("X-Problem") or document.get("error")
+    return str(told or document["type"].removeprefix("/problems/"))
 
 
 @pytest.mark.parametrize("door", DOORS, ids=name_of)

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from flask import Flask
 
+from blueprints import vendor_errors
 from blueprints.answer_schemas import StoredImageAnswer
 from blueprints.capture_requests import DEFAULT_QUALITY
 from blueprints.dialects import VIEWPORTS, HermesforgeError
@@ -18,6 +19,8 @@ from blueprints.explain_schemas import ExplainAnswer
 from blueprints.problems import PROBLEMS
 from blueprints.purge import PurgeAnswer, PurgeBody
 from blueprints.schemas import Problem
+from blueprints.vendor_fields import Unavailable
+from blueprints.vendor_schemas import SnapApiBody, SnapSharpBody, SnapSharpQuery
 from tests.support.pictures import picture
 from tests.support.service import PROJECT, TARGET, running_app, snapapi_environment
 from tests.support.settings import load
@@ -287,6 +290,46 @@ def test_the_dialect_differs_as_documented(document: dict[str, Any]) -> None:
         assert re.search(rf"`{name}` \({width} \S {height}\)", rows["viewport"]["here"]), name
     differing = {name for name in elsewhere if here[name].get("default") != elsewhere[name].get("default")}
     assert differing == {"height", "format"}
+
+
+VENDORS = "The SnapSharp and SnapAPI dialects"
+
+
+def test_every_parameter_of_the_vendors_is_documented_and_no_other() -> None:
+    rows = table(VENDORS, 2)
+    for column, schemas in (
+        ("SnapSharp", (SnapSharpQuery(), SnapSharpBody())),
+        ("SnapAPI", (SnapApiBody(),)),
+    ):
+        told = [name for row in rows for name in names(row[column].partition(":")[0])]
+        taken = {name for schema in schemas for name in schema.spellings().values()}
+        assert sorted(told) == sorted(taken), column
+        refused = set(names(rows[-1][column]))
+        fields_of_all = {
+            field.data_key or name: field for schema in schemas for name, field in schema.fields.items()
+        }
+        assert refused == {name for name, field in fields_of_all.items() if isinstance(field, Unavailable)}, (
+            column
+        )
+
+
+def test_the_vendors_differ_as_documented(document: dict[str, Any]) -> None:
+    rows = {row[""]: row for row in table(VENDORS, 1)}
+    bodies = document["components"]["schemas"]
+    for column, name in (("SnapSharp", "SnapSharpBody"), ("SnapAPI", "SnapApiBody")):
+        sides = [bodies[name]["properties"][side]["default"] for side in ("width", "height")]
+        assert list(map(int, re.findall(r"\d+", rows["viewport"][column]))) == sides
+
+
+def test_every_problem_has_the_vendors_codes_that_are_documented() -> None:
+    for column, dialect in (("SnapSharp", vendor_errors.SNAPSHARP), ("SnapAPI", vendor_errors.SNAPAPI)):
+        told: dict[str, tuple[int, str]] = {}
+        for row in table(VENDORS, 3):
+            status, code = int(row[column][:3]), names(row[column])[0]
+            told |= dict.fromkeys(names(row["problem"]), (status, code))
+            for error in vendor_errors.PAGE_FAULTS if not names(row["problem"]) else ():
+                assert dialect.by_class[error] == vendor_errors.VendorError(status, code)
+        assert told == {slug: (found.status, found.code) for slug, found in dialect.by_slug.items()}
 
 
 def test_the_limits_are_those_of_the_settings() -> None:

@@ -13,14 +13,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import requests
 from PIL import Image
 
 from tests.support.answers import Answer, Received, content, json_error
 from tests.support.edge import SECOND, TARGETS, ask, edge_cache, port_of, thumb_path
 from tests.support.nginx import Nginx, running_nginx
 from tests.support.pictures import picture
-from tests.support.processes import wait_until
-from tests.support.service import running_service, snapapi_environment
+from tests.support.processes import free_port, wait_until
+from tests.support.service import TARGET, running_service, snapapi_environment
 from tests.support.upstream import Upstream
 
 CLIENT_CACHE_CONTROL = "public, max-age=86400, stale-while-revalidate=604800, stale-if-error=2592000"
@@ -343,3 +344,58 @@ def test_a_service_that_does_not_trust_the_edge_has_nothing_kept(tmp_path: Path)
             assert [edge_cache(each) for each in answers] == ["MISS", "MISS"]
             assert [each.headers["cache-control"] for each in answers] == [CLIENT_CACHE_CONTROL] * 2
             assert nginx.kept == 0
+
+
+def v1_path(**options: str) -> str:
+    return thumb_path(**options).replace("/thumb", "/v1/screenshot")
+
+
+def test_a_vendors_pictures_are_kept_as_others_are(edge: Edge) -> None:
+    path = v1_path()
+    first, second = ask(edge.url, path), ask(edge.url, path)
+    assert [(each.status, edge_cache(each)) for each in (first, second)] == [(200, "MISS"), (200, "HIT")]
+    assert first.body == second.body
+    assert not [name for name in second.headers if name.startswith(("x-ratelimit", "x-quota"))]
+
+
+def test_nothing_else_of_a_vendors_api_is_kept(edge: Edge) -> None:
+    kept = edge.nginx.kept
+    wrong = v1_path(format="gif")
+    for _ in range(2):
+        refused = ask(edge.url, wrong)
+        assert (refused.status, refused.json()["error"]) == (400, "validation_error")
+        assert ask(edge.url, "/v1/usage").status == 200
+        nowhere = ask(edge.url, "/v1/nowhere")
+        assert (nowhere.status, nowhere.json()["error"]) == (404, "not_found")
+        posted = post(edge.url, "/v1/screenshot", {"url": f"{next(TARGETS)}"})
+        assert (posted.status_code, posted.headers["Content-Type"]) == (200, "image/png")
+        assert posted.headers["Cache-Control"] == "no-store"
+    assert edge.nginx.kept == kept
+
+
+def test_a_key_in_a_url_is_neither_kept_nor_written_anywhere(edge: Edge, tmp_path: Path) -> None:
+    kept = edge.nginx.kept
+    with running_nginx(tmp_path / "nginx", free_port()) as lonely:  # nobody is behind it
+        for name in ("access_key", "access%5Fkey"):
+            for url, path in (
+                (edge.url, f"/v1/screenshot?{name}=tn_hidden"),
+                (edge.url, f"/v1/usage?{name}=tn_hidden"),
+                (lonely.url, f"/v1/screenshot?{name}=tn_hidden"),
+                (lonely.url, f"/v1/usage?{name}=tn_hidden"),
+            ):
+                post(url, path, {"url": TARGET, "fullPage": False})
+                ask(url, path)
+        assert ask(lonely.url, "/v1/usage?shown").status == 502
+        wait_until(lambda: "/v1/usage?shown" in written(lonely.folder), what="the note of what went wrong")
+        assert "tn_hidden" not in written(lonely.folder)
+    assert edge.nginx.kept == kept
+    assert "tn_hidden" not in written(edge.nginx.folder) + edge.log.read_text()
+
+
+def post(url: str, path: str, body: dict[str, object]) -> requests.Response:
+    return requests.post(url + path, json=body, timeout=30)
+
+
+def written(folder: Path) -> str:
+    """All that nginx has written: logs, and the cache."""
+    return "".join(path.read_text(errors="replace") for path in folder.rglob("*") if path.is_file())

@@ -112,10 +112,13 @@ BOUNDED = {"TTL_MIN": "7200", "TTL_MAX": "43200"}
         pytest.param("43201", None, id="more"),
     ],
 )
-@pytest.mark.parametrize("path", ["/thumb", "/screenshot", "/screenshot/stream", "/api/screenshot"])
+@pytest.mark.parametrize(
+    "path", ["/thumb", "/screenshot", "/screenshot/stream", "/api/screenshot", "/v1/screenshot"]
+)
 def test_a_caller_stays_within_the_operators_bounds(path: str, ttl: str, max_age: int | None) -> None:
     with Upstream() as upstream, client_of(snapapi_environment(upstream.url, **BOUNDED)) as client:
-        answer = client.get(path, query_string={"url": TARGET, "ttl": ttl, "format": "png"}, buffered=True)
+        name = "cache_ttl" if path.startswith("/v1/") else "ttl"
+        answer = client.get(path, query_string={"url": TARGET, name: ttl, "format": "png"}, buffered=True)
         body = client.post("/persist", json={"url": "http://10.0.0.1/", "ttl": int(ttl)})
     if max_age is None:
         assert answer.status_code == body.status_code == 400

@@ -86,6 +86,7 @@ def _assert_refused(response: Any, scope: str, quota: int, window_seconds: int =
         pytest.param("/screenshot", "screenshot", 2, id="screenshot"),
         pytest.param("/screenshot/stream", "screenshot", 2, id="stream"),
         pytest.param("/api/screenshot", "screenshot", 2, id="the hermesforge dialect"),
+        pytest.param("/v1/screenshot", "screenshot", 2, id="the SnapSharp dialect"),
         pytest.param("/persist", "persist", 1, id="persist"),
     ],
 )
@@ -94,9 +95,9 @@ def test_captures_are_counted_and_none_is_made_for_who_is_refused(
 ) -> None:
     assert all(ask.status(path) < 300 for _ in range(quota))
     refused = ask.answer(path)
-    if path.startswith("/api"):
+    if path.startswith(("/api", "/v1")):
         assert refused.status_code == 429
-        assert refused.get_json()["error"] == "rate-limited"
+        assert refused.get_json()["error"] in ("rate-limited", "rate_limited")
         assert int(refused.headers["Retry-After"]) >= 1
     else:
         _assert_refused(refused, scope, quota)
@@ -118,7 +119,13 @@ def test_the_usual_limits_are_those_of_the_documentation(
 def test_every_screenshot_route_takes_from_one_allowance(ask: Asker) -> None:
     assert ask.status("/screenshot") == 200
     assert ask.status("/api/screenshot/cached") == 200
-    for path in ("/screenshot", "/screenshot/stream", "/api/screenshot", "/api/screenshots"):
+    for path in (
+        "/screenshot",
+        "/screenshot/stream",
+        "/api/screenshot",
+        "/api/screenshots",
+        "/v1/screenshot",
+    ):
         assert ask.status(path) == 429, path
     assert ask.status("/thumb") == 200
 

@@ -142,7 +142,9 @@ def test_an_operators_fault_is_an_error_in_the_log(service: Service, log: Log, u
 
 
 def test_no_secret_and_no_query_is_logged(service: Service, log: Log) -> None:
-    for number, path in enumerate(("/thumb", "/screenshot/stream", "/api/screenshot", "/nowhere")):
+    for number, path in enumerate(
+        ("/thumb", "/screenshot/stream", "/api/screenshot", "/v1/screenshot", "/nowhere")
+    ):
         _get(service, path, f"secretive-{number}", url=f"{TARGET}?{SECRET_QUERY}", user_agent="agent-007")
         log.request_line(f"secretive-{number}")
     text = log.text()

@@ -72,7 +72,11 @@ CONTRADICTORY = {
     "preset",
     "dpr",
     "fit",
+    *("fullPage", "clipX", "clipY", "clipWidth", "clipHeight", "isMobile", "hasTouch", "blockTrackers"),
 }
+
+#: The JSON bodies of other APIs that are spoken here.
+VENDOR_BODIES = ("SnapSharpBody", "SnapApiBody")
 
 
 @pytest.fixture(scope="module")
@@ -191,7 +195,11 @@ def test_a_choice_is_documented_as_it_is_validated(
 
 
 @pytest.mark.parametrize(
-    "path", ["/thumb", "/screenshot", "/api/screenshot", "/api/screenshot/cached", "/api/screenshot/stream"]
+    "path",
+    [
+        *("/thumb", "/screenshot", "/v1/screenshot"),
+        *("/api/screenshot", "/api/screenshot/cached", "/api/screenshot/stream"),
+    ],
 )
 def test_the_documented_defaults_are_those_that_apply(
     client: FlaskClient, document: dict[str, Any], path: str
@@ -242,7 +250,8 @@ def test_every_documented_problem_exists_and_every_problem_is_documented(documen
 def _tamed(document: dict[str, Any]) -> dict[str, Any]:
     """The document for a machine that knows no more than what it says: one target, nothing contradictory."""
     tamed = copy.deepcopy(document)
-    options = [tamed["components"]["schemas"][name]["properties"] for name in [*BODIES, "BatchBody"]]
+    bodies = [*BODIES, *VENDOR_BODIES, "BatchBody"]
+    options = [tamed["components"]["schemas"][name]["properties"] for name in bodies]
     for _, _, operation in _operations(tamed):
         kept = [one for one in operation.get("parameters", []) if one["name"] not in CONTRADICTORY]
         operation["parameters"] = kept
@@ -263,10 +272,15 @@ def _tamed(document: dict[str, Any]) -> dict[str, Any]:
             ("wait", [0]),
             ("timezone", ["UTC", "Asia/Tokyo"]),
             ("fail_on_status", ["400-599", "none"]),
+            ("timeout", [600_000]),
         ):
             if name in schemas:
                 schemas[name].clear()
                 schemas[name]["enum"] = values
+    for name in VENDOR_BODIES:  # a cookie's domain has to be the target's host, and its name its own
+        cookies = tamed["components"]["schemas"][name]["properties"]["cookies"]
+        cookies["maxItems"] = 1
+        del cookies["items"]["properties"]["domain"]
     batch = tamed["components"]["schemas"]["BatchBody"]["properties"]
     batch["urls"] = {"enum": [[TARGET], [TARGET, f"{TARGET}?a=b"]]}
     for page_body in ("PageBody", "PageChanges"):
@@ -320,6 +334,8 @@ def _faults(
         "/thumb",
         "/persist",
         "/api/screenshots",
+        "/v1/screenshot",
+        "/v1/usage",
         "/media/{key}",
         "/cache",
         "/cache/purge",

@@ -82,7 +82,9 @@ UNKEYED = {
 
 
 @pytest.mark.parametrize("name", UNKEYED)
-@pytest.mark.parametrize("path", ["/thumb", "/screenshot", "/screenshot/stream", "/api/screenshot"])
+@pytest.mark.parametrize(
+    "path", ["/thumb", "/screenshot", "/screenshot/stream", "/api/screenshot", "/v1/screenshot"]
+)
 def test_no_header_of_the_first_caller_changes_what_the_next_one_gets(
     client: FlaskClient, upstream: Upstream, path: str, name: str
 ) -> None:
@@ -309,6 +311,8 @@ ANSWERS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "a placeholder": ("GET", "/thumb?url=http://127.0.0.1/&on_error=placeholder", {}),
     "a problem": ("GET", "/thumb?url=http://127.0.0.1/", {}),
     "a vendor's error": ("GET", "/api/screenshot?url=http://127.0.0.1/", {}),
+    "another vendor's error": ("GET", "/v1/screenshot?url=http://127.0.0.1/", {}),
+    "a picture as text": ("POST", "/v1/screenshot", {"json": {"url": TARGET, "responseType": "base64"}}),
     "a description": ("POST", "/persist", {"json": {"url": TARGET}}),
     "nothing there": ("GET", "/nowhere", {}),
     "no such image": ("GET", "/media/nothing.png", {}),

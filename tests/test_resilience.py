@@ -73,6 +73,8 @@ def _ask(service: Service, method: str, path: str, **more: Any) -> requests.Resp
         ("GET", "/api/screenshot/cached", 200),
         ("GET", "/api/screenshot/stream", 200),
         ("POST", "/api/screenshots", 200),
+        ("GET", "/v1/screenshot", 200),
+        ("POST", "/v1/screenshot", 200),
     ],
 )
 def test_every_picture_route_works(service: Service, method: str, path: str, status: int) -> None:

@@ -74,6 +74,8 @@ def test_no_secret_of_an_upstreams_error_comes_out(
         client.get("/thumb", query_string={"url": f"{page}-i", "on_error": "placeholder"}),
         client.get("/screenshot/stream", query_string={"url": f"{page}-s"}),
         client.get("/api/screenshot", query_string={"url": f"{page}-a"}),
+        client.get("/v1/screenshot", query_string={"url": f"{page}-v"}),
+        client.post("/v1/screenshot", json={"url": f"{page}-w"}),
         client.post("/persist", json={"url": f"{page}-p"}),
     ]
     log = capsys.readouterr().err

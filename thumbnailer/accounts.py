@@ -44,7 +44,7 @@ class Accounts:
             raise Unauthorized("The key that this is done for is revoked or expired.", challenge="")
 
     def charge_capture(self, account: str) -> tuple[Quota, ...]:
-        """Spend and count a capture; tells what is left of the account's budget. Raises ``CallerLimited``."""
+        """Spend and count a capture; tells what is left of the account's budget. Raises ``BudgetSpent``."""
         left = self.budgets.spend(account)
         self.meter.count(account, Counted.CAPTURES)
         return left

@@ -15,7 +15,7 @@ from limits.errors import StorageError
 from limits.storage import Storage
 
 from thumbnailer.cooldown import CoolDown
-from thumbnailer.errors import CallerLimited
+from thumbnailer.errors import BudgetSpent
 from thumbnailer.quotas import Quota, quota_headers
 
 DAY_SECONDS = 86_400
@@ -57,12 +57,16 @@ class CaptureBudgets:
         """Take one capture from the budgets; tells what is left of the account's own.
 
         Raises:
-            CallerLimited: the account's budget is used up, or that of the whole service.
+            BudgetSpent: the account's budget is used up, or that of the whole service.
         """
         own = self._take(account, OWN_NAME, self._quota_of(account))
         # The service's second: who is refused anyhow takes nothing from the others.
         self._take(EVERYBODY, TOTAL_NAME, self._total)
         return (own,) if own else ()
+
+    def amount(self, account: str) -> int | None:
+        """How many captures a day may bring for an account; None: no bound of its own."""
+        return self._quota_of(account)
 
     def _take(self, account: str, name: str, amount: int | None) -> Quota | None:
         if amount is None:
@@ -80,7 +84,7 @@ class CaptureBudgets:
         )
         if spent > amount:
             whose = "service" if account == EVERYBODY else "key"
-            raise CallerLimited(
+            raise BudgetSpent(
                 f"All {amount} captures of this {whose} for today are taken. Try again in {seconds} seconds.",
                 retry_after_seconds=seconds,
                 headers=quota_headers([quota]),

@@ -32,6 +32,7 @@
     │   └── ImageTooLarge             more bytes or pixels than allowed
     ├── IdempotencyConflict           the same request of this caller is under way
     ├── CallerLimited                 this caller has used up a limit; others have not
+    │   └── BudgetSpent               the captures of this day are taken
     ├── Overloaded                    too much is under way here
     ├── NotARealPicture               only a stale copy is at hand, and that is not stored for good
     ├── ImageNotReady                 a job has not ended; its picture may come
@@ -239,6 +240,10 @@ class CallerLimited(ThumbnailerError):
     ) -> None:
         super().__init__(message, retry_after_seconds=retry_after_seconds)
         self.headers = dict(headers or {})
+
+
+class BudgetSpent(CallerLimited):
+    """The captures that this caller, or the whole service, may have on this day are taken."""
 
 
 class Overloaded(ThumbnailerError):

@@ -199,6 +199,8 @@ def _bounds(settings: Settings) -> RequestBounds:
         screenshot=RouteDefaults(hour),
         persist=RouteDefaults(hour, UNCOVERED),
         hermesforge=RouteDefaults(hour, {"width": 1280, "height": 800, "format": "webp"}),
+        snapsharp=RouteDefaults(hour),
+        snapapi=RouteDefaults(hour, {"width": 1280, "height": 800, "fail_on_status": ()}),
     )
 
 

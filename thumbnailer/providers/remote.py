@@ -9,7 +9,7 @@ the upstream says               becomes
 400, 422                        CaptureRefused, with the upstream's message
 401, 403                        UpstreamAuth, logged as the operator's fault
 402, or a quota code            UpstreamQuota, with the time of its renewal where given
-404, 410                        TargetUnreachable
+404, 410, TARGET_UNREACHABLE    TargetUnreachable; the code is that of another thumbnailer
 429                             UpstreamBusy, with the pause that it asks for
 408, 504                        TargetTooSlow: it lives, the page did not come in time
 nothing in time                 UpstreamTimeout
@@ -169,13 +169,13 @@ class RemoteProvider:
                 provider=provider,
                 retry_after_seconds=pause,
             )
+        if status in (404, 410) or fault.code.upper().replace("-", "_") == "TARGET_UNREACHABLE":
+            return TargetUnreachable("The target could not be reached.")
         if status in (400, 422):
             return CaptureRefused(message or f"The provider {provider} refuses the target or an option.")
         if status in (401, 403):
             log.error("upstream_refuses_key_or_plan", provider=provider, status=status, reason=message)
             return UpstreamAuth(f"The provider {provider} refuses this service.", provider=provider)
-        if status in (404, 410):
-            return TargetUnreachable("The target could not be reached.")
         kinds: dict[int, type[UpstreamError]] = {
             408: TargetTooSlow,
             429: UpstreamBusy,

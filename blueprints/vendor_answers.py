@@ -1,0 +1,124 @@
+"""What SnapSharp's and SnapAPI's clients are told, and what the OpenAPI document says of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from flask import Flask, Response, request
+from marshmallow import Schema, fields
+
+from blueprints.documented_headers import problem_headers, text_header
+from blueprints.schemas import IMAGE_PIXELS, described
+from blueprints.services import services
+from blueprints.strict_blueprint import StrictBlueprint, View
+from blueprints.vendor_errors import ROOT, SNAPAPI, SNAPSHARP, Dialect, VendorError
+from thumbnailer.budgets import OWN_NAME, TOTAL_NAME
+from thumbnailer.quotas import Quota, read_quotas
+
+RATE_HEADERS = {
+    "X-RateLimit-Limit": text_header("Captures in each window; where one was charged or refused."),
+    "X-RateLimit-Remaining": text_header("What is left of them."),
+    "X-RateLimit-Reset": text_header("When the window ends, in unix seconds."),
+    "X-Quota-Used": text_header("Captures of this day, where the key has a budget."),
+    "X-Quota-Limit": text_header("The budget."),
+    "X-Quota-Reset": text_header("When the day ends, in unix seconds."),
+}
+
+
+class SnapSharpError(Schema):
+    """How SnapSharp tells of an error."""
+
+    error = fields.String(required=True, metadata=described("What kind of error."))
+    message = fields.String(required=True, metadata=described("What is wrong with this request."))
+    request_id = fields.String(required=True, metadata=described("Names this request in the logs."))
+
+
+class SnapApiFault(Schema):
+    """What SnapAPI's errors hold."""
+
+    code = fields.String(required=True, metadata=described("What kind of error."))
+    message = fields.String(required=True, metadata=described("What is wrong with this request."))
+    details = fields.Dict(
+        required=True,
+        metadata=described("requestId; retryAfter in seconds, where known; faults by parameter."),
+    )
+
+
+class SnapApiError(Schema):
+    """How SnapAPI tells of an error."""
+
+    error = fields.Nested(SnapApiFault, required=True, metadata=described("The error."))
+    statusCode = fields.Integer(required=True, metadata=described("The HTTP status."))  # noqa: N815  as SnapAPI spells it
+    message = fields.String(required=True, metadata=described("The same as that of error."))
+
+
+class SnapApiPicture(Schema):
+    """What ``"responseType": "json"`` is answered with."""
+
+    success = fields.Boolean(required=True, metadata=described("Always true here."))
+    format = fields.String(required=True, metadata=described("How data is encoded."))
+    width = fields.Integer(required=True, allow_none=True, metadata=IMAGE_PIXELS)
+    height = fields.Integer(required=True, allow_none=True, metadata=IMAGE_PIXELS)
+    fileSize = fields.Integer(required=True, metadata=described("The number of bytes."))  # noqa: N815  as SnapAPI spells it
+    took = fields.Integer(required=True, metadata=described("Milliseconds that this answer took."))
+    cached = fields.Boolean(required=True, metadata=described("Whether the cache had it."))
+    data = fields.String(required=True, metadata=described("The bytes in base64."))
+
+
+EITHER_ERROR = {"anyOf": [SnapSharpError, SnapApiError]}
+
+
+def answers_vendor_errors(
+    blueprint: StrictBlueprint, slugs: Iterable[str], schema: Any = EITHER_ERROR
+) -> Callable[[View], View]:
+    """Document what a view may answer when something goes wrong, in both dialects unless told otherwise."""
+    dialects = (SNAPSHARP,) if schema is SnapSharpError else (SNAPSHARP, SNAPAPI)
+    codes: dict[int, set[str]] = {}
+    for found in (found for dialect in dialects for found in _possible(dialect, set(slugs))):
+        codes.setdefault(found.status, set()).add(found.code)
+
+    def decorate(view: View) -> View:
+        for status, found in sorted(codes.items()):
+            view = blueprint.alt_response(
+                status,
+                schema=schema,
+                description=f"Refused or failed: {', '.join(sorted(found))}.",
+                headers={**problem_headers(status), **RATE_HEADERS},
+            )(view)
+        return view
+
+    return decorate
+
+
+def _possible(dialect: Dialect, slugs: set[str]) -> Iterable[VendorError]:
+    yield from (found for slug, found in dialect.by_slug.items() if slug in slugs)
+    yield from dialect.by_class.values()
+    yield from (VendorError(400, code) for code in dialect.by_field.values())
+
+
+def register_rate_headers(app: Flask) -> None:
+    """Let answers say what is left the way SnapAPI's clients read it.
+
+    To be registered before ``register_quota_headers``: what is registered later, Flask calls earlier.
+    """
+    app.after_request(_say_what_is_left)
+
+
+def _say_what_is_left(response: Response) -> Response:
+    # What others may be given as well would tell them of this caller's allowance.
+    if not request.path.startswith(ROOT) or "public" in response.headers.get("Cache-Control", ""):
+        return response
+    for quota in read_quotas(dict(response.headers)):
+        response.headers.update(rate_headers(quota))
+    return response
+
+
+def rate_headers(quota: Quota) -> Mapping[str, str]:
+    """What SnapAPI says of a limit, or of a budget."""
+    reset = str(int(services().clock()) + quota.reset_seconds)
+    if quota.name in (OWN_NAME, TOTAL_NAME):
+        used = str(quota.amount - quota.remaining)
+        return {"X-Quota-Used": used, "X-Quota-Limit": str(quota.amount), "X-Quota-Reset": reset}
+    left = str(quota.remaining)
+    return {"X-RateLimit-Limit": str(quota.amount), "X-RateLimit-Remaining": left, "X-RateLimit-Reset": reset}

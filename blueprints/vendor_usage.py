@@ -1,0 +1,120 @@
+"""``GET /v1/usage``: what the calling key has had, in the shapes that both APIs answer at once."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, time, timedelta
+from typing import Any
+
+from flask import Response, jsonify
+from marshmallow import Schema, fields
+
+from blueprints.access import ANY_ACCESS_KEY, needs
+from blueprints.callers import caller
+from blueprints.openapi import READ_PROBLEMS
+from blueprints.schemas import described
+from blueprints.services import services
+from blueprints.vendor_answers import answers_vendor_errors, rate_headers
+from blueprints.vendors import blueprint
+from thumbnailer.budgets import DAY_SECONDS, OWN_NAME
+from thumbnailer.quotas import Quota
+from thumbnailer.usage import Counted
+
+PROBLEMS = tuple(slug for slug in READ_PROBLEMS if slug != "not-found")
+
+
+class VendorPeriod(Schema):
+    """The time that is counted: this day, UTC."""
+
+    start = fields.String(required=True, metadata=described("Its beginning.", format="date-time"))
+    end = fields.String(required=True, metadata=described("Its end.", format="date-time"))
+
+
+class VendorCounts(Schema):
+    """SnapSharp's figures."""
+
+    requests = fields.Integer(required=True, metadata=described("The same as used."))
+    limit = fields.Integer(required=True, allow_none=True, metadata=described("The same as limit."))
+    remaining = fields.Integer(required=True, allow_none=True, metadata=described("The same as remaining."))
+    percentage = fields.Float(required=True, metadata=described("Used of limit; 0 without one."))
+
+
+class VendorBreakdown(Schema):
+    """SnapSharp's figures by kind of picture; there is but one."""
+
+    screenshot = fields.Integer(required=True, metadata=described("The same as used."))
+
+
+class VendorUsage(Schema):
+    """What ``GET /v1/usage`` answers: SnapAPI's members, then SnapSharp's."""
+
+    used = fields.Integer(required=True, metadata=described("Captures taken on this day, UTC."))
+    limit = fields.Integer(
+        required=True, allow_none=True, metadata=described("The key's budget of a day; null: none.")
+    )
+    remaining = fields.Integer(
+        required=True, allow_none=True, metadata=described("What is left of it; null: no budget.")
+    )
+    resetAt = fields.String(  # noqa: N815  as SnapAPI spells it
+        required=True, metadata=described("When the day ends.", format="date-time")
+    )
+    plan = fields.String(required=True, allow_none=True, metadata=described("The key's plan, if it has one."))
+    period = fields.Nested(VendorPeriod, required=True, metadata=described("The day."))
+    usage = fields.Nested(VendorCounts, required=True, metadata=described("The figures."))
+    breakdown = fields.Nested(VendorBreakdown, required=True, metadata=described("By kind of picture."))
+    cache_hit_rate = fields.Float(
+        required=True, metadata=described("The part of this day's pictures that needed no capture, 0 to 1.")
+    )
+
+
+@blueprint.get("/v1/usage")
+@needs(ANY_ACCESS_KEY)
+@blueprint.response(200, VendorUsage, description="What was had on this day.")
+@answers_vendor_errors(blueprint, PROBLEMS)
+def vendor_usage() -> Response:
+    """What the calling key has had on this day, as SnapSharp and SnapAPI answer it."""
+    services().allowance.answer()
+    account, accounts = caller().account, services().accounts
+    today = accounts.meter.today()
+    counts = next((day.counts for day in accounts.meter.read(today, account)), {})
+    start = datetime.combine(today, time(), UTC)
+    end = start + timedelta(seconds=DAY_SECONDS)
+    used, limit = counts.get(Counted.CAPTURES, 0), accounts.budgets.amount(account)
+    remaining = None if limit is None else max(0, limit - used)
+    response = jsonify(
+        used=used,
+        limit=limit,
+        remaining=remaining,
+        resetAt=end.isoformat(),
+        plan=_plan(),
+        period={"start": start.isoformat(), "end": end.isoformat()},
+        usage={
+            "requests": used,
+            "limit": limit,
+            "remaining": remaining,
+            "percentage": round(100 * used / limit, 1) if limit else 0,
+        },
+        breakdown={"screenshot": used},
+        cache_hit_rate=_hit_rate(counts),
+    )
+    if limit is not None and remaining is not None:
+        seconds = max(1, int((end - datetime.now(UTC)).total_seconds()))
+        quota = Quota(
+            name=OWN_NAME,
+            amount=limit,
+            window_seconds=DAY_SECONDS,
+            remaining=remaining,
+            reset_seconds=seconds,
+        )
+        response.headers.update(rate_headers(quota))
+    return response
+
+
+def _plan() -> str | None:
+    key = caller().key
+    return None if key is None else key.terms.plan
+
+
+def _hit_rate(counts: Any) -> float:
+    hits = counts.get(Counted.HITS, 0) + counts.get(Counted.STALE, 0)
+    answers = hits + counts.get(Counted.MISSES, 0)
+    return round(hits / answers, 4) if answers else 0.0

@@ -1,0 +1,172 @@
+"""The APIs of SnapSharp and SnapAPI, spoken by this service: their programs only change their base URL.
+
+Both have ``/v1/screenshot``. A ``GET`` is SnapSharp's. A ``POST`` is told apart by the names in its body, and
+where those belong to both, by the headers that give the key.
+"""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from collections.abc import Mapping
+from typing import Any
+
+import flask
+from flask import Response, jsonify
+from marshmallow import Schema, ValidationError
+from werkzeug.exceptions import HTTPException
+
+from blueprints.access import RENDER, RENDER_BY_ACCESS_KEY, needs
+from blueprints.capture_requests import Asked
+from blueprints.openapi import (
+    BODY_PROBLEMS,
+    PICTURE_PROBLEMS,
+    PICTURE_TYPES,
+    answers_not_modified,
+    answers_pictures,
+    answers_ranges,
+)
+from blueprints.parsing import flat_messages
+from blueprints.pictures import (
+    answer_delivery,
+    answer_picture,
+    deliver,
+    deliver_within,
+    snapapi_door,
+    snapsharp_door,
+)
+from blueprints.request_log import elapsed_seconds, note
+from blueprints.services import services
+from blueprints.strict_blueprint import StrictBlueprint
+from blueprints.vendor_answers import SnapApiPicture, SnapSharpError, answers_vendor_errors
+from blueprints.vendor_errors import (
+    SNAPAPI,
+    SNAPSHARP,
+    speak,
+    spell,
+    spoken,
+    vendor_bug,
+    vendor_failure,
+    vendor_refusal,
+)
+from blueprints.vendor_options import snapapi_options, snapsharp_options
+from blueprints.vendor_schemas import (
+    SNAPAPI_NAMES,
+    SNAPSHARP_NAMES,
+    SnapApiBody,
+    SnapSharpBody,
+    SnapSharpQuery,
+)
+from thumbnailer.errors import InvalidParameters, ThumbnailerError, UpstreamTimeout
+from thumbnailer.pipeline import CacheStatus, Delivery
+
+blueprint = StrictBlueprint("vendors", __name__, description="The APIs of SnapSharp and SnapAPI.")
+
+blueprint.register_error_handler(ThumbnailerError, vendor_failure)
+blueprint.register_error_handler(HTTPException, vendor_refusal)
+blueprint.register_error_handler(Exception, vendor_bug)
+
+TEXT = "text/plain; charset=utf-8"
+
+#: One body or the other, as the document says it.
+EITHER_BODY = {
+    "required": True,
+    "content": {"application/json": {"schema": {"anyOf": [SnapApiBody, SnapSharpBody]}}},
+}
+
+
+@blueprint.get("/v1/screenshot")
+@needs(RENDER)
+@blueprint.arguments(SnapSharpQuery(), location="query")
+@answers_not_modified(blueprint)
+@answers_ranges(blueprint, PICTURE_TYPES)
+@answers_pictures(blueprint, PICTURE_TYPES)
+@answers_vendor_errors(blueprint, PICTURE_PROBLEMS, SnapSharpError)
+def vendor_screenshot(given: dict[str, Any]) -> Response:
+    """The capture of a page, as SnapSharp answers it."""
+    return _snapsharp_answer(given)
+
+
+@blueprint.post("/v1/screenshot")
+@needs(RENDER_BY_ACCESS_KEY)
+@blueprint.doc(requestBody=EITHER_BODY)
+@blueprint.alt_response(
+    200, schema=SnapApiPicture, content_type="application/json", description="The picture.", success=True
+)
+@blueprint.alt_response(200, schema={}, content_type="text/plain", description="The picture.", success=True)
+@answers_pictures(blueprint, PICTURE_TYPES)
+@answers_vendor_errors(blueprint, BODY_PROBLEMS)
+def vendor_screenshot_from_json() -> Response:
+    """The capture of a page, as SnapAPI answers it, or SnapSharp where a value is no scalar."""
+    body = blueprint.ARGUMENTS_PARSER.load_json(flask.request, SnapApiBody())
+    tell_apart(body)
+    if spoken() is SNAPAPI:
+        response = _snapapi_answer(_loaded(SnapApiBody(), body))
+    else:
+        response = _snapsharp_answer(_loaded(SnapSharpBody(), body))
+    response.headers["Cache-Control"] = "no-store"
+    return response
+
+
+def tell_apart(body: Mapping[str, Any]) -> None:
+    """Find out which API a body is written for, and answer in its way; the headers say it where names do not.
+
+    Raises:
+        InvalidParameters: it has names of both.
+    """
+    of_snapsharp = sorted(body.keys() & (SNAPSHARP_NAMES - SNAPAPI_NAMES))
+    of_snapapi = sorted(body.keys() & (SNAPAPI_NAMES - SNAPSHARP_NAMES))
+    if of_snapsharp and of_snapapi:
+        mixed = f"{of_snapsharp[0]} is SnapSharp's name, and {of_snapapi[0]} is SnapAPI's."
+        raise InvalidParameters({}, f"The names of two APIs are mixed: {mixed} Use those of one.")
+    if of_snapsharp or of_snapapi:
+        speak(SNAPSHARP if of_snapsharp else SNAPAPI)
+    else:
+        speak(spoken())
+
+
+def _snapsharp_answer(given: Mapping[str, Any]) -> Response:
+    spell(SNAPSHARP)
+    return answer_picture(snapsharp_options(given, services().guard), snapsharp_door())
+
+
+def _snapapi_answer(given: Mapping[str, Any]) -> Response:
+    spell(SNAPAPI)
+    asked, delivery = _deliver_in_time(snapapi_options(given, services().guard), given.get("timeout"))
+    wanted = given.get("response_type", "binary")
+    if wanted == "binary":
+        return answer_delivery(asked, delivery)
+    record = delivery.capture.record
+    note(cache=delivery.cache_status.value, bytes=record.size_bytes, provider=record.provider)
+    encoded = b64encode(delivery.capture.body()).decode()
+    if wanted == "base64":
+        return Response(encoded, content_type=TEXT, headers={"X-Content-Type-Options": "nosniff"})
+    return jsonify(
+        success=True,
+        format=record.content_type.rpartition("/")[2],
+        width=record.width,
+        height=record.height,
+        fileSize=record.size_bytes,
+        took=round(elapsed_seconds() * 1000),
+        cached=delivery.cache_status in (CacheStatus.HIT, CacheStatus.STALE),
+        data=encoded,
+    )
+
+
+def _deliver_in_time(options: Mapping[str, Any], timeout_milliseconds: int | None) -> tuple[Asked, Delivery]:
+    """What is asked for, or an error after the caller's own time; the picture is made all the same.
+
+    So a caller in a hurry fails nobody who waits for the same picture, and has it at the next try.
+    """
+    if timeout_milliseconds is None or timeout_milliseconds >= services().bounds.deadline_seconds * 1000:
+        return deliver(options, snapapi_door())
+    asked, delivery = deliver_within(options, snapapi_door(), timeout_milliseconds / 1000)
+    if delivery is None:
+        raise UpstreamTimeout(f"The picture was not there within {timeout_milliseconds} ms.")
+    return asked, delivery
+
+
+def _loaded(schema: Schema, body: Mapping[str, Any]) -> dict[str, Any]:
+    try:
+        return dict(schema.load(body))
+    except ValidationError as error:
+        raise InvalidParameters(flat_messages(error)) from None
