@@ -130,7 +130,7 @@ def _offer_replay(asked: Asked, delivery: Delivery) -> None:
     version, not_after = purges.version, freshness.not_after
     if purges.covers(asked.request.picture.site, record):
         return  # it came while the picture was being loaded
-    good_until = record.captured_at + asked.ttl_seconds
+    good_until = record.captured_at + _oldest_seconds(asked)
     request.environ[REPLAY] = Replay(
         body=delivery.capture.body(),
         dated_headers=lambda now: dated_headers(delivery, freshness, now),

@@ -16,7 +16,7 @@ import flask
 from flask import Response, g, jsonify
 from werkzeug.exceptions import HTTPException
 
-from blueprints.access import ACCESS_KEY
+from blueprints.access import ACCESS_KEY, BEARER
 from blueprints.answers import PROBLEM_HEADER
 from blueprints.errors import (
     detail_of_status,
@@ -28,7 +28,7 @@ from blueprints.errors import (
 )
 from blueprints.problems import ProblemType, problem_of_error, problem_of_status
 from blueprints.request_log import request_id
-from blueprints.vendor_schemas import SnapApiBody, SnapSharpBody
+from blueprints.vendor_schemas import SNAPAPI_BODY, SNAPSHARP_BODY
 from thumbnailer.errors import (
     BlankPicture,
     BudgetSpent,
@@ -111,7 +111,7 @@ SNAPSHARP = Dialect(
     ),
     by_class=dict.fromkeys(PAGE_FAULTS, VendorError(422, "screenshot_failed")),
     by_field={},
-    spellings=SnapSharpBody().spellings(),
+    spellings=SNAPSHARP_BODY.spellings(),
     describe=_snapsharp_body,
 )
 
@@ -139,7 +139,7 @@ SNAPAPI = Dialect(
         BudgetSpent: VendorError(402, "QUOTA_EXCEEDED"),
     },
     by_field={"url": "INVALID_URL", "format": "INVALID_FORMAT"},
-    spellings=SnapApiBody().spellings(),
+    spellings=SNAPAPI_BODY.spellings(),
     describe=_snapapi_body,
 )
 
@@ -165,7 +165,7 @@ def spoken() -> Dialect:
         return SNAPSHARP
     if "X-Api-Key" in request.headers or ACCESS_KEY in request.args:
         return SNAPAPI
-    if "Authorization" in request.headers:
+    if BEARER.fullmatch(request.headers.get("Authorization", "")):  # a proxy in front may have its own scheme
         return SNAPSHARP
     return SNAPAPI if request.method == "POST" else SNAPSHARP
 

@@ -222,6 +222,10 @@ class SnapApiBody(VendorBody):
                 raise ValidationError({self.spellings()[name]: [what]})
 
 
-#: Names that tell which API a JSON body is written for, those that both have left out.
-SNAPSHARP_NAMES = frozenset(SnapSharpBody().spellings().values())
-SNAPAPI_NAMES = frozenset(SnapApiBody().spellings().values())
+SNAPSHARP_BODY, SNAPAPI_BODY = SnapSharpBody(), SnapApiBody()
+_SNAPSHARP_NAMES, _SNAPAPI_NAMES = (
+    frozenset(body.spellings().values()) for body in (SNAPSHARP_BODY, SNAPAPI_BODY)
+)
+
+#: Names that tell which API a JSON body is written for: the other has them not.
+ONLY_SNAPSHARP, ONLY_SNAPAPI = _SNAPSHARP_NAMES - _SNAPAPI_NAMES, _SNAPAPI_NAMES - _SNAPSHARP_NAMES

@@ -50,8 +50,10 @@ from blueprints.vendor_errors import (
 )
 from blueprints.vendor_options import snapapi_options, snapsharp_options
 from blueprints.vendor_schemas import (
-    SNAPAPI_NAMES,
-    SNAPSHARP_NAMES,
+    ONLY_SNAPAPI,
+    ONLY_SNAPSHARP,
+    SNAPAPI_BODY,
+    SNAPSHARP_BODY,
     SnapApiBody,
     SnapSharpBody,
     SnapSharpQuery,
@@ -97,12 +99,12 @@ def vendor_screenshot(given: dict[str, Any]) -> Response:
 @answers_vendor_errors(blueprint, BODY_PROBLEMS)
 def vendor_screenshot_from_json() -> Response:
     """The capture of a page, as SnapAPI answers it, or SnapSharp where a value is no scalar."""
-    body = blueprint.ARGUMENTS_PARSER.load_json(flask.request, SnapApiBody())
+    body = blueprint.ARGUMENTS_PARSER.load_json(flask.request, SNAPAPI_BODY)
     tell_apart(body)
     if spoken() is SNAPAPI:
-        response = _snapapi_answer(_loaded(SnapApiBody(), body))
+        response = _snapapi_answer(_loaded(SNAPAPI_BODY, body))
     else:
-        response = _snapsharp_answer(_loaded(SnapSharpBody(), body))
+        response = _snapsharp_answer(_loaded(SNAPSHARP_BODY, body))
     response.headers["Cache-Control"] = "no-store"
     return response
 
@@ -113,8 +115,7 @@ def tell_apart(body: Mapping[str, Any]) -> None:
     Raises:
         InvalidParameters: it has names of both.
     """
-    of_snapsharp = sorted(body.keys() & (SNAPSHARP_NAMES - SNAPAPI_NAMES))
-    of_snapapi = sorted(body.keys() & (SNAPAPI_NAMES - SNAPSHARP_NAMES))
+    of_snapsharp, of_snapapi = sorted(body.keys() & ONLY_SNAPSHARP), sorted(body.keys() & ONLY_SNAPAPI)
     if of_snapsharp and of_snapapi:
         mixed = f"{of_snapsharp[0]} is SnapSharp's name, and {of_snapapi[0]} is SnapAPI's."
         raise InvalidParameters({}, f"The names of two APIs are mixed: {mixed} Use those of one.")

@@ -106,6 +106,16 @@ ERRORS: dict[str, tuple[Vendor, Answer, Expected]] = {
         json_error(400, {"error": "validation_error", "message": "width: too small"}),
         (CaptureRefused, "width: too small", NO_PAUSE),
     ),
+    "snapsharp-of-a-twin": (
+        SNAPSHARP,
+        json_error(422, {"error": "target_unreachable", "message": "No such host"}),
+        (TargetUnreachable, "The target could not be reached.", NO_PAUSE),
+    ),
+    "hermesforge-of-a-twin": (
+        HERMESFORGE,
+        json_error(422, {"error": "target-unreachable", "message": "No such host"}),
+        (TargetUnreachable, "The target could not be reached.", NO_PAUSE),
+    ),
     "snapsharp-401": (
         SNAPSHARP,
         json_error(401, {"error": "unauthorized"}),
