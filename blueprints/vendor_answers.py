@@ -84,7 +84,11 @@ def answers_vendor_errors(
                 status,
                 schema=schema,
                 description=f"Refused or failed: {', '.join(sorted(found))}.",
-                headers={**problem_headers(status), **RATE_HEADERS},
+                headers={
+                    **problem_headers(status),
+                    **RATE_HEADERS,
+                    "X-Problem": text_header("The slug of the problem."),
+                },
             )(view)
         return view
 

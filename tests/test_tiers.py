@@ -12,6 +12,7 @@ from flask.testing import FlaskClient
 from tests.support import answers
 from tests.support.access import make_key, sqlite_url
 from tests.support.answers import Answer
+from tests.support.pages import GREEN, PageServer, colour_at, running_pages
 from tests.support.pictures import picture
 from tests.support.service import TARGET, client_of, running_app, running_service, snapapi_environment
 from tests.support.upstream import Upstream
@@ -19,6 +20,8 @@ from thumbnailer.host_patterns import parse_host_pattern
 from thumbnailer.keys import Scope
 
 VENDORS = ("snapsharp", "snapapi")
+#: The settings of a provider's key and address.
+SETTINGS = {"snapsharp": ("SNAPSHARP_API_KEY", "SNAPSHARP_BASE"), "snapapi": ("SNAPAPI_KEY", "SNAPAPI_BASE")}
 
 
 @dataclass(frozen=True)
@@ -31,11 +34,7 @@ class Renderer:
 
     def front(self, vendor: str, key: str = "all", **more: str) -> Any:
         """A test client of an instance that has this one as its provider."""
-        names = {
-            "snapsharp": ("SNAPSHARP_API_KEY", "SNAPSHARP_BASE"),
-            "snapapi": ("SNAPAPI_KEY", "SNAPAPI_BASE"),
-        }
-        key_name, url_name = names[vendor]
+        key_name, url_name = SETTINGS[vendor]
         settings = {"PROVIDERS": vendor, key_name: self.keys[key], url_name: self.url}
         return client_of({**settings, "RATELIMIT_ENABLED": "false", "LOG_LEVEL": "warning", **more})
 
@@ -236,6 +235,48 @@ def test_pages_at_fault_do_not_close_the_road_to_the_renderer(
             assert_problem(response, "option-unsupported", 422)
         behind.behave(answers.image("png"))
         assert ask(front, f"sound/{vendor}").status_code == 200
+
+
+#: A real browser behind the renderer, and pages on this machine.
+LOOPBACK = {"ALLOWED_PRIVATE_TARGETS": "127.0.0.0/8", "REFUSE_BLANK": "false"}
+
+
+@pytest.fixture(scope="module")
+def pages() -> Iterator[PageServer]:
+    with running_pages() as pages:
+        yield pages
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    folder = tmp_path_factory.mktemp("browser")
+    environ = {"PROVIDERS": "chromium", "WEB_CONCURRENCY": "1", "RATELIMIT_ENABLED": "false"}
+    with running_service(folder, environ | LOOPBACK) as service:
+        yield service.url
+
+
+@pytest.mark.parametrize("vendor", VENDORS)
+@pytest.mark.parametrize(
+    ("options", "check"),
+    [
+        pytest.param({}, "innerWidth === 1280 && innerHeight === 720", id="nothing"),
+        pytest.param({"width": 900, "height": 500}, "innerWidth === 900", id="a viewport"),
+        pytest.param({"device_scale_factor": 2}, "devicePixelRatio === 2", id="a dense screen"),
+        pytest.param({"device": "iPhone 14"}, "navigator.maxTouchPoints > 0", id="a phone"),
+        pytest.param({"dark_mode": True}, "matchMedia('(prefers-color-scheme: dark)').matches", id="dark"),
+        pytest.param({"user_agent": "Bot/1"}, "navigator.userAgent === 'Bot/1'", id="a user agent"),
+        pytest.param({"cookies": {"a": "b"}}, "document.cookie === 'a=b'", id="a cookie"),
+    ],
+)
+def test_options_of_the_fronts_callers_reach_the_page(
+    pages: PageServer, browser: str, vendor: str, options: dict[str, Any], check: str
+) -> None:
+    key_name, url_name = SETTINGS[vendor]
+    settings = {"PROVIDERS": vendor, key_name: "sk_live_any", url_name: browser, "LOG_LEVEL": "warning"}
+    with client_of(settings | LOOPBACK) as front:
+        response = front.post("/screenshot", json={"url": pages.check(check), **options})
+        assert response.status_code == 200, response.text
+        assert colour_at(response.data, 20, 20) == GREEN
 
 
 def ask(front: FlaskClient, page: str) -> Any:

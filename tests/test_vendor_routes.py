@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -250,6 +251,23 @@ class TestWhatIsLeft:
             assert answer.headers["Cache-Control"].startswith("public")
             assert not [name for name, _ in answer.headers if name.startswith(("X-RateLimit", "X-Quota"))]
             assert client.get("/screenshot", query_string={"url": "x"}).status_code == 400
+
+
+def test_metrics_and_figures_count_them_as_every_route(upstream: Upstream) -> None:
+    with client_of(snapapi_environment(upstream.url)) as client:
+        client.get(PATH, query_string={"url": TARGET}, buffered=True)
+        client.post(PATH, json={"url": TARGET, "responseType": "json"})
+        client.post(PATH, json={"url": TARGET, "responseType": "json"})
+        (mine,) = client.get("/usage").get_json()["accounts"]
+        metrics = client.get("/metrics").text
+    counted = {name: mine["total"][name] for name in ("captures", "hits", "misses")}
+    assert counted == {"captures": 2, "hits": 1, "misses": 2}
+    for method, cache in (("GET", "miss"), ("POST", "hit")):
+        assert re.search(
+            rf'^thumbnailer_\w+\{{(?=[^}}]*cache="{cache}")(?=[^}}]*method="{method}")[^}}]*route="{PATH}"',
+            metrics,
+            re.MULTILINE,
+        )
 
 
 class TestUsage:
