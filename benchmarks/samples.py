@@ -24,6 +24,10 @@ URLS = 8
 SIZES = {60: (160, 125), 10: (64, 52)}
 
 
+#: In kilobytes.
+LEAST_CAPTURE = 30
+
+
 @functools.cache
 def noise(kilobytes: int) -> bytes:
     """A PNG of about so many kilobytes, a little more rather than less; the same at every call."""
@@ -47,14 +51,16 @@ def plain_paths(kilobytes: int) -> tuple[str, ...]:
     return tuple(picture_path("/thumb", target(kilobytes, number)) for number in range(URLS))
 
 
-def signed_path(page: str) -> str:
+def signed_path(page: str, **options: str) -> str:
     """The same for the service, which asks for signatures."""
     signer = UrlSigner(parse_signing_keys(SIGNING_KEYS))
-    return str(signer.sign("/thumb", [("url", page)], now=0))
+    return str(signer.sign("/thumb", [("url", page), *options.items()], now=0))
 
 
 def signed_paths(kilobytes: int) -> tuple[str, ...]:
-    return tuple(signed_path(target(kilobytes, number)) for number in range(URLS))
+    """Of captures, except that what is so small is a thumbnail: of as many pixels as the capture has."""
+    options = {"thumb_width": str(SIZES[kilobytes][0])} if kilobytes < LEAST_CAPTURE else {}
+    return tuple(signed_path(target(kilobytes, number), **options) for number in range(URLS))
 
 
 def file_paths(kilobytes: int) -> tuple[str, ...]:

@@ -262,8 +262,9 @@ def test_the_stand_in_for_a_picture_that_is_being_made_is_not_kept(edge: Edge) -
     wait_until(lambda: ask(edge.url, path).status == 200, what="the picture")
 
 
-def test_parts_conditions_and_heads_are_answered_by_the_edge(edge: Edge) -> None:
-    path = thumb_path()
+@pytest.mark.parametrize("options", [{}, {"thumb_width": "200"}], ids=["a capture", "a thumbnail"])
+def test_parts_conditions_and_heads_are_answered_by_the_edge(edge: Edge, options: dict[str, str]) -> None:
+    path = thumb_path(**options)
     whole = ask(edge.url, path)
     etag, modified = whole.headers["etag"], whole.headers["last-modified"]
     size_bytes = len(whole.body)
