@@ -29,7 +29,7 @@ OURS, PLAIN = "thumbnailer", "flask-plain"
 #: no such thing, a page that it does not know. Neither needs anybody else for it.
 FIRST_REQUEST = {OURS: ("/health", 200), PLAIN: ("/", 404)}
 #: Enough that every process has answered one.
-FIRST_REQUESTS = 32
+FIRST_REQUESTS = 128
 #: Where nothing is installed but what the service runs on: some packages load what they find beside them.
 PYTHON = Path(__file__).parent.parent / ".venv-service" / "bin" / "python"
 
