@@ -9,7 +9,7 @@ LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --genera
 PYTHON_FILES := app.py config.py worker.py gunicorn.conf.py settings wiring blueprints thumbnailer tests benchmarks scripts
 
 # Tests at a time, one more than cores, for many of them wait; ARGS go to pytest, as in: make test ARGS="tests/test_thumb.py -x"
-TEST_WORKERS ?= $(shell expr $$(nproc) + 1)
+TEST_WORKERS ?= $(shell expr 2 \* $$(nproc))
 ARGS ?=
 
 help: ## list the targets
