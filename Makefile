@@ -8,8 +8,8 @@ LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --genera
 	--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock"
 PYTHON_FILES := app.py config.py worker.py gunicorn.conf.py settings wiring blueprints thumbnailer tests benchmarks scripts
 
-# Tests at a time, two for each core, for many of them wait; ARGS go to pytest, as in: make test ARGS="tests/test_thumb.py -x"
-TEST_WORKERS ?= $(shell expr 2 \* $$(nproc))
+# Tests at a time, one more than cores, for many of them wait; ARGS go to pytest, as in: make test ARGS="tests/test_thumb.py -x"
+TEST_WORKERS ?= $(shell expr $$(nproc) + 1)
 ARGS ?=
 
 help: ## list the targets
