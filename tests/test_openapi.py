@@ -247,6 +247,21 @@ def test_every_documented_problem_exists_and_every_problem_is_documented(documen
     assert set(PROBLEMS) - named == {"method-not-allowed"}, "that one is every route's"
 
 
+def _tame_purge(purge: dict[str, Any]) -> None:
+    purge["anyOf"] = [  # which marshmallow cannot say
+        {"required": ["targets"]},
+        {"required": ["everything"], "properties": {"everything": {"const": True}}},
+    ]
+    purge["properties"]["targets"]["items"] = {"enum": [TARGET, f"{TARGET}?a=b"]}
+    del purge["properties"]["hosts"]
+
+
+def _tame_batch(batch: dict[str, Any]) -> None:
+    batch["urls"] = {"enum": [[TARGET], [TARGET, f"{TARGET}?a=b"]]}
+    for needing_async in ("persist", "webhook_url"):
+        del batch[needing_async]
+
+
 def _tamed(document: dict[str, Any]) -> dict[str, Any]:
     """The document for a machine that knows no more than what it says: one target, nothing contradictory."""
     tamed = copy.deepcopy(document)
@@ -256,13 +271,7 @@ def _tamed(document: dict[str, Any]) -> dict[str, Any]:
         kept = [one for one in operation.get("parameters", []) if one["name"] not in CONTRADICTORY]
         operation["parameters"] = kept
         options.append({one["name"]: one["schema"] for one in kept})
-    purge = tamed["components"]["schemas"]["PurgeBody"]
-    purge["anyOf"] = [  # which marshmallow cannot say
-        {"required": ["targets"]},
-        {"required": ["everything"], "properties": {"everything": {"const": True}}},
-    ]
-    purge["properties"]["targets"]["items"] = {"enum": [TARGET, f"{TARGET}?a=b"]}
-    del purge["properties"]["hosts"]
+    _tame_purge(tamed["components"]["schemas"]["PurgeBody"])
     for schemas in options:
         for name in CONTRADICTORY & schemas.keys():
             del schemas[name]
@@ -281,8 +290,7 @@ def _tamed(document: dict[str, Any]) -> dict[str, Any]:
         cookies = tamed["components"]["schemas"][name]["properties"]["cookies"]
         cookies["maxItems"] = 1
         del cookies["items"]["properties"]["domain"]
-    batch = tamed["components"]["schemas"]["BatchBody"]["properties"]
-    batch["urls"] = {"enum": [[TARGET], [TARGET, f"{TARGET}?a=b"]]}
+    _tame_batch(tamed["components"]["schemas"]["BatchBody"]["properties"])
     for page_body in ("PageBody", "PageChanges"):
         properties = tamed["components"]["schemas"][page_body]["properties"]
         for name in CONTRADICTORY & properties.keys():
@@ -291,8 +299,6 @@ def _tamed(document: dict[str, Any]) -> dict[str, Any]:
         properties["webhook_url"] = {"enum": [TARGET, None]}
         properties["timezone"] = {"enum": ["UTC"]}
         properties["fail_on_status"] = {"enum": ["none"]}
-    for needing_async in ("persist", "webhook_url"):
-        del batch[needing_async]
     return tamed
 
 

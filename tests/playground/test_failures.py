@@ -5,57 +5,20 @@ from __future__ import annotations
 import io
 import re
 import shlex
-from collections.abc import Iterator
 from pathlib import Path
-from urllib.parse import parse_qsl, quote, urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
-import pytest
 import requests
 from PIL import Image
 from playwright.sync_api import Browser, expect
 
 from tests.support.ageing import age_pictures
-from tests.support.browsers import Visitor, running_browser, visiting
+from tests.support.browsers import Visitor, visiting
 from tests.support.playground import Playground, Tag, expect_state, running_playground, take
 from tests.support.processes import wait_until
 from tests.support.service import TARGET
-from tests.support.vectors import SIGNING_KEYS
 
 DAY = 86_400
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with running_browser() as browser:
-        yield browser
-
-
-@pytest.fixture(scope="module")
-def opened(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Playground]:
-    """A service that is open to everyone."""
-    with running_playground(tmp_path_factory.mktemp("open"), RATELIMIT_ENABLED="false") as playground:
-        yield playground
-
-
-@pytest.fixture(scope="module")
-def closed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Playground]:
-    """A service that wants a key or a signature."""
-    folder = tmp_path_factory.mktemp("closed")
-    settings = {"RATELIMIT_ENABLED": "false", "SIGNING_KEYS": SIGNING_KEYS}
-    with running_playground(folder, has_key=True, **settings) as playground:
-        yield playground
-
-
-@pytest.fixture
-def visitor(browser: Browser, opened: Playground) -> Iterator[Visitor]:
-    with visiting(browser, opened.url, permissions=["clipboard-read", "clipboard-write"]) as visitor:
-        yield visitor
-
-
-@pytest.fixture
-def target(request: pytest.FixtureRequest) -> str:
-    """A page that no other test has had photographed."""
-    return f"{TARGET}?{quote(request.node.name, safe='')}"
 
 
 def test_a_wrong_option_is_told_at_its_field(visitor: Visitor, target: str) -> None:

@@ -5,17 +5,15 @@ from __future__ import annotations
 import io
 import re
 import shlex
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, quote, urlsplit
 
-import pytest
 import requests
 from PIL import Image
 from playwright.sync_api import Browser, Page, expect
 
-from tests.support.browsers import Visitor, running_browser, visiting
+from tests.support.browsers import Visitor, visiting
 from tests.support.edge import port_of
 from tests.support.nginx import running_nginx
 from tests.support.pages import running_pages
@@ -31,31 +29,6 @@ from tests.support.playground import (
 )
 from tests.support.processes import wait_until
 from tests.support.service import TARGET, running_service
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with running_browser() as browser:
-        yield browser
-
-
-@pytest.fixture(scope="module")
-def opened(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Playground]:
-    """A service that is open to everyone."""
-    with running_playground(tmp_path_factory.mktemp("open"), RATELIMIT_ENABLED="false") as playground:
-        yield playground
-
-
-@pytest.fixture
-def visitor(browser: Browser, opened: Playground) -> Iterator[Visitor]:
-    with visiting(browser, opened.url, permissions=["clipboard-read", "clipboard-write"]) as visitor:
-        yield visitor
-
-
-@pytest.fixture
-def target(request: pytest.FixtureRequest) -> str:
-    """A page that no other test has had photographed."""
-    return f"{TARGET}?{quote(request.node.name, safe='')}"
 
 
 def test_a_page_is_photographed_and_what_came_back_is_told(visitor: Visitor, target: str) -> None:
