@@ -70,15 +70,23 @@ def edge_terms(cache_control: str, age_seconds: int, asked_seconds: int) -> Edge
 
 
 def dress_for_edge(headers: Headers, asked_seconds: int) -> None:
-    """Give an answer the terms of a cache that asks for so many seconds."""
+    """Give an answer the terms of a cache that asks for so many seconds.
+
+    nginx reads a kept head again with each answer: what it looks for comes first, and the id of the
+    request that the answer was made for, which is nobody else's, is left out.
+    """
     cache_control, age_seconds = headers.get("Cache-Control", ""), int(headers.get("Age", 0))
     terms = edge_terms(cache_control, age_seconds, asked_seconds)
     if terms is None:
         return
-    headers["Cache-Control"] = terms.cache_control
-    headers[CLIENT_CACHE_CONTROL_HEADER] = cache_control
     oldest_seconds = age_seconds + terms.fresh_seconds + terms.stale_seconds + MARGIN_SECONDS
+    headers["Cache-Control"] = terms.cache_control
+    headers.pop("X-Request-ID", None)
+    others = list(headers)
+    headers.clear()
+    headers[CLIENT_CACHE_CONTROL_HEADER] = cache_control
     headers[CLIENT_AGE_HEADER] = str(oldest_seconds)
+    headers.extend(others)
 
 
 def register_edge(app: flask.Flask, trusted_proxies: Sequence[Network]) -> None:

@@ -138,14 +138,16 @@ def test_every_signature_has_a_copy_of_its_own(tmp_path: Path, application: Appl
         assert [ask(nginx.url, url).body for url in urls * 2] == [b"1", b"2", b"3", b"4"] * 2
 
 
-def test_head_and_picture_of_a_kept_answer_leave_in_one_piece(tmp_path: Path) -> None:
+@pytest.mark.parametrize("ending", ["", "&exp=99999999999"], ids=["open", "ending"])
+def test_head_and_picture_of_a_kept_thumbnail_leave_in_one_piece(tmp_path: Path, ending: str) -> None:
     body = b"x" * 10_000
     terms = (("Cache-Control", "max-age=60"), ("X-Edge-Client-Cache-Control", "public, max-age=60"))
+    path = f"/thumb?url=x&thumb_width=400{ending}"
     answer = content(body, "image/png", *terms)
     with Upstream(answer) as server, running_nginx(tmp_path, port_of(server.url)) as nginx:
-        assert ask(nginx.url, "/thumb?url=x").body == body
+        assert ask(nginx.url, path).body == body
         with connected(nginx.url) as wire:
-            wire.sendall(b"GET /thumb?url=x HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            wire.sendall(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
             received = wire.recv(65536)
     assert b"X-Edge-Cache: HIT" in received
     assert received.endswith(b"\r\n\r\n" + body)

@@ -7,9 +7,10 @@ import re
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from werkzeug.datastructures import Headers
 
 from app import create_app
-from blueprints.edge import MARGIN_SECONDS, EdgeTerms, edge_terms
+from blueprints.edge import MARGIN_SECONDS, EdgeTerms, dress_for_edge, edge_terms
 from blueprints.freshness import Freshness
 from settings.reading import ConfigurationError
 from tests.support.service import TARGET, client_of, snapapi_environment
@@ -233,3 +234,14 @@ def test_nginx_is_told_the_moment_itself(
     freshness: Freshness, age_seconds: int, expected: str | None
 ) -> None:
     assert freshness.accel_expires(now=NOW, age_seconds=age_seconds) == expected
+
+
+def test_a_head_for_the_edge_begins_with_what_it_looks_for_and_names_no_request() -> None:
+    headers = Headers({"ETag": '"1"', "Cache-Control": "public, max-age=3600", "X-Request-ID": "mine-0001"})
+    dress_for_edge(headers, 60)
+    assert list(headers) == [
+        ("X-Edge-Client-Cache-Control", "public, max-age=3600"),
+        ("X-Edge-Client-Age", str(60 + 60 + MARGIN_SECONDS)),
+        ("ETag", '"1"'),
+        ("Cache-Control", "max-age=60, stale-while-revalidate=60"),
+    ]
