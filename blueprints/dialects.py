@@ -197,7 +197,9 @@ def hermesforge_failure(error: ThumbnailerError) -> Response:
 def hermesforge_refusal(error: HTTPException) -> Response:
     """What Flask refuses, a body that is too large for instance, told the same way."""
     status = error.code or 500
-    return _error(problem_of_status(status), detail_of_status(status), refusal_headers(error), status=status)
+    kind = problem_of_status(status)
+    note(problem=kind.slug)
+    return _error(kind, detail_of_status(status), refusal_headers(error), status=status)
 
 
 @blueprint.errorhandler(Exception)

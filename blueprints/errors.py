@@ -22,7 +22,7 @@ from werkzeug.exceptions import (
 from werkzeug.routing import RequestRedirect
 
 from blueprints.problems import STATUS_DETAILS, ProblemType, problem_of_error, problem_of_status
-from blueprints.request_log import request_id
+from blueprints.request_log import note, request_id
 from blueprints.schemas import Problem
 from blueprints.waiting import IS_TURNED_AWAY
 from thumbnailer.errors import (
@@ -104,6 +104,7 @@ def answer_refusal(error: HTTPException) -> Response | HTTPException:
         return error
     status = error.code or 500
     kind = problem_of_status(status)
+    note(problem=kind.slug)
     return problem_response(kind, detail_of_status(status), status=status, headers=refusal_headers(error))
 
 
@@ -143,13 +144,16 @@ def answer_bug(error: Exception) -> Response | HTTPException:
 def log_bug(error: Exception) -> ProblemType:
     """Log a failure that nobody foresaw, and say what a caller is told of it."""
     log.error("unexpected_error", exc_info=error)
-    return problem_of_status(500)
+    kind = problem_of_status(500)
+    note(problem=kind.slug)
+    return kind
 
 
 def log_failure(error: ThumbnailerError, kind: ProblemType) -> None:
     """An operator's fault is an error in the log, everything else is news; the server hears of some, too."""
     if isinstance(error, CallerLimited | Overloaded):
         flask.request.environ[IS_TURNED_AWAY] = True
+    note(problem=kind.slug)
     level = log.error if isinstance(error, UpstreamAuth) else log.info
     level("request_failed", problem=kind.slug, detail=str(error), provider=getattr(error, "provider", None))
 

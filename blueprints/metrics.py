@@ -11,12 +11,15 @@ from flask import Response
 
 from blueprints.access import ADMIN, needs
 from blueprints.openapi import READ_PROBLEMS, answers_problems
+from blueprints.readiness import backlog, part_states
 from blueprints.request_log import elapsed_seconds, noted
 from blueprints.services import services
 from blueprints.strict_blueprint import StrictBlueprint
 from thumbnailer.circuits import BreakerState
 from thumbnailer.errors import DatabaseUnavailable
+from thumbnailer.jobs import Backlog
 from thumbnailer.metrics import CONTENT_TYPE, Metrics, Reading
+from thumbnailer.process_memory import process_tree, used_bytes
 
 blueprint = StrictBlueprint("metrics", __name__, description="For Prometheus.")
 
@@ -37,8 +40,28 @@ def metrics() -> Response:
 
 def _readings() -> Iterator[Reading]:
     """How things stand now; the queue's gauges are missing while the database does not answer."""
+    found = backlog()
+    parts = [((name,), float(works)) for name, works in part_states(found).items()]
+    yield "thumbnailer_part_up", "Whether each part works now: 1 or 0.", ("part",), parts
+    if found is not None:
+        yield from _queue(found)
+    yield from _budget()
+    yield from _memory()
+    breakers = [
+        ((each.name, state.value), float(each.breaker is state))
+        for each in services().providers()
+        for state in BreakerState
+    ]
+    yield (
+        "thumbnailer_breaker",
+        "1 for the state of each provider's breaker.",
+        ("provider", "state"),
+        breakers,
+    )
+
+
+def _queue(backlog: Backlog) -> Iterator[Reading]:
     with contextlib.suppress(DatabaseUnavailable):
-        backlog = services().jobs.backlog()
         states = ((("pending",), backlog.pending), (("processing",), backlog.processing))
         yield "thumbnailer_jobs", "Jobs that have not ended, by state.", ("state",), states
         age = (((), backlog.oldest_seconds),)
@@ -53,17 +76,25 @@ def _readings() -> Iterator[Reading]:
             messages,
         )
         yield "thumbnailer_job_workers", "Processes that do jobs.", (), (((), backlog.workers),)
-    breakers = [
-        ((each.name, state.value), float(each.breaker is state))
-        for each in services().providers()
-        for state in BreakerState
-    ]
-    yield (
-        "thumbnailer_breaker",
-        "1 for the state of each provider's breaker.",
-        ("provider", "state"),
-        breakers,
-    )
+
+
+def _budget() -> Iterator[Reading]:
+    """What `CAPTURE_BUDGET` leaves; missing where there is none."""
+    quota = services().accounts.budgets.total_quota()
+    if quota is not None:
+        total, left = (((), float(quota.amount)),), (((), float(quota.remaining)),)
+        yield "thumbnailer_capture_budget", "Captures that a day may bring, UTC.", (), total
+        yield "thumbnailer_capture_budget_left", "Captures that are left today, UTC.", (), left
+
+
+def _memory() -> Iterator[Reading]:
+    """Of all worker processes and of what they have started: drivers and browsers."""
+    workers, browsers = 0, 0
+    for process in services().metrics.processes():
+        own, *started = map(used_bytes, process_tree(process))
+        workers, browsers = workers + own, browsers + sum(started)
+    rows = ((("workers",), float(workers)), (("browsers",), float(browsers)))
+    yield "thumbnailer_memory_bytes", "Memory in use that is no copy of a file.", ("of",), rows
 
 
 def register_metrics(app: flask.Flask, metrics: Metrics) -> None:
@@ -77,4 +108,7 @@ def _count(metrics: Metrics, response: Response) -> Response:
     method = request.method if request.method in METHODS else "other"
     cache = str(noted().get("cache", "none"))
     metrics.count_request(route, method, response.status_code, cache, elapsed_seconds())
+    problem = noted().get("problem")
+    if problem is not None and response.status_code >= 400:
+        metrics.count_problem(str(problem))
     return response

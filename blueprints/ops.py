@@ -15,13 +15,12 @@ from werkzeug.exceptions import NotFound
 from blueprints.access import OPEN, needs
 from blueprints.openapi import PAGE_PROBLEMS, answers_problems
 from blueprints.problems import PROBLEMS
+from blueprints.readiness import backlog, part_states
 from blueprints.schemas import described
 from blueprints.services import services
 from blueprints.strict_blueprint import StrictBlueprint
 from blueprints.web_pages import web_page
 from thumbnailer.circuits import BreakerState
-from thumbnailer.errors import DatabaseUnavailable
-from thumbnailer.jobs import Backlog
 from thumbnailer.providers.fallback import ProviderHealth
 
 blueprint = StrictBlueprint("ops", __name__, description="For operators and their probes.")
@@ -120,9 +119,8 @@ def ready() -> Response:
 
     Open breakers degrade and no more: old pictures are still answered, and only traffic closes them again.
     """
-    backlog = _backlog()
-    parts = {name: check() for name, check in services().checks.items()}
-    parts["jobs"] = backlog is not None and not backlog.is_stuck
+    found = backlog()
+    parts = part_states(found)
     providers = services().providers()
     is_down = any(not works and name in VITAL_PARTS for name, works in parts.items())
     is_whole = all(parts.values()) and all(each.breaker is BreakerState.CLOSED for each in providers)
@@ -130,18 +128,11 @@ def ready() -> Response:
         status="down" if is_down else "ready" if is_whole else "degraded",
         parts={name: "ok" if works else "down" for name, works in parts.items()},
         providers=[_described(each) for each in providers],
-        jobs=backlog and asdict(backlog),
+        jobs=found and asdict(found),
     )
     response.status_code = 503 if is_down else 200
     response.headers["Cache-Control"] = "no-store"
     return response
-
-
-def _backlog() -> Backlog | None:
-    try:
-        return services().jobs.backlog()
-    except DatabaseUnavailable:
-        return None
 
 
 def _described(provider: ProviderHealth) -> dict[str, object]:

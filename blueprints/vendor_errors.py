@@ -27,7 +27,7 @@ from blueprints.errors import (
     retry_headers,
 )
 from blueprints.problems import ProblemType, problem_of_error, problem_of_status
-from blueprints.request_log import request_id
+from blueprints.request_log import note, request_id
 from blueprints.vendor_schemas import SNAPAPI_BODY, SNAPSHARP_BODY
 from thumbnailer.errors import (
     BlankPicture,
@@ -192,6 +192,7 @@ def vendor_refusal(error: HTTPException) -> Response | HTTPException:
         return error
     status = error.code or 500
     kind = problem_of_status(status)
+    note(problem=kind.slug)
     found = VendorError(status, spoken().by_slug[kind.slug].code)
     return _error(kind, found, detail_of_status(status), refusal_headers(error))
 

@@ -16,7 +16,7 @@ PROJECT = Path(__file__).parent.parent
 LAYERS: list[dict[str, tuple[str, ...]]] = [
     {"errors": ("thumbnailer.errors",)},
     {"model": ("thumbnailer.model", "thumbnailer.devices", "thumbnailer.sites")},
-    {"calls": ("thumbnailer.bounded_calls",)},
+    {"calls": ("thumbnailer.bounded_calls",), "processes": ("thumbnailer.process_memory",)},
     {
         "guard": (
             "thumbnailer.addresses",

@@ -307,6 +307,17 @@ def test_without_a_bound_nothing_is_asked() -> None:
     assert budgets(None).spend("key:a") == ()
 
 
+def test_what_is_left_of_the_whole_services_day_is_told_without_being_spent() -> None:
+    days, store = Days(), MemoryStorage(wrap_exceptions=True)
+    spender = budgets(store, total=3, clock=days)
+    spender.spend("key:a")
+    for each in (spender, budgets(store, total=3, clock=days)):
+        left = each.total_quota()
+        assert left is not None
+        assert (left.amount, left.remaining) == (3, 2)
+    assert budgets(store, own=3).total_quota() is None
+
+
 def test_a_budget_goes_on_from_what_was_known_when_its_store_dies(tmp_path: Path) -> None:
     port = free_port()
     url = f"redis://127.0.0.1:{port}/0"

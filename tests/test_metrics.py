@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -17,11 +19,16 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from blueprints.services import EXTENSION, Services
 from tests.support import answers
+from tests.support.answers import refusing_url
 from tests.support.jobs import ended
 from tests.support.processes import wait_until
 from tests.support.service import TARGET, Service, client_of, running_service, snapapi_environment
 from tests.support.upstream import Upstream
 from thumbnailer.metrics import FOLDER_VARIABLE
+
+#: Requests that may wait in one worker process of the service.
+PLACES = 40
+PROBLEMS_TOTAL = "thumbnailer_problems_total"
 
 Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
 
@@ -124,12 +131,92 @@ def test_queue_workers_and_breakers_are_told_as_they_are(client: FlaskClient) ->
     }
 
 
-def test_requests_that_wait_are_told(client: FlaskClient) -> None:
+def test_requests_that_wait_are_told_and_how_many_may(client: FlaskClient) -> None:
     services: Services = client.application.extensions[EXTENSION]
     place = services.line.take_place()
     assert value(scraped(client), "thumbnailer_waiting_requests") == 1
     place.give_back()
-    assert value(scraped(client), "thumbnailer_waiting_requests") == 0
+    found = scraped(client)
+    assert value(found, "thumbnailer_waiting_requests") == 0
+    assert value(found, "thumbnailer_waiting_places") == services.line.places > 0
+
+
+PROBLEMS_OF_DOORS = {
+    "a problem document": ("/screenshot?url=nonsense", "invalid-parameters"),
+    "a placeholder": ("/thumb?url=http://10.0.0.1/&on_error=placeholder", "target-forbidden"),
+    "nothing of that name": ("/nowhere", "not-found"),
+    "hermesforge's dialect": ("/api/screenshot?url=nonsense", "invalid-parameters"),
+    "nothing of that name in hermesforge's": ("/api/nowhere", "not-found"),
+    "SnapSharp's dialect": ("/v1/screenshot?url=nonsense", "invalid-parameters"),
+    "nothing of that name in SnapSharp's": ("/v1/nowhere", "not-found"),
+}
+
+
+@pytest.mark.parametrize(("path", "slug"), PROBLEMS_OF_DOORS.values(), ids=PROBLEMS_OF_DOORS.keys())
+def test_each_problem_is_counted_once_whoever_tells_it(client: FlaskClient, path: str, slug: str) -> None:
+    assert client.get(path).status_code >= 400
+    problems = {name: number for name, number in scraped(client).items() if name[0] == PROBLEMS_TOTAL}
+    assert problems == {(PROBLEMS_TOTAL, frozenset({("problem", slug)})): 1}
+
+
+def test_a_bug_is_counted_as_a_problem_of_ours(client: FlaskClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    services: Services = client.application.extensions[EXTENSION]
+    monkeypatch.setattr(services.line, "take_place", lambda: 1 / 0)
+    assert client.get(f"/thumb?url={TARGET}?bug").status_code == 500
+    assert value(scraped(client), PROBLEMS_TOTAL, problem="internal") == 1
+
+
+def test_each_part_is_told_as_ready_has_it(upstream: Upstream) -> None:
+    dead = refusing_url().replace("http", "redis")
+    with client_of(snapapi_environment(upstream.url, LIMITER_REDIS_URL=dead)) as client:
+        parts = client.get("/ready").get_json()["parts"]
+        found = scraped(client)
+    assert parts["limiter"] == "down"
+    told = {name: value(found, "thumbnailer_part_up", part=name) for name in parts}
+    assert told == {name: float(state == "ok") for name, state in parts.items()}
+    assert sum(name == "thumbnailer_part_up" for name, _ in found) == len(parts)
+
+
+def test_without_its_database_the_rest_is_still_told(upstream: Upstream, tmp_path: Path) -> None:
+    file = tmp_path / "kept.sqlite3"
+    with client_of(snapapi_environment(upstream.url, DATABASE_URL=f"sqlite:///{file}")) as client:
+        assert value(scraped(client), "thumbnailer_part_up", part="database") == 1
+        services: Services = client.application.extensions[EXTENSION]
+        services.database.close()
+        file.write_bytes(b"no database at all" * 1000)
+        found = scraped(client)
+    assert value(found, "thumbnailer_part_up", part="database") == 0
+    assert value(found, "thumbnailer_part_up", part="jobs") == 0
+    assert value(found, "thumbnailer_breaker", provider="snapapi", state="closed") == 1
+    assert not {name for name, _ in found} & {"thumbnailer_jobs", "thumbnailer_webhook_messages"}
+
+
+def test_what_is_left_of_the_days_captures_is_told_where_they_are_bounded(upstream: Upstream) -> None:
+    with client_of(snapapi_environment(upstream.url, CAPTURE_BUDGET="5")) as client:
+        for number in range(2):
+            client.get(f"/thumb?url={TARGET}?budget-{number}").close()
+        found = scraped(client)
+    assert value(found, "thumbnailer_capture_budget") == 5
+    assert value(found, "thumbnailer_capture_budget_left") == 3
+
+
+def test_without_a_bound_there_is_no_budget_to_tell(client: FlaskClient) -> None:
+    assert not any(name.startswith("thumbnailer_capture_budget") for name, _ in scraped(client))
+
+
+def test_the_memory_of_a_workers_children_is_told_apart_from_its_own(client: FlaskClient) -> None:
+    before = scraped(client)
+    assert value(before, "thumbnailer_memory_bytes", of="workers") > 10 << 20
+    child = subprocess.Popen(
+        [sys.executable, "-c", "held = b'x' * (64 << 20); print(flush=True); input()"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    with child:
+        assert child.stdout is not None
+        child.stdout.readline()
+        browsers = value(scraped(client), "thumbnailer_memory_bytes", of="browsers")
+        assert browsers - value(before, "thumbnailer_memory_bytes", of="browsers") > 60 << 20
 
 
 def test_no_label_is_a_callers_own_text(client: FlaskClient) -> None:
@@ -140,7 +227,7 @@ def test_no_label_is_a_callers_own_text(client: FlaskClient) -> None:
 
 @pytest.fixture(scope="module")
 def service(upstream: Upstream, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    settings = snapapi_environment(upstream.url, WEB_CONCURRENCY="2")
+    settings = snapapi_environment(upstream.url, WEB_CONCURRENCY="2", WEB_WAITING=str(PLACES))
     folder = tmp_path_factory.mktemp("service")
     # What an earlier master has left in the environment is not this one's.
     own = {"TMPDIR": str(folder), FOLDER_VARIABLE: str(folder / "of-another")}
@@ -168,11 +255,13 @@ def test_all_workers_are_told_as_one_and_none_is_forgotten_when_it_dies(service:
     wait_until(lambda: answered() == 60, what="what memory answered to be told by both")
     assert value(_scraped(service), "thumbnailer_requests_total", cache="replay") > 0
     assert value(_scraped(service), "thumbnailer_waiting_requests") == 0
+    assert value(_scraped(service), "thumbnailer_waiting_places") == 2 * PLACES
     for worker in psutil.Process(service.pid).children():
         os.kill(worker.pid, signal.SIGKILL)
         wait_until(lambda dead=worker: not dead.is_running(), what="the end of a worker")  # type: ignore[misc]
     _ask(service, 10)
     wait_until(lambda: answered() == 70, what="the new workers' answers beside the old ones'")
+    assert value(_scraped(service), "thumbnailer_waiting_places") == 2 * PLACES
 
 
 def test_a_service_leaves_no_file_of_its_counters_behind(upstream: Upstream, tmp_path: Path) -> None:

@@ -68,20 +68,19 @@ class CaptureBudgets:
         """How many captures a day may bring for an account; None: no bound of its own."""
         return self._quota_of(account)
 
+    def total_quota(self) -> Quota | None:
+        """What is left today of the whole service's budget; None: no bound."""
+        if self._total is None:
+            return None
+        day, seconds = self._today()
+        return _quota(TOTAL_NAME, self._total, self._spent(day, EVERYBODY), seconds)
+
     def _take(self, account: str, name: str, amount: int | None) -> Quota | None:
         if amount is None:
             return None
-        now = self._clock()
-        seconds = DAY_SECONDS - int(now) % DAY_SECONDS
-        day = datetime.fromtimestamp(now, UTC).date().isoformat()
+        day, seconds = self._today()
         spent = self._add(day, account, seconds) if amount else 1
-        quota = Quota(
-            name=name,
-            amount=amount,
-            window_seconds=DAY_SECONDS,
-            remaining=max(0, amount - spent),
-            reset_seconds=seconds,
-        )
+        quota = _quota(name, amount, spent, seconds)
         if spent > amount:
             whose = "service" if account == EVERYBODY else "key"
             raise BudgetSpent(
@@ -91,11 +90,32 @@ class CaptureBudgets:
             )
         return quota
 
+    def _today(self) -> tuple[str, int]:
+        """Today, and how many seconds are left of it."""
+        now = self._clock()
+        day = datetime.fromtimestamp(now, UTC).date().isoformat()
+        return day, DAY_SECONDS - int(now) % DAY_SECONDS
+
+    def _key(self, day: str, account: str) -> str:
+        return f"{self._prefix}budget:{day}:{account}"
+
+    def _spent(self, day: str, account: str) -> int:
+        if self._cool_down.allows():
+            try:
+                count = self._store.get(self._key(day, account))
+            except StorageError as error:
+                self._cool_down.failed(error)
+            else:
+                self._cool_down.answered()
+                return count
+        with self._guard:
+            return self._known.get(account, 0) if day == self._known_day else 0
+
     def _add(self, day: str, account: str, seconds: int) -> int:
         """One more, and how many there are then."""
         if self._cool_down.allows():
             try:
-                count = self._store.incr(f"{self._prefix}budget:{day}:{account}", seconds)
+                count = self._store.incr(self._key(day, account), seconds)
             except StorageError as error:
                 self._cool_down.failed(error)
             else:
@@ -111,3 +131,13 @@ class CaptureBudgets:
             known = self._known.get(account, 0)
             self._known[account] = known + 1 if count is None else max(count, known)
             return self._known[account] if count is None else count
+
+
+def _quota(name: str, amount: int, spent: int, reset_seconds: int) -> Quota:
+    return Quota(
+        name=name,
+        amount=amount,
+        window_seconds=DAY_SECONDS,
+        remaining=max(0, amount - spent),
+        reset_seconds=reset_seconds,
+    )

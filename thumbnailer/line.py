@@ -24,6 +24,11 @@ class Line:
         self._guard = threading.RLock()  # a place may be given back wherever the collector is at work
 
     @property
+    def places(self) -> int:
+        """How many may wait at a time."""
+        return self._places
+
+    @property
     def length(self) -> int:
         """How many places are taken now."""
         return self._taken

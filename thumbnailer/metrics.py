@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import threading
 from collections import Counter as Tally
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -43,45 +43,37 @@ class Metrics:
     """The measurements of one application; safe to use from many threads.
 
     With a ``folder`` the counters of all processes that have the same one are told together.
-    ``count_waiting`` says how many requests wait for something slow in this process.
+    ``count_waiting`` says how many requests wait for something slow in this process, ``waiting_places``
+    how many may.
     """
 
-    def __init__(self, folder: Path | None = None, *, count_waiting: Callable[[], int] = lambda: 0) -> None:
+    def __init__(
+        self,
+        folder: Path | None = None,
+        *,
+        count_waiting: Callable[[], int] = lambda: 0,
+        waiting_places: int = 0,
+    ) -> None:
         self._folder = folder
         self._count_waiting = count_waiting
+        self._waiting_places = waiting_places
         _keep_values_in(folder)
         self._registry = CollectorRegistry()
-        counter = partial(Counter, registry=self._registry)
-        self._requests = counter(
-            "thumbnailer_requests",
-            "Requests by route, method, status and what the cache said.",
-            ("route", "method", "status", "cache"),
-        )
-        self._request_seconds = Histogram(
+        self._requests, self._attempts, self._jobs, self._problems = _counters(self._registry)
+        histogram = partial(Histogram, registry=self._registry)
+        self._request_seconds = histogram(
             "thumbnailer_request_duration_seconds",
             "Seconds from a request to its answer, of all that the application answered.",
             ("route",),
-            registry=self._registry,
             buckets=REQUEST_BUCKETS,
         )
-        self._attempts = counter(
-            "thumbnailer_capture_attempts",
-            "Attempts at a capture by provider and outcome: delivered, or the kind of failure.",
-            ("provider", "outcome"),
-        )
-        self._attempt_seconds = Histogram(
+        self._attempt_seconds = histogram(
             "thumbnailer_capture_duration_seconds",
             "Seconds that attempts at a capture took.",
             ("provider",),
-            registry=self._registry,
             buckets=CAPTURE_BUCKETS,
         )
-        self._jobs = counter(
-            "thumbnailer_job_attempts",
-            "Attempts at jobs by outcome: completed, failed, or postponed to another attempt.",
-            ("outcome",),
-        )
-        self._waiting = _waiting_gauge(self._registry)
+        self._waiting, self._places = _waiting_gauges(self._registry)
         self._guard = threading.Lock()
         self._held: Tally[tuple[str, str, str]] = Tally()
 
@@ -89,6 +81,10 @@ class Metrics:
         """Count an answer of the application; ``route`` is the rule and never a caller's own text."""
         self._requests.labels(route, method, str(status), cache).inc()
         self._request_seconds.labels(route).observe(seconds)
+
+    def count_problem(self, problem: str) -> None:
+        """Count an answer that told of a problem, by its slug."""
+        self._problems.labels(problem).inc()
 
     def count_replay(self, route: str, method: str, status: str) -> None:
         """Count an answer from memory: cheaply, and told when somebody asks."""
@@ -107,6 +103,7 @@ class Metrics:
     def settle(self) -> None:
         """Write down what was counted cheaply, and how many wait, so that other processes can tell it."""
         self._waiting.set(self._count_waiting())
+        self._places.set(self._waiting_places)
         if self._held:
             with self._guard:
                 held, self._held = self._held, Tally()
@@ -124,6 +121,13 @@ class Metrics:
         gauges.register(_Gauges(readings))
         return generate_latest(registry) + generate_latest(gauges)
 
+    def processes(self) -> Sequence[int]:
+        """The ids of the processes that are told as one: all that live and have the same folder."""
+        if self._folder is None:
+            return (os.getpid(),)
+        files = self._folder.glob("gauge_livesum_*.db")
+        return sorted(int(file.stem.rpartition("_")[2]) for file in files)
+
     def serve(self, address: str, port: int) -> Callable[[], None]:
         """Tell the counters of this process there to everybody; what ends that. Raises OSError."""
         server, thread = start_http_server(port, address, self._registry)
@@ -136,12 +140,36 @@ class Metrics:
         return close
 
 
-def _waiting_gauge(registry: CollectorRegistry) -> Gauge:
-    return Gauge(
-        "thumbnailer_waiting_requests",
-        "Requests that wait for something slow, as of the last second.",
-        registry=registry,
-        multiprocess_mode="livesum",
+def _counters(registry: CollectorRegistry) -> tuple[Counter, Counter, Counter, Counter]:
+    """Of requests, attempts at captures, attempts at jobs, and problems."""
+    counter = partial(Counter, registry=registry)
+    return (
+        counter(
+            "thumbnailer_requests",
+            "Requests by route, method, status and what the cache said.",
+            ("route", "method", "status", "cache"),
+        ),
+        counter(
+            "thumbnailer_capture_attempts",
+            "Attempts at a capture by provider and outcome: delivered, or the kind of failure.",
+            ("provider", "outcome"),
+        ),
+        counter(
+            "thumbnailer_job_attempts",
+            "Attempts at jobs by outcome: completed, failed, or postponed to another attempt.",
+            ("outcome",),
+        ),
+        counter("thumbnailer_problems", "Answers that told of a problem, by its slug.", ("problem",)),
+    )
+
+
+def _waiting_gauges(registry: CollectorRegistry) -> tuple[Gauge, Gauge]:
+    gauge = partial(Gauge, registry=registry, multiprocess_mode="livesum")
+    return (
+        gauge(
+            "thumbnailer_waiting_requests", "Requests that wait for something slow, as of the last second."
+        ),
+        gauge("thumbnailer_waiting_places", "Requests that may wait for something slow."),
     )
 
 

@@ -127,7 +127,11 @@ def _configured_cache(app: Flask, settings: Settings) -> Cache:
 def _metrics(line: Line) -> Metrics:
     """Told together with those of the other processes where gunicorn's configuration has given a folder."""
     folder = os.environ.get(FOLDER_VARIABLE)
-    return Metrics(Path(folder) if folder else None, count_waiting=lambda: line.length)
+    return Metrics(
+        Path(folder) if folder else None,
+        count_waiting=lambda: line.length,
+        waiting_places=line.places,
+    )
 
 
 def _ledger(settings: Settings, trip: Trip, allowance: Allowance) -> Ledger:

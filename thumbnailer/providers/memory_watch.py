@@ -10,19 +10,15 @@ from __future__ import annotations
 
 import asyncio
 import os
-import re
 import signal
-from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 
 import structlog
 
-LOOK_SECONDS = 0.1
+from thumbnailer.process_memory import process_tree, used_bytes
 
-#: Memory that is no copy of a file: proc_pid_status(5), in KiB.
-_IN_USE = re.compile(r"^Rss(?:Anon|Shmem):\s+(\d+) kB$", re.MULTILINE)
+LOOK_SECONDS = 0.1
 
 log = structlog.get_logger(__name__)
 
@@ -55,7 +51,7 @@ class MemoryWatch:
 
     def look(self) -> None:
         """End each process that uses too much, and the largest if all together do."""
-        used = {process: _used_bytes(process) for process in _tree(self._browser)}
+        used = {process: used_bytes(process) for process in process_tree(self._browser)}
         for process, size in used.items():
             if size > self._bounds.page_bytes and process != self._browser:
                 self._end(process, size)
@@ -70,22 +66,3 @@ class MemoryWatch:
         log.warning("chromium.memory_exceeded", used_mebibytes=used_bytes >> 20, is_main_process=is_main)
         with suppress(ProcessLookupError):
             os.kill(process, signal.SIGKILL)
-
-
-def _tree(root: int) -> Iterator[int]:
-    """A process and all that it has started, directly or not: proc_tid_children(5)."""
-    yield root
-    with suppress(OSError):
-        for thread in Path(f"/proc/{root}/task").iterdir():
-            with suppress(OSError):
-                for child in (thread / "children").read_text(encoding="ascii").split():
-                    yield from _tree(int(child))
-
-
-def _used_bytes(process: int) -> int:
-    """What a process uses; zero where it has ended."""
-    try:
-        status = Path(f"/proc/{process}/status").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return 0
-    return sum(int(size) << 10 for size in _IN_USE.findall(status))

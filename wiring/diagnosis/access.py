@@ -105,7 +105,7 @@ def service_checks(settings: Settings) -> Iterator[Check]:
         name="ready",
         tried=f"ask for {base}/ready",
         look=partial(doors.is_ready, base=base),
-        page="docs/deployment.md#probes",
+        page="docs/monitoring.md#probes",
     )
     public = settings.doors.public_base_url
     yield check(
