@@ -156,6 +156,7 @@ def test_an_unknown_name_in_the_env_file_is_a_warning(tmp_path: Path) -> None:
 def test_other_programs_variables_are_nobodys_business() -> None:
     foreign = {
         "AWS_CA_BUNDLE": "x",
+        "CACHE_DIRECTORY": "/var/cache/thumbnailer",
         "PATH": "/bin",
         "HOME": "/root",
         "HOSTNAME": "web",
