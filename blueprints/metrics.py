@@ -11,6 +11,7 @@ from flask import Response
 
 from blueprints.access import ADMIN, needs
 from blueprints.openapi import READ_PROBLEMS, answers_problems
+from blueprints.problems import PROBLEMS
 from blueprints.readiness import backlog, part_states
 from blueprints.request_log import elapsed_seconds, noted
 from blueprints.services import services
@@ -88,17 +89,20 @@ def _budget() -> Iterator[Reading]:
 
 
 def _memory() -> Iterator[Reading]:
-    """Of all worker processes and of what they have started: drivers and browsers."""
-    workers, browsers = 0, 0
-    for process in services().metrics.processes():
-        own, *started = map(used_bytes, process_tree(process))
-        workers, browsers = workers + own, browsers + sum(started)
-    rows = ((("workers",), float(workers)), (("browsers",), float(browsers)))
+    """Of the service's own processes, and of what they have started: drivers and browsers."""
+    own = set(services().metrics.processes())
+    others = {each for process in own for each in process_tree(process)} - own
+    rows = [
+        ((name,), float(sum(map(used_bytes, processes))))
+        for name, processes in (("service", own), ("browsers", others))
+    ]
     yield "thumbnailer_memory_bytes", "Memory in use that is no copy of a file.", ("of",), rows
 
 
 def register_metrics(app: flask.Flask, metrics: Metrics) -> None:
-    """Count every answer of ``app``."""
+    """Count every answer of ``app``, and problems from zero on, so that the first is seen to be one more."""
+    for slug in PROBLEMS:
+        metrics.expect_problem(slug)
     app.after_request(partial(_count, metrics))
 
 

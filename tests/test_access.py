@@ -20,11 +20,12 @@ from blueprints.job_answers import describe_job
 from blueprints.services import EXTENSION
 from config import ConfigurationError
 from tests.support.access import folder_environment, key_store, make_key
+from tests.support.markdown import tables
 from tests.support.processes import wait_until
 from tests.support.service import PROJECT, TARGET, client_of, running_app
 from tests.support.upstream import Upstream
 from tests.support.vectors import SIGNING_KEYS
-from tests.test_docs import names, tables
+from tests.test_docs import names
 from thumbnailer.accounts import account_of_key
 from thumbnailer.host_patterns import parse_host_pattern
 from thumbnailer.keys import KeyTerms, Scope

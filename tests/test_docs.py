@@ -21,6 +21,7 @@ from blueprints.purge import PurgeAnswer, PurgeBody
 from blueprints.schemas import Problem
 from blueprints.vendor_fields import Unavailable
 from blueprints.vendor_schemas import SnapApiBody, SnapSharpBody, SnapSharpQuery
+from tests.support.markdown import Row, anchors, tables
 from tests.support.pictures import picture
 from tests.support.service import PROJECT, TARGET, running_app, snapapi_environment
 from tests.support.settings import load
@@ -39,19 +40,6 @@ from thumbnailer.providers.snapsharp import SNAPSHARP
 
 API = (PROJECT / "docs/api.md").read_text(encoding="utf-8")
 PAGES = sorted([*PROJECT.glob("*.md"), *PROJECT.glob("docs/**/*.md")])
-
-Row = dict[str, str]
-
-
-def tables(text: str) -> Iterator[list[Row]]:
-    """The tables of a Markdown text, each a list of its rows by column name."""
-    block: list[list[str]] = []
-    for line in [*text.splitlines(), ""]:
-        if line.startswith("|"):
-            block.append([cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]])
-        elif block:
-            yield [dict(zip(block[0], cells, strict=True)) for cells in block[2:]]
-            block = []
 
 
 def section(title: str) -> str:
@@ -345,15 +333,6 @@ def test_the_limits_are_those_of_the_settings() -> None:
     }
 
 
-def _anchors(page: Path) -> set[str]:
-    text = page.read_text(encoding="utf-8")
-    headings = re.findall(
-        r"^#+ (.+)$", re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL), re.MULTILINE
-    )
-    slugs = {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
-    return slugs | set(re.findall(r'<a id="([^"]+)"', text))
-
-
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(PROJECT)))
 def test_every_link_within_the_documentation_leads_somewhere(page: Path) -> None:
     text = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
@@ -364,7 +343,7 @@ def test_every_link_within_the_documentation_leads_somewhere(page: Path) -> None
         aim = (page.parent / name).resolve() if name else page
         assert aim.exists(), link
         if anchor:
-            assert anchor in _anchors(aim), link
+            assert anchor in anchors(aim), link
 
 
 NAMED_TESTS = re.findall(

@@ -25,9 +25,9 @@ from tests.support.doctor import (
     run_flask,
     states,
 )
+from tests.support.markdown import anchors
 from tests.support.service import PROJECT
 from tests.support.upstream import Upstream
-from tests.test_docs import _anchors
 from thumbnailer.diagnosis import PARTS, Check, Examination, State, Verdict, machine, well
 from thumbnailer.diagnosis.examining import examine as examine_all
 from thumbnailer.diagnosis.secrecy import Veil
@@ -102,7 +102,7 @@ def test_every_page_that_is_named_is_there(source: Path) -> None:
         told = told.replace(f"{{{name}}}", page)
     for page, _, anchor in re.findall(r"(docs/[a-z-]+\.md)(#([a-z0-9_-]+))?", told):
         assert (PROJECT / page).is_file()
-        assert not anchor or anchor in _anchors(PROJECT / page), f"{page}#{anchor}"
+        assert not anchor or anchor in anchors(PROJECT / page), f"{page}#{anchor}"
 
 
 # --- Checks that misbehave --------------------------------------------------------------------

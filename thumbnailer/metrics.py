@@ -86,6 +86,10 @@ class Metrics:
         """Count an answer that told of a problem, by its slug."""
         self._problems.labels(problem).inc()
 
+    def expect_problem(self, problem: str) -> None:
+        """Tell of a problem that nobody has had yet."""
+        self._problems.labels(problem)
+
     def count_replay(self, route: str, method: str, status: str) -> None:
         """Count an answer from memory: cheaply, and told when somebody asks."""
         with self._guard:
@@ -122,7 +126,9 @@ class Metrics:
         return generate_latest(registry) + generate_latest(gauges)
 
     def processes(self) -> Sequence[int]:
-        """The ids of the processes that are told as one: all that live and have the same folder."""
+        """The ids of the processes that are told as one, all that live and have the same folder: gunicorn's
+        main process and its workers.
+        """
         if self._folder is None:
             return (os.getpid(),)
         files = self._folder.glob("gauge_livesum_*.db")

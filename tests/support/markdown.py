@@ -1,0 +1,30 @@
+"""What tests read out of the documentation."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+Row = dict[str, str]
+
+
+def tables(text: str) -> Iterator[list[Row]]:
+    """The tables of a Markdown text, each a list of its rows by column name."""
+    block: list[list[str]] = []
+    for line in [*text.splitlines(), ""]:
+        if line.startswith("|"):
+            block.append([cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]])
+        elif block:
+            yield [dict(zip(block[0], cells, strict=True)) for cells in block[2:]]
+            block = []
+
+
+def anchors(page: Path) -> set[str]:
+    """Where links into a page may lead: its headings, and what is named on purpose."""
+    text = page.read_text(encoding="utf-8")
+    headings = re.findall(
+        r"^#+ (.+)$", re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL), re.MULTILINE
+    )
+    slugs = {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+    return slugs | set(re.findall(r'<a id="([^"]+)"', text))
