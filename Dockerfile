@@ -27,6 +27,7 @@ RUN apt-get update \
         fonts-noto-cjk \
         fonts-noto-color-emoji \
         fonts-noto-core \
+        tini \
     && rm -rf /var/lib/apt/lists/*
 
 RUN useradd --system --uid 10001 --user-group --create-home --home-dir /home/thumbnailer thumbnailer \
@@ -49,9 +50,10 @@ ENV PATH=/opt/venv/bin:$PATH \
     MEDIA_DIR=/data/media \
     DATABASE_URL=sqlite:////data/thumbnailer.sqlite3
 # Compiled once here, because the running user may not write beside the code.
-RUN PYTHONDONTWRITEBYTECODE= python -m compileall -q /app /opt/venv/lib
+RUN PYTHONDONTWRITEBYTECODE='' python -m compileall -q /app /opt/venv/lib
 
-USER thumbnailer
+# A number, so that a cluster can see that it is not root.
+USER 10001:10001
 VOLUME /data
 EXPOSE 8000
 
@@ -61,4 +63,6 @@ HEALTHCHECK --interval=15s --timeout=5s --start-period=20s --retries=3 \
 
 # gunicorn finishes what is under way; its graceful timeout is UPSTREAM_TIMEOUT plus 15 seconds.
 STOPSIGNAL SIGTERM
+# Reaps the processes that Chromium leaves behind; not every platform has somebody who does.
+ENTRYPOINT ["tini", "--"]
 CMD ["gunicorn", "app:create_app()"]

@@ -240,7 +240,15 @@ def test_the_image_starts_from_a_fixed_release() -> None:
 
 def test_the_image_runs_as_an_ordinary_user() -> None:
     users = [line.split()[1] for line in dockerfile_lines() if line.startswith("USER ")]
-    assert users == ["thumbnailer"]
+    assert users == ["10001:10001"], "a number, or Kubernetes cannot tell that it is not root's"
+    (made,) = [line for line in dockerfile_lines() if "useradd" in line]
+    assert "--uid 10001 " in made
+
+
+def test_the_image_has_somebody_who_reaps_what_chromium_leaves_behind() -> None:
+    entries = [line for line in dockerfile_lines() if line.startswith("ENTRYPOINT ")]
+    assert entries == ['ENTRYPOINT ["tini", "--"]']
+    assert any("apt-get install" in line and " tini " in line for line in dockerfile_lines())
 
 
 def test_the_image_holds_exactly_the_locked_packages() -> None:
@@ -306,20 +314,53 @@ def test_every_service_is_bounded_and_watched(name: str) -> None:
     assert service["cap_drop"] == ["ALL"]
     assert "no-new-privileges:true" in service["security_opt"]
     assert service["read_only"] is True
+    assert service["logging"] == {"driver": "local"}, "which turns its files over"
     assert "healthcheck" in service or "build" in service, "the image of this project has its own"
 
 
 @pytest.mark.parametrize("name", [name for name in SERVICES if "build" not in SERVICES[name]])
 def test_foreign_images_have_a_version(name: str) -> None:
-    assert re.fullmatch(r"[a-z]+:\d+\.\d+-\w+", SERVICES[name]["image"])
+    assert re.fullmatch(r"([a-z]+/)?[a-z]+:v?\d+\.\d+(\.\d+|-\w+)", SERVICES[name]["image"])
 
 
 @pytest.mark.parametrize("role", ["worker", "beat"])
 def test_jobs_have_workers_and_a_beat_with_the_settings_of_the_application(role: str) -> None:
     service = SERVICES[role]
     assert service["command"] == ["celery", "--app", "worker", role]
-    for name in ("image", "environment", "volumes", "networks", "depends_on", "tmpfs", "security_opt"):
+    for name in ("image", "environment", "volumes", "networks", "depends_on", "tmpfs"):
         assert service[name] == SERVICES["app"][name]
+
+
+def test_only_who_runs_a_browser_may_make_namespaces() -> None:
+    free = {name for name, each in SERVICES.items() if "seccomp=unconfined" in each["security_opt"]}
+    assert free == {"app", "worker"}
+
+
+def test_the_containers_of_prometheus_and_grafana_get_the_files_that_are_shipped() -> None:
+    watchers = {name: each for name, each in SERVICES.items() if each.get("profiles") == ["monitoring"]}
+    assert set(watchers) == {"prometheus", "grafana"}
+    mounted = {
+        volume.split(":")[0]: volume.split(":")[1] for each in watchers.values() for volume in each["volumes"]
+    }
+    files = {source: aim for source, aim in mounted.items() if source.startswith("./")}
+    assert all((PROJECT / source).is_file() for source in files)
+    rules = yaml.safe_load(read("deploy/prometheus/prometheus.yml"))["rule_files"]
+    assert rules == [files["./deploy/prometheus/alerts.yml"]]
+    (provider,) = yaml.safe_load(read("deploy/grafana/dashboards.yml"))["providers"]
+    assert files["./deploy/grafana/dashboard.json"].startswith(provider["options"]["path"] + "/")
+    (source,) = yaml.safe_load(read("deploy/grafana/datasource.yml"))["datasources"]
+    assert source["url"] == "http://prometheus:9090"
+
+
+def test_prometheus_asks_where_the_service_and_the_workers_tell() -> None:
+    asked = {
+        (name, found["port"])
+        for each in yaml.safe_load(read("deploy/prometheus/prometheus.yml"))["scrape_configs"]
+        for found in each["dns_sd_configs"]
+        for name in found["names"]
+    }
+    environment = SERVICES["app"]["environment"]
+    assert asked == {("app", 8000), ("worker", int(environment["JOB_METRICS_PORT"]))}
 
 
 def test_counters_are_never_evicted_and_pictures_are() -> None:
