@@ -35,7 +35,7 @@ run: setup ## serve on port 8000 (or PORT) with local Chromium, file cache and l
 stack: setup-tests ## run the production shape on this machine: nginx, gunicorn, Redis, Celery worker and beat
 	@exec $(BIN)/python scripts/stack.py
 
-setup-tests: .venv/.installed-dev ## install all that the tests need: packages, Chromium, Redis, nginx, PostgreSQL
+setup-tests: .venv/.installed-dev ## install all that the tests need: packages, Chromium, Redis, nginx, PostgreSQL, Prometheus
 	@scripts/install-chromium.sh
 	@scripts/install-test-servers.sh
 
