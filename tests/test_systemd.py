@@ -144,6 +144,26 @@ def test_secrets_of_the_drop_in_are_settings_that_are_secret() -> None:
     ]
 
 
+def test_a_command_by_hand_has_the_settings_of_the_units(tmp_path: Path) -> None:
+    """With something in place of systemd-run that tells what it was asked for."""
+    (tmp_path / "systemd-run").write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n')
+    (tmp_path / "systemd-run").chmod(0o755)
+    environ = {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    command = [str(FOLDER / "thumbnailer"), "keys", "create", "two words"]
+    asked = subprocess.run(
+        command, env=environ, capture_output=True, text=True, check=True
+    ).stdout.splitlines()
+    unit = directives("thumbnailer.service")
+    given = [line.removeprefix("--setenv=") for line in asked if line.startswith("--setenv=")]
+    assert given == unit["Environment"]
+    assert f"--uid={unit['User'][0]}" in asked
+    assert f"--working-directory={unit['WorkingDirectory'][0]}" in asked
+    for name in ("EnvironmentFile", "UMask"):
+        assert f"--property={name}={unit[name][0]}" in asked
+    program = str(Path(unit["ExecStart"][0]).with_name("flask"))
+    assert asked[asked.index(program) :] == [program, "keys", "create", "two words"]
+
+
 def test_the_documentation_names_every_file() -> None:
     text = (PROJECT / "docs/deployment.md").read_text(encoding="utf-8")
     for path in FOLDER.rglob("*"):
