@@ -88,10 +88,12 @@ def test_the_steps_make_the_tables_that_the_code_speaks_of(stepped: Database) ->
 
 def test_a_new_database_has_to_the_letter_what_the_steps_make() -> None:
     def written(make: Callable[[Any], None]) -> dict[str, str]:
-        with create_engine("sqlite://").begin() as connection:
+        engine = create_engine("sqlite://")
+        with engine.begin() as connection:
             make(connection)
             assert current_revision(connection) == newest_revision()
             rows = connection.execute(text("SELECT name, sql FROM sqlite_master")).all()
+        engine.dispose()
         return {name: " ".join(sql.split()) for name, sql in rows if sql}
 
     assert written(schema._make_all) == written(schema._run_steps)

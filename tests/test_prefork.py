@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import threading
@@ -45,6 +46,22 @@ def test_an_application_that_was_only_built_has_no_thread_no_connection_and_no_p
         assert set(threading.enumerate()) <= threads
         assert _open_files() <= files
         assert set(psutil.Process().children(recursive=True)) <= processes
+
+
+@pytest.mark.parametrize("more", SHAPES.values(), ids=SHAPES)
+def test_an_application_that_was_only_built_holds_no_thread_to_start_later(
+    more: dict[str, str], tmp_path: Path
+) -> None:
+    """Since Python 3.13 a thread that was made before a fork cannot be started after it."""
+    settings = snapapi_environment("http://127.0.0.1:9", DATABASE_URL=f"sqlite:///{tmp_path}/t.sqlite3")
+
+    def unstarted() -> set[threading.Thread]:
+        threads = [each for each in gc.get_objects() if isinstance(each, threading.Thread)]
+        return {each for each in threads if each.ident is None}
+
+    before = unstarted()
+    with running_app({**settings, **more}):
+        assert unstarted() <= before
 
 
 def test_the_master_of_a_service_that_answers_has_one_thread_and_no_connection(tmp_path: Path) -> None:

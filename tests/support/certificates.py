@@ -70,7 +70,7 @@ def _certificate(
         )
     )
     if is_authority:
-        builder = builder.add_extension(_signs_certificates(), critical=True)
+        builder = builder.add_extension(signs_certificates(), critical=True)
     else:
         names = [x509.IPAddress(IPv4Address("127.0.0.1")), x509.DNSName("localhost")]
         builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
@@ -80,7 +80,8 @@ def _certificate(
     return builder.sign(signing_key, hashes.SHA256())
 
 
-def _signs_certificates() -> x509.KeyUsage:
+def signs_certificates() -> x509.KeyUsage:
+    """What an authority says of its key; Python from 3.13 on asks for it: RFC 5280, 4.2.1.3."""
     return x509.KeyUsage(
         digital_signature=True,
         key_cert_sign=True,

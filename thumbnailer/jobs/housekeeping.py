@@ -34,16 +34,21 @@ class Housekeeper:
         self._worker_id = worker_id
         self._interval_seconds = interval_seconds
         self._closed = threading.Event()
-        self._thread = threading.Thread(target=self._keep, name="housekeeping", daemon=True)
+        self._thread: threading.Thread | None = None
 
     def start(self) -> None:
-        """Start the thread; once."""
+        """Start the thread; once.
+
+        It is made here, for the process may be a child of the one that made this object: since Python 3.13 a
+        thread from before the fork cannot be started.
+        """
+        self._thread = threading.Thread(target=self._keep, name="housekeeping", daemon=True)
         self._thread.start()
 
     def close(self) -> None:
         """End it, and leave the roster."""
         self._closed.set()
-        if self._thread.is_alive():
+        if self._thread is not None:
             self._thread.join(self._interval_seconds)
 
     def _keep(self) -> None:
