@@ -62,6 +62,8 @@ def running_postgres(*, port: int | None = None) -> Iterator[PostgresServer]:
         subprocess.run([*made, "--encoding=UTF8"], check=True, capture_output=True, user=user, cwd=name)
         command = [_program("postgres"), "-D", f"{name}/data", "-p", str(port), "-k", name]
         command += ["-c", "listen_addresses=127.0.0.1", "-c", "fsync=off", "-c", "max_connections=30"]
+        # Who connects while it stops, and says no word, is waited for so long.
+        command += ["-c", "authentication_timeout=5s"]
         with (folder / "log").open("ab") as log:
             process = subprocess.Popen(
                 command, stdout=log, stderr=log, user=user, cwd=name, start_new_session=True
