@@ -4,20 +4,43 @@ from __future__ import annotations
 
 import contextlib
 import os
+import random
 import shutil
 import signal
 import socket
 import subprocess
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
+#: Below those that the kernel gives to whoever asks for any port, and free of those that browsers refuse.
+PORTS = range(20_000, 32_000)
+#: Who has bound a socket to this name has the port; the name goes with the process, however that ends.
+RESERVATION = "\0thumbnailer-tests-port-{}"
+_reserved: deque[socket.socket] = deque(maxlen=200)
+
 
 def free_port() -> int:
-    """A TCP port of 127.0.0.1 that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A TCP port of 127.0.0.1 that nobody listens on, and that no test of this machine is given meanwhile.
+
+    Asking the kernel for one and letting go of it would not do: of the thousands of sockets that tests
+    running beside each other open, one gets the same port before the server does that it was meant for,
+    or after a server whose end somebody looks at.
+    """
+    while True:
+        port = random.choice(PORTS)
+        reservation = socket.socket(socket.AF_UNIX)
+        try:
+            reservation.bind(RESERVATION.format(port))
+            with socket.socket() as probe:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                probe.bind(("127.0.0.1", port))
+        except OSError:
+            reservation.close()
+            continue
+        _reserved.append(reservation)
+        return port
 
 
 def wait_until(condition: Callable[[], bool], *, seconds: float = 20, what: str = "the condition") -> None:
