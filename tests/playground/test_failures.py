@@ -109,7 +109,7 @@ def test_a_service_that_is_gone_is_told_of(browser: Browser, tmp_path: Path) -> 
         assert answer.status == 200, answer.text()
     take(page, TARGET)
     expect(page.get_by_role("alert")).to_contain_text("The service does not answer")
-    expect_state(page, "empty")
+    expect_state(page, "failed")
     context.close()
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from typing import Any
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl, quote, urlsplit
 
 import pytest
 from playwright.sync_api import Browser, Page, expect
@@ -40,7 +40,7 @@ def test_the_keyboard_is_enough(visitor: Visitor, target: str) -> None:
     page.keyboard.press("Tab")
     expect(page.get_by_role("link", name="Skip to the form")).to_be_focused()
     page.keyboard.press("Enter")
-    page.get_by_label("Page to photograph").press("ControlOrMeta+a")
+    expect(page.get_by_label("Page to photograph")).to_be_focused()
     page.keyboard.type(target)
     page.keyboard.press("Enter")
     expect_state(page, "shown")
@@ -48,6 +48,17 @@ def test_the_keyboard_is_enough(visitor: Visitor, target: str) -> None:
     unseen = [name for name, outline in rings if outline == "none" and name != "BODY"]
     assert unseen == []
     assert {"BUTTON", "INPUT", "SELECT", "SUMMARY", "PRE"} <= {name for name, _ in rings}
+
+
+def test_skipping_to_the_form_leaves_it_as_it_is(browser: Browser, opened: Playground, target: str) -> None:
+    with visiting(browser, opened.url, f"/#url={quote(target, safe='')}&thumb_width=300") as visitor:
+        page, skip = visitor.page, visitor.page.get_by_role("link", name="Skip to the form")
+        skip.press("Enter")
+        expect(page.get_by_label("Page to photograph")).to_be_focused()
+        page.keyboard.press("End")
+        page.keyboard.type("&more")
+        expect(page.get_by_label("Page to photograph")).to_have_value(f"{target}&more")
+        expect(page.locator("#thumb_width")).to_have_value("300")
 
 
 def _ring_of_the_next(page: Page) -> tuple[str, str]:
@@ -129,6 +140,42 @@ def test_no_screen_is_too_narrow(browser: Browser, opened: Playground, width: in
         page.get_by_role("button", name="Take picture").click()
         expect_state(page, "failed")
         assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+#: Where the parts of the page are that somebody may be reading, or about to click.
+PLACES = """() => [".stage", ".facts", ".options", ".output"].map(name => {
+  const box = document.querySelector(name).getBoundingClientRect();
+  return [name, Math.round(box.top + scrollY)];
+})"""
+
+
+@pytest.mark.parametrize("width", [360, 768, 1280])
+def test_nothing_moves_when_the_picture_comes(
+    browser: Browser, opened: Playground, width: int, target: str
+) -> None:
+    with visiting(browser, opened.url, viewport={"width": width, "height": 800}) as visitor:
+        page = visitor.page
+        before = page.evaluate(PLACES)
+        take(page, target)
+        expect_state(page, "shown")
+        assert page.evaluate(PLACES) == before
+        page.locator("#thumb_width").fill("64")
+        page.locator("#format").select_option("webp")
+        expect(page.locator("#facts")).to_contain_text("image/webp")
+        assert page.evaluate(PLACES) == before
+        take(page, "http://10.0.0.1/")
+        expect_state(page, "failed")
+        assert page.evaluate(PLACES) == before, "a problem stands in the picture's place"
+
+
+def test_a_problem_is_seen_without_scrolling(browser: Browser, opened: Playground, target: str) -> None:
+    with visiting(browser, opened.url, viewport={"width": 1280, "height": 600}) as visitor:
+        page = visitor.page
+        take(page, "http://10.0.0.1/")
+        expect(page.get_by_role("alert")).to_be_in_viewport(ratio=1)
+        take(page, target)
+        expect_state(page, "shown")
+        expect(page.get_by_role("alert")).to_be_hidden()
 
 
 @pytest.mark.parametrize(("wish", "moves"), [("reduce", False), ("no-preference", True)])

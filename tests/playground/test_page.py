@@ -189,7 +189,7 @@ def test_it_loads_and_asks_nobody_else_and_nobody_frames_it(client: FlaskClient)
             assert client.get(f"/{link}", buffered=True).status_code == 200, link
 
 
-@pytest.mark.parametrize("name", ["playground.js", "playground.css", "icon.svg", "blank.svg"])
+@pytest.mark.parametrize("name", sorted(one.name for one in (PROJECT / "blueprints/static").iterdir()))
 def test_its_files_are_checked_again_each_time_and_run_nothing_by_themselves(
     client: FlaskClient, name: str
 ) -> None:

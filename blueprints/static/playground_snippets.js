@@ -1,0 +1,52 @@
+// How to ask for the same: the address, the <img> and the curl command of what the form says.
+
+import { $, asked, page, query, valueOf } from "./playground_form.js";
+
+const EXAMPLE = "https://example.com/";
+const ENTITIES = { "&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;" };
+const inHtml = (text) => text.replace(/[&<>"]/g, (sign) => ENTITIES[sign]);
+const inShell = (text) => `'${text.replaceAll("'", "'\\''")}'`;
+export const hostOf = (url) => (URL.canParse(url) ? new URL(url).hostname : "the page");
+
+function unsignedAddress(state) {
+  const here = page.dataset.base ? `${page.dataset.base.replace(/\/+$/, "")}/thumb` : new URL(page.dataset.thumb, location.href).href;
+  return `${here}?${state}`;
+}
+
+// Room for the picture before it is there, where its size is known.
+function sizeOf(given, shown) {
+  if (!shown) return "";
+  const density = Number(valueOf(given, "dpr")) || 1;
+  return ` width="${Math.round(shown.width / density)}" height="${Math.round(shown.height / density)}"`;
+}
+
+function noteOn(given, isSigned, needsKey) {
+  if (!given.url) return "An example, until there is an address above.";
+  if (isSigned) return "Signed: whoever has this address sees the picture, without a key.";
+  return needsKey ? "Without a key or a signature only what is public is answered." : "";
+}
+
+// What a device brings along stands in the fields that it fills.
+function describeDevice() {
+  const device = $("device")?.selectedOptions[0]?.dataset ?? {};
+  for (const [name, usual] of [["width", device.width], ["height", device.height], ["device_scale_factor", device.scale]]) {
+    const control = $(name);
+    if (control) control.placeholder = usual ?? control.dataset.default;
+  }
+}
+
+// `shown` is the picture on the page, `signed` a signed address; each counts for the state that it was made for.
+export function describe({ shown, signed }) {
+  const given = asked();
+  const state = query(given);
+  const isSigned = signed !== null && signed.state === state;
+  const needsKey = page.dataset.closed === "true" && !isSigned;
+  const address = isSigned ? signed.url : unsignedAddress(given.url ? state : query({ url: EXAMPLE, ...given }));
+  const sizes = sizeOf(given, shown?.state === state ? shown : null);
+  const extension = { auto: "jpg", jpeg: "jpg" }[valueOf(given, "format")] ?? valueOf(given, "format");
+  $("address").textContent = address;
+  $("tag").textContent = `<img src="${inHtml(address)}"${sizes} loading="lazy" alt="Preview of ${inHtml(hostOf(given.url ?? EXAMPLE))}">`;
+  $("curl").textContent = `curl --output thumb.${extension}${needsKey ? ' --header "X-API-Key: $THUMBNAILER_KEY"' : ""} ${inShell(address)}`;
+  $("use").textContent = noteOn(given, isSigned, needsKey);
+  describeDevice();
+}
