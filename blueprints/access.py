@@ -74,8 +74,17 @@ ADMIN = Need(scope=Scope.ADMIN)
 
 #: How the OpenAPI document calls the ways of saying who one is.
 SECURITY_SCHEMES: Mapping[str, Mapping[str, str]] = {
-    "apiKey": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
-    "bearer": {"type": "http", "scheme": "bearer"},
+    "apiKey": {
+        "type": "apiKey",
+        "in": "header",
+        "name": "X-API-Key",
+        "description": "A key that the operator has made: tn_… An open service needs none.",
+    },
+    "bearer": {
+        "type": "http",
+        "scheme": "bearer",
+        "description": "The same key as Authorization: Bearer tn_…",
+    },
     "accessKey": {
         "type": "apiKey",
         "in": "query",
@@ -86,7 +95,7 @@ SECURITY_SCHEMES: Mapping[str, Mapping[str, str]] = {
         "type": "apiKey",
         "in": "query",
         "name": "sig",
-        "description": "HMAC-SHA256 over the path and all other parameters.",
+        "description": "HMAC-SHA256 over the path and all other parameters; POST /sign makes such URLs.",
     },
 }
 

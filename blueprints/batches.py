@@ -50,7 +50,11 @@ blueprint = StrictBlueprint("batches", __name__, description="Many pages at once
 @blueprint.post("/screenshots/batch")
 @needs(RENDER)
 @takes_idempotency_key
-@blueprint.arguments(BatchBody(), location="json")
+@blueprint.arguments(
+    BatchBody(),
+    location="json",
+    example={"urls": ["https://example.com/", "https://example.org/"], "thumb_width": 400},
+)
 @blueprint.response(200, BatchResults, description="The pictures, in the order asked.")
 @blueprint.alt_response(202, schema=BatchAnswer, description="The batch is accepted.", success=True)
 @answers_problems(blueprint, JOB_PROBLEMS)

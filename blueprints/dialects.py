@@ -160,7 +160,9 @@ def hermesforge_screenshot_stream(given: dict[str, Any]) -> Response:
 
 @blueprint.post("/api/screenshots")
 @needs(RENDER)
-@blueprint.arguments(HermesforgeOptions(), location="json")
+@blueprint.arguments(
+    HermesforgeOptions(), location="json", example={"url": "https://example.com/", "viewport": "mobile"}
+)
 @blueprint.response(200, HermesforgeAnswer)
 @_answers_errors(BODY_PROBLEMS)
 def hermesforge_screenshots(given: dict[str, Any]) -> Response:

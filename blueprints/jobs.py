@@ -54,7 +54,9 @@ blueprint = StrictBlueprint("jobs", __name__, description="Pictures that are tak
 @blueprint.post("/screenshots")
 @needs(RENDER)
 @takes_idempotency_key
-@blueprint.arguments(JobBody(), location="json")
+@blueprint.arguments(
+    JobBody(), location="json", example={"url": "https://example.com/", "thumb_width": 400, "wait": 10}
+)
 @blueprint.response(202, JobAnswer, description="The job is accepted.")
 @blueprint.alt_response(
     200, schema=JobAnswer, description="It has ended while it was waited for.", success=True

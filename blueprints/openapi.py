@@ -14,6 +14,22 @@ from blueprints.problems import PROBLEMS, ProblemType
 from blueprints.schemas import Problem
 from blueprints.strict_blueprint import StrictBlueprint, View
 
+#: What an integrator reads first, in Markdown.
+ABOUT = """\
+Pictures of web pages: `GET /thumb` for `<img>` tags, `GET /screenshot` for the capture itself,
+`POST /persist` to keep a picture for good, `POST /screenshots` for who cannot wait.
+
+**Who may call.** A closed service wants a key (`X-API-Key`, or `Authorization: Bearer`); `GET /thumb` and
+`GET /screenshot` take a signed URL as well. An open one wants nothing.
+
+**Errors** are problem documents (RFC 9457). `type` is the path of a page that explains the problem, such as
+[/problems/target-forbidden](problems/target-forbidden), `errors` names the fields at fault, `retryable` says
+whether the same request may succeed later, `Retry-After` when. Below `/api` and `/v1` errors are told as the
+services do it whose API is spoken there.
+
+**Limits.** 429 comes with `RateLimit-Policy`, `RateLimit` and `Retry-After`. Answers from the cache are
+counted by a far wider limit than captures.
+"""
 API_OPTIONS = {
     "API_TITLE": "thumbnailer",
     "API_VERSION": "v1",
@@ -21,6 +37,10 @@ API_OPTIONS = {
     "OPENAPI_URL_PREFIX": "/",
     "OPENAPI_JSON_PATH": "openapi.json",
     "PROVIDE_AUTOMATIC_OPTIONS": False,  # what is not documented is not there
+    "API_SPEC_OPTIONS": {
+        "info": {"description": ABOUT, "license": {"name": "MIT", "identifier": "MIT"}},
+        "servers": [{"url": ".", "description": "Where this document lies."}],
+    },
 }
 
 IMAGE_TYPES = ("image/png", "image/jpeg", "image/webp", "image/avif")
@@ -64,6 +84,8 @@ PERSIST_PROBLEMS = (
 )
 JOB_PROBLEMS = (
     "invalid-parameters",
+    "unauthorized",
+    "scope-missing",
     "target-forbidden",
     "option-unsupported",
     "rate-limited",
@@ -93,6 +115,8 @@ READ_PROBLEMS = (
     "internal",
     "database-unavailable",
 )
+#: The same where nobody has to say who they are.
+OPEN_READ_PROBLEMS = tuple(slug for slug in READ_PROBLEMS if slug not in ("unauthorized", "scope-missing"))
 REDELIVER_PROBLEMS = (
     *READ_PROBLEMS,
     "invalid-parameters",

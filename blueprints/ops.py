@@ -26,9 +26,9 @@ from thumbnailer.providers.fallback import ProviderHealth
 blueprint = StrictBlueprint("ops", __name__, description="For operators and their probes.")
 
 SWAGGER_UI_FOLDER = Path(flask_swagger_ui.__file__).parent / "dist"
-#: Swagger UI sets styles of its own and draws its icons as data URLs.
+#: Swagger UI sets styles of its own, draws icons as data URLs, and shows pictures that it asked for as blobs.
 PAGE_POLICY = (
-    "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; "
+    "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; "
     "frame-ancestors 'none'; base-uri 'none'; form-action 'self'"
 )
 #: Parts without which no new picture can be made; the others only make it slower or impermanent.

@@ -19,6 +19,7 @@ from blueprints.openapi import (
     CONDITION_PROBLEMS,
     IMAGE_TYPES,
     JOB_PROBLEMS,
+    OPEN_READ_PROBLEMS,
     READ_PROBLEMS,
     answers_not_modified,
     answers_pictures,
@@ -48,7 +49,11 @@ blueprint = StrictBlueprint("pages", __name__, description="Pages that are kept 
 @blueprint.post("/pages")
 @needs(PERSIST)
 @takes_idempotency_key
-@blueprint.arguments(PageBody(), location="json")
+@blueprint.arguments(
+    PageBody(),
+    location="json",
+    example={"url": "https://example.com/", "thumb_width": 400, "refresh_seconds": 3600},
+)
 @blueprint.response(202, PageAnswer, description="The page is photographed from now on.")
 @answers_problems(blueprint, JOB_PROBLEMS)
 def keep_page(given: dict[str, Any]) -> Response:
@@ -91,7 +96,7 @@ def kept_page(page_id: str) -> Response:
 
 @blueprint.patch("/pages/<page_id>")
 @needs(PERSIST)
-@blueprint.arguments(PageChanges(), location="json")
+@blueprint.arguments(PageChanges(), location="json", example={"refresh_seconds": 86400})
 @blueprint.response(202, PageAnswer, description="The page is photographed this way from now on.")
 @answers_problems(blueprint, (*JOB_PROBLEMS, "not-found"))
 def amend_page(_changes: dict[str, Any], page_id: str) -> Response:
@@ -128,7 +133,9 @@ def forget_page(page_id: str) -> Response:
 @answers_ranges(blueprint, IMAGE_TYPES, {})
 @answers_not_modified(blueprint)
 @blueprint.alt_response(302, description="The stored picture.", success=True)
-@answers_problems(blueprint, (*READ_PROBLEMS, *CONDITION_PROBLEMS, "image-not-ready", "storage-unavailable"))
+@answers_problems(
+    blueprint, (*OPEN_READ_PROBLEMS, *CONDITION_PROBLEMS, "image-not-ready", "storage-unavailable")
+)
 def page_thumb(page_id: str) -> Response:
     """The newest good picture of a page, for whoever knows its address: it is there to be embedded."""
     services().allowance.answer()

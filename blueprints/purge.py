@@ -105,7 +105,9 @@ def purge_page(given: dict[str, Any]) -> Response:
 
 @blueprint.post("/cache/purge")
 @needs(PURGE)
-@blueprint.arguments(PurgeBody(), location="json", error_status_code=400)
+@blueprint.arguments(
+    PurgeBody(), location="json", example={"targets": ["https://example.com/"]}, error_status_code=400
+)
 @blueprint.response(200, PurgeAnswer, description="It is purged.")
 @answers_problems(blueprint, (*PURGE_PROBLEMS, "body-too-large"))
 def purge(given: dict[str, Any]) -> Response:

@@ -124,7 +124,11 @@ def screenshot_stream(given: Mapping[str, Any]) -> Response:
 
 @blueprint.post("/screenshot")
 @needs(RENDER)
-@blueprint.arguments(ScreenshotBody(), location="json")
+@blueprint.arguments(
+    ScreenshotBody(),
+    location="json",
+    example={"url": "https://example.com/", "full_page": True, "format": "webp"},
+)
 @answers_pictures(blueprint, PICTURE_TYPES)
 @answers_problems(blueprint, BODY_PROBLEMS)
 def screenshot_from_json(given: Mapping[str, Any]) -> Response:
@@ -135,7 +139,11 @@ def screenshot_from_json(given: Mapping[str, Any]) -> Response:
 @blueprint.post("/persist")
 @needs(PERSIST)
 @takes_idempotency_key
-@blueprint.arguments(PersistBody(), location="json")
+@blueprint.arguments(
+    PersistBody(),
+    location="json",
+    example={"url": "https://example.com/", "thumb_width": 400, "format": "webp"},
+)
 @blueprint.response(201, StoredImageAnswer, description="The picture has been stored.")
 @blueprint.alt_response(
     200, schema=StoredImageAnswer, description="This very picture was stored before.", success=True

@@ -96,7 +96,9 @@ class DiagnosisAnswer(Schema):
 
 @blueprint.post("/sign")
 @needs(RENDER)
-@blueprint.arguments(SignBody(), location="json")
+@blueprint.arguments(
+    SignBody(), location="json", example={"path": "/thumb", "url": "https://example.com/", "thumb_width": 400}
+)
 @blueprint.response(200, SignedUrlAnswer, description="The signed URL.")
 @answers_problems(blueprint, SIGN_PROBLEMS)
 def sign(given: Mapping[str, Any]) -> Response:
@@ -127,7 +129,11 @@ def _text_of(value: object) -> str:
 
 @blueprint.post("/sign/debug")
 @needs(RENDER)
-@blueprint.arguments(DebugBody(), location="json")
+@blueprint.arguments(
+    DebugBody(),
+    location="json",
+    example={"url": "/thumb?kid=k1&url=https%3A%2F%2Fexample.com%2F&sig=oRtZgpSP34OBW_HXbBKLjo_Ibwx6ERLg"},
+)
 @blueprint.response(200, DiagnosisAnswer, description="What has to be signed, and what is wrong.")
 @answers_problems(blueprint, SIGN_DEBUG_PROBLEMS)
 def sign_debug(given: Mapping[str, str]) -> Response:

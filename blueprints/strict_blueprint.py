@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, Self, TypeVar
@@ -12,6 +13,17 @@ from flask_smorest.utils import resolve_schema_instance
 from blueprints.parsing import StrictParser
 
 View = TypeVar("View", bound=Callable[..., Any])
+
+#: What stands in the place of each part of a path that is not fixed.
+PATH_PARTS = {
+    "job_id": "The job_id in the answer to POST /screenshots.",
+    "batch_id": "The batch_id in the answer to POST /screenshots/batch.",
+    "page_id": "The id in the answer to POST /pages.",
+    "delivery_id": "The id of a message, from GET /webhooks/deliveries.",
+    "key": "The key in the answer to POST /persist.",
+    "slug": "The last part of a problem's type.",
+}
+PATH_PART = re.compile(r"<(?:\w+:)?(\w+)>")
 
 
 class _Documented(dict[str, Any]):
@@ -39,6 +51,16 @@ class StrictBlueprint(Blueprint):
         super().__init__(*args, **kwargs)
         self._unstored: list[Callable[[], None]] = []
 
+    def route(self, rule: str, *, parameters: Any = None, **options: Any) -> Callable[[View], View]:
+        """Open a door, as flask-smorest does, and say what stands in its path."""
+        parts = [
+            {"in": "path", "name": name, "description": PATH_PARTS[name]} for name in PATH_PART.findall(rule)
+        ]
+        opened: Callable[[View], View] = super().route(
+            rule, parameters=[*(parameters or ()), *parts], **options
+        )
+        return opened
+
     def arguments(self, *args: Any, **kwargs: Any) -> Callable[[View], View]:
         """Give a view its parameters, as flask-smorest does."""
         return _documented_once(super().arguments(*args, **kwargs))
@@ -51,7 +73,9 @@ class StrictBlueprint(Blueprint):
         self, endpoint: str, view: Callable[..., Any], *args: Any, **kwargs: Any
     ) -> None:
         """Leave it until somebody asks for the document: it copies everything that a view documents."""
-        view.__dict__["_apidoc"] = dict(view.__dict__.get("_apidoc", {}))  # each document alters its copy
+        documented = dict(view.__dict__.get("_apidoc", {}))  # each document alters its copy
+        documented["manual_doc"] = {"operationId": endpoint, **documented.get("manual_doc", {})}
+        view.__dict__["_apidoc"] = documented
         self._unstored.append(partial(super()._store_endpoint_docs, endpoint, view, *args, **kwargs))
 
     def register_views_in_doc(self, *args: Any, **kwargs: Any) -> None:

@@ -72,7 +72,15 @@ TEXT = "text/plain; charset=utf-8"
 #: One body or the other, as the document says it.
 EITHER_BODY = {
     "required": True,
-    "content": {"application/json": {"schema": {"anyOf": [SnapApiBody, SnapSharpBody]}}},
+    "content": {
+        "application/json": {
+            "schema": {"anyOf": [SnapApiBody, SnapSharpBody]},
+            "examples": {
+                "SnapAPI": {"value": {"url": "https://example.com/", "fullPage": True}},
+                "SnapSharp": {"value": {"url": "https://example.com/", "full_page": True}},
+            },
+        }
+    },
 }
 
 

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import openapi_spec_validator
 import pytest
 import schemathesis
@@ -155,6 +156,57 @@ def test_every_route_says_what_it_does(document: dict[str, Any]) -> None:
         assert "default" not in operation["responses"], f"{method} {path} may answer anything"
 
 
+def test_every_operation_has_a_name_of_its_own_for_generated_clients(document: dict[str, Any]) -> None:
+    names = [operation["operationId"] for _, _, operation in _operations(document)]
+    assert len(set(names)) == len(names)
+    assert all(re.fullmatch(r"[a-z]+(_[a-z]+)*", name) for name in names)
+    assert {"thumb", "persist", "accept_job"} <= set(names)
+
+
+def test_it_says_what_an_integrator_has_to_know_first(client: FlaskClient, document: dict[str, Any]) -> None:
+    assert document["info"]["license"]["identifier"] == "MIT"
+    for path in re.findall(r"\]\((.*?)\)", document["info"]["description"]):
+        assert client.get(f"/{path}").status_code == 200
+    assert all(scheme["description"] for scheme in document["components"]["securitySchemes"].values())
+    for path, methods in document["paths"].items():
+        everywhere = methods.get("parameters", [])
+        assert len(everywhere) == path.count("{"), path
+        assert all(one["description"].endswith(".") for one in everywhere), path
+
+
+def test_a_key_can_be_refused_wherever_one_is_taken_and_nowhere_else(document: dict[str, Any]) -> None:
+    for path, method, operation in _operations(document):
+        refusals = {"401", "403"} & operation["responses"].keys()
+        assert refusals == ({"401", "403"} if operation["security"] else set()), f"{method} {path}"
+
+
+def _bodies(document: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any], Any]]:
+    """Where a JSON body is taken, its schema, and each example of it."""
+    for path, method, operation in _operations(document):
+        body = operation.get("requestBody", {}).get("content", {}).get("application/json", {})
+        named = [one["value"] for one in body.get("examples", {}).values()]
+        for example in [*named, *([body["example"]] if "example" in body else [])]:
+            yield f"{method} {path}", body["schema"], example
+
+
+def test_every_body_has_an_example_that_is_good(document: dict[str, Any]) -> None:
+    """Swagger UI would else make one of all there is in the schema, which contradicts itself."""
+    taking = {f"{m} {p}" for p, m, operation in _operations(document) if "requestBody" in operation}
+    assert {where for where, _, _ in _bodies(document)} == taking
+    for where, schema, example in _bodies(document):
+        judge = jsonschema.Draft202012Validator({**schema, "components": document["components"]})
+        assert [fault.message for fault in judge.iter_errors(example)] == [], where
+
+
+@pytest.mark.parametrize("path", ["/screenshot", "/persist", "/screenshots", "/api/screenshots", "/pages"])
+def test_the_example_of_a_body_can_be_sent_as_it_is(
+    client: FlaskClient, document: dict[str, Any], path: str
+) -> None:
+    body = document["paths"][path]["post"]["requestBody"]["content"]["application/json"]["example"]
+    answer = client.post(path, json={**body, "url": TARGET})
+    assert answer.status_code < 300, answer.text
+
+
 def test_thumb_documents_every_option_and_no_other(document: dict[str, Any]) -> None:
     more = {"on_error", "download", "wait", "sig", "exp", "kid"}
     assert set(_parameters(document, "/thumb")) == OPTIONS | more
@@ -267,7 +319,11 @@ def _tamed(document: dict[str, Any]) -> dict[str, Any]:
     tamed = copy.deepcopy(document)
     bodies = [*BODIES, *VENDOR_BODIES, "BatchBody"]
     options = [tamed["components"]["schemas"][name]["properties"] for name in bodies]
+    del tamed["servers"]  # it is asked within this process
     for _, _, operation in _operations(tamed):
+        for body in operation.get("requestBody", {}).get("content", {}).values():
+            body.pop("example", None)
+            body.pop("examples", None)
         kept = [one for one in operation.get("parameters", []) if one["name"] not in CONTRADICTORY]
         operation["parameters"] = kept
         options.append({one["name"]: one["schema"] for one in kept})
@@ -403,9 +459,10 @@ def test_swagger_ui_comes_from_here(client: FlaskClient) -> None:
     assert "default-src 'self'" in page.headers["Content-Security-Policy"]
     assert "//" not in re.sub(r"<!doctype html>", "", page.text), "the page names another host"
     references = re.findall(r'(?:src|href|data-document)="([^"]+)"', page.text)
-    assert len(references) == 4
+    assert len(references) == 5
     for reference in references:
-        with client.get(reference) as answer:
+        assert not reference.startswith("/"), "the page works below a prefix as well"
+        with client.get(f"/{reference}") as answer:
             assert answer.status_code == 200, reference
 
 

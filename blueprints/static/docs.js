@@ -1,2 +1,2 @@
 const page = document.getElementById("swagger-ui");
-SwaggerUIBundle({ url: page.dataset.document, domNode: page, deepLinking: true, validatorUrl: null });
+SwaggerUIBundle({ url: new URL(page.dataset.document, location.href).href, domNode: page, deepLinking: true, validatorUrl: null });

@@ -18,6 +18,7 @@ from tests.support.edge import port_of
 from tests.support.nginx import running_nginx
 from tests.support.pages import running_pages
 from tests.support.playground import (
+    PREFIX,
     Playground,
     Tag,
     expect_state,
@@ -233,12 +234,9 @@ def test_a_picture_that_is_being_made_is_waited_for(browser: Browser, tmp_path: 
 
 def test_below_a_prefix_of_a_proxy_it_works_as_well(browser: Browser, tmp_path: Path) -> None:
     base = "https://www.example.com/thumbs"
-    prefix = {
-        "location / {\n        proxy_pass http://thumbnailer": "location /thumbs/ {\n        proxy_pass http://thumbnailer/"
-    }
     with (
         running_playground(tmp_path, PUBLIC_BASE_URL=base) as playground,
-        running_nginx(tmp_path / "nginx", port_of(playground.url), changes=prefix) as nginx,
+        running_nginx(tmp_path / "nginx", port_of(playground.url), changes=PREFIX) as nginx,
         visiting(browser, nginx.url, "/thumbs/") as visitor,
     ):
         take(visitor.page, TARGET)

@@ -19,6 +19,11 @@ from tests.support.service import running_app, running_service, snapapi_environm
 from tests.support.upstream import Upstream
 from thumbnailer.host_patterns import parse_host_pattern
 
+#: What makes of the shipped nginx one that publishes the service below a path.
+PREFIX = {
+    "location / {\n        proxy_pass http://thumbnailer": "location /thumbs/ {\n        proxy_pass http://thumbnailer/"
+}
+
 
 @dataclass
 class Vendor:
