@@ -39,7 +39,7 @@ API_OPTIONS = {
     "PROVIDE_AUTOMATIC_OPTIONS": False,  # what is not documented is not there
     "API_SPEC_OPTIONS": {
         "info": {"description": ABOUT, "license": {"name": "MIT", "identifier": "MIT"}},
-        "servers": [{"url": ".", "description": "Where this document lies."}],
+        "servers": [{"url": ".", "description": "This service."}],
     },
 }
 
