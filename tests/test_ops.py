@@ -72,6 +72,10 @@ def test_ready_names_every_part_and_calls_no_upstream(client: FlaskClient, upstr
     assert upstream.requests == ()
 
 
+def test_where_no_job_waits_the_oldest_has_waited_for_no_time_at_all(client: FlaskClient) -> None:
+    assert client.get("/ready").get_json()["jobs"]["oldest_seconds"] == 0
+
+
 def test_ready_with_redis(settings: dict[str, str], redis_url: str) -> None:
     with client_of(settings | {"REDIS_URL": redis_url, "CACHE_KEY_PREFIX": "ops:"}) as client:
         _assert_ready(client, "ready")

@@ -187,12 +187,12 @@ class JobLedger:
                 .where(jobs.c.state.in_(UNFINISHED))
                 .group_by(jobs.c.state)
             ).all()
-        counts = {state: count for state, count, _ in counted}
-        oldest = min((first for _, _, first in counted), default=self._clock())
+        now, counts = self._clock(), {state: count for state, count, _ in counted}
+        oldest = min((first for _, _, first in counted), default=now)
         return Backlog(
             counts.get(JobState.PENDING, 0),
             counts.get(JobState.PROCESSING, 0),
-            max(0.0, self._clock() - oldest),
+            max(0.0, now - oldest),
             workers,
         )
 
