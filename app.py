@@ -35,8 +35,9 @@ from blueprints.media import media_blueprint
 from blueprints.metering import register_metering
 from blueprints.metrics import register_metrics
 from blueprints.nowhere import register_nowhere
-from blueprints.openapi import API_OPTIONS
+from blueprints.openapi import API_OPTIONS, example_of
 from blueprints.playground import playground_blueprint
+from blueprints.problems import PROBLEMS
 from blueprints.request_log import register_request_log
 from blueprints.services import EXTENSION, Services
 from blueprints.vendor_answers import register_rate_headers
@@ -115,6 +116,7 @@ def register_routes(app: Flask, services: Services, doors: DoorSettings) -> None
     """Open the doors."""
     api = Api(app)
     api.describe_security(SECURITY_SCHEMES)
+    api.describe_problems({slug: example_of(kind) for slug, kind in PROBLEMS.items()})
     api.register_blueprint(screenshot.blueprint)
     for each in (jobs, batches, pages, deliveries, dialects, vendor_usage):
         api.register_blueprint(each.blueprint)

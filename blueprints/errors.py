@@ -67,6 +67,12 @@ class Api(flask_smorest.Api):
         for name, scheme in schemes.items():
             self._undocumented.append(partial(self._spec.components.security_scheme, name, dict(scheme)))
 
+    def describe_problems(self, examples: Mapping[str, Mapping[str, Any]]) -> None:
+        """Show a document of each kind, by its slug."""
+        for slug, example in examples.items():
+            shown = {"summary": example["title"], "value": example}
+            self._undocumented.append(partial(self._spec.components.example, slug, shown))
+
     @property
     def spec(self) -> Any:
         """What is documented, all of it."""

@@ -10,7 +10,7 @@ from typing import Any
 from blueprints.answer_schemas import PendingAnswer
 from blueprints.documented_headers import CAPTURE_HEADERS, problem_headers, text_header
 from blueprints.idempotency import HEADER, KEY_PATTERN
-from blueprints.problems import PROBLEMS, ProblemType
+from blueprints.problems import PROBLEMS, SLUG_OF_ERROR, ProblemType
 from blueprints.schemas import Problem
 from blueprints.strict_blueprint import StrictBlueprint, View
 
@@ -242,6 +242,21 @@ def takes_idempotency_key(view: View) -> View:
     return view
 
 
+def example_of(kind: ProblemType) -> dict[str, Any]:
+    """A problem document, for those who have not met one of this kind yet."""
+    meant = next((error for error, slug in SLUG_OF_ERROR if slug == kind.slug), None)
+    wrong = {"errors": {"width": ["Not a valid integer."]}} if kind.slug == "invalid-parameters" else {}
+    return {
+        "type": f"/problems/{kind.slug}",
+        "title": kind.title,
+        "status": kind.status,
+        "detail": kind.explanation,
+        "request_id": "a3f855c8fb84428a9f1788879bb71cef",
+        "retryable": meant.retryable if meant else kind.status >= 500,
+        **wrong,
+    }
+
+
 def problems_by_status(slugs: Iterable[str]) -> Iterator[tuple[int, list[ProblemType]]]:
     """Problem types in groups that share a status."""
     kinds = sorted((PROBLEMS[slug] for slug in slugs), key=lambda kind: (kind.status, kind.slug))
@@ -278,6 +293,7 @@ def answers_problems(blueprint: StrictBlueprint, slugs: Iterable[str]) -> Callab
                 content_type="application/problem+json",
                 description="A problem: " + ", ".join(kind.slug for kind in kinds) + ".",
                 headers=problem_headers(status),
+                examples={kind.slug: {"$ref": f"#/components/examples/{kind.slug}"} for kind in kinds},
             )(view)
         return view
 

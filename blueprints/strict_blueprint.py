@@ -92,6 +92,7 @@ class StrictBlueprint(Blueprint):
         schema: Any = None,
         content_type: str | None = None,
         headers: Mapping[str, Mapping[str, Any]] | None = None,
+        examples: Mapping[str, Mapping[str, Any]] | None = None,
         success: bool = False,
     ) -> Callable[[View], View]:
         """Document an answer of a view, as flask-smorest does, and leave the view as it is.
@@ -102,6 +103,7 @@ class StrictBlueprint(Blueprint):
         answer: dict[str, Any] = {"description": description, "content_type": content_type}
         answer |= {"schema": resolve_schema_instance(schema)} if schema is not None else {}
         answer |= {"headers": headers} if headers is not None else {}
+        answer |= {"examples": examples} if examples is not None else {}
 
         def document(view: View) -> View:
             documented: dict[str, Any] = view.__dict__.setdefault("_apidoc", {})

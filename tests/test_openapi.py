@@ -299,6 +299,27 @@ def test_every_documented_problem_exists_and_every_problem_is_documented(documen
     assert set(PROBLEMS) - named == {"method-not-allowed"}, "that one is every route's"
 
 
+def test_every_problem_is_shown_where_it_can_be_met(client: FlaskClient, document: dict[str, Any]) -> None:
+    components = document["components"]
+    judge = jsonschema.Draft202012Validator(components["schemas"]["Problem"])
+    for slug, example in components["examples"].items():
+        assert [fault.message for fault in judge.iter_errors(example["value"])] == [], slug
+        assert client.get(example["value"]["type"]).status_code == 200
+    for path, _, operation in _operations(document):
+        for status, response in operation["responses"].items():
+            shown = response.get("content", {}).get("application/problem+json", {}).get("examples", {})
+            assert {one["$ref"].rpartition("/")[2] for one in shown.values()} == shown.keys()
+            assert {components["examples"][slug]["value"]["status"] for slug in shown} <= {int(status)}
+            if response["description"].startswith("A problem: "):
+                assert ", ".join(shown) == response["description"][len("A problem: ") : -1], (
+                    f"{path} {status}"
+                )
+    shown_truly = client.get("/thumb", query_string={"url": "http://10.0.0.1/", "on_error": "status"})
+    example = components["examples"]["target-forbidden"]["value"]
+    told = shown_truly.get_json()
+    assert {**told, "detail": "", "request_id": ""} == {**example, "detail": "", "request_id": ""}
+
+
 def _tame_purge(purge: dict[str, Any]) -> None:
     purge["anyOf"] = [  # which marshmallow cannot say
         {"required": ["targets"]},
