@@ -10,6 +10,7 @@ from blueprints.job_answers import describe_delivery
 from blueprints.job_schemas import Deliveries, DeliveryAnswer
 from blueprints.jobs import owner
 from blueprints.openapi import (
+    LIST_PROBLEMS,
     READ_PROBLEMS,
     REDELIVER_PROBLEMS,
     answers_problems,
@@ -25,7 +26,7 @@ blueprint = StrictBlueprint("deliveries", __name__, description="Webhook message
 @blueprint.get("/webhooks/deliveries")
 @needs(RENDER)
 @blueprint.response(200, Deliveries, description="The latest messages, the newest first.")
-@answers_problems(blueprint, READ_PROBLEMS)
+@answers_problems(blueprint, LIST_PROBLEMS)
 def deliveries() -> Response:
     """The caller's latest webhook messages."""
     services().allowance.answer()

@@ -115,6 +115,8 @@ READ_PROBLEMS = (
     "internal",
     "database-unavailable",
 )
+#: The same of a list, which is there however empty it is.
+LIST_PROBLEMS = tuple(slug for slug in READ_PROBLEMS if slug != "not-found")
 #: The same where nobody has to say who they are.
 OPEN_READ_PROBLEMS = tuple(slug for slug in READ_PROBLEMS if slug not in ("unauthorized", "scope-missing"))
 REDELIVER_PROBLEMS = (

@@ -19,6 +19,7 @@ from blueprints.openapi import (
     CONDITION_PROBLEMS,
     IMAGE_TYPES,
     JOB_PROBLEMS,
+    LIST_PROBLEMS,
     OPEN_READ_PROBLEMS,
     READ_PROBLEMS,
     answers_not_modified,
@@ -76,7 +77,7 @@ def _kept(given: Mapping[str, Any]) -> Response:
 @needs(RENDER)
 @blueprint.arguments(PageList(), location="query", error_status_code=400)
 @blueprint.response(200, PagesAnswer, description="The caller's pages, the newest first, a hundred at most.")
-@answers_problems(blueprint, ("invalid-parameters", *READ_PROBLEMS))
+@answers_problems(blueprint, ("invalid-parameters", *LIST_PROBLEMS))
 def kept_pages(given: dict[str, Any]) -> Response:
     """The caller's pages."""
     services().allowance.answer()

@@ -180,6 +180,14 @@ def test_a_key_can_be_refused_wherever_one_is_taken_and_nowhere_else(document: d
         assert refusals == ({"401", "403"} if operation["security"] else set()), f"{method} {path}"
 
 
+@pytest.mark.parametrize("path", ["/pages", "/webhooks/deliveries", "/usage", "/v1/usage"])
+def test_a_list_is_there_however_empty_it_is(
+    client: FlaskClient, document: dict[str, Any], path: str
+) -> None:
+    assert client.get(path).status_code == 200
+    assert "404" not in document["paths"][path]["get"]["responses"]
+
+
 def _bodies(document: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any], Any]]:
     """Where a JSON body is taken, its schema, and each example of it."""
     for path, method, operation in _operations(document):
