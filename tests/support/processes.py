@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-import random
+import secrets
 import shutil
 import signal
 import socket
@@ -29,7 +29,7 @@ def free_port() -> int:
     or after a server whose end somebody looks at.
     """
     while True:
-        port = random.choice(PORTS)
+        port = secrets.choice(PORTS)  # Hypothesis seeds the random module
         reservation = socket.socket(socket.AF_UNIX)
         try:
             reservation.bind(RESERVATION.format(port))
