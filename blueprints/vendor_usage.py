@@ -10,7 +10,7 @@ from marshmallow import Schema, fields
 
 from blueprints.access import ANY_ACCESS_KEY, needs
 from blueprints.callers import caller
-from blueprints.openapi import LIST_PROBLEMS
+from blueprints.openapi import READ_PROBLEMS
 from blueprints.schemas import described
 from blueprints.services import services
 from blueprints.vendor_answers import answers_vendor_errors, rate_headers
@@ -18,6 +18,8 @@ from blueprints.vendors import blueprint
 from thumbnailer.budgets import DAY_SECONDS, OWN_NAME
 from thumbnailer.quotas import Quota
 from thumbnailer.usage import Counted
+
+PROBLEMS = tuple(slug for slug in READ_PROBLEMS if slug != "not-found")
 
 
 class VendorPeriod(Schema):
@@ -67,7 +69,7 @@ class VendorUsage(Schema):
 @blueprint.get("/v1/usage")
 @needs(ANY_ACCESS_KEY)
 @blueprint.response(200, VendorUsage, description="What was had on this day.")
-@answers_vendor_errors(blueprint, LIST_PROBLEMS)
+@answers_vendor_errors(blueprint, PROBLEMS)
 def vendor_usage() -> Response:
     """What the calling key has had on this day, as SnapSharp and SnapAPI answer it."""
     services().allowance.answer()
