@@ -7,13 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.markdown import anchor_of
 from tests.support.service import PROJECT
 
 PAGES = sorted([*PROJECT.glob("*.md"), *PROJECT.glob("docs/**/*.md")])
-
-
-def _anchor(title: str) -> str:
-    return re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-")
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(PROJECT)))
@@ -21,4 +18,4 @@ def test_a_list_of_contents_names_every_section_in_order(page: Path) -> None:
     text = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
     contents = re.findall(r"\]\(#([\w-]+)\)", text.partition("\n## ")[0])
     titles = re.findall(r"^## (.+)$", text, re.MULTILINE)
-    assert not contents or contents == [_anchor(title) for title in titles]
+    assert not contents or contents == [anchor_of(title) for title in titles]

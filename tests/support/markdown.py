@@ -20,11 +20,15 @@ def tables(text: str) -> Iterator[list[Row]]:
             block = []
 
 
+def anchor_of(heading: str) -> str:
+    """Where a link to a heading leads."""
+    return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
+
+
 def anchors(page: Path) -> set[str]:
     """Where links into a page may lead: its headings, and what is named on purpose."""
     text = page.read_text(encoding="utf-8")
     headings = re.findall(
         r"^#+ (.+)$", re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL), re.MULTILINE
     )
-    slugs = {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
-    return slugs | set(re.findall(r'<a id="([^"]+)"', text))
+    return {anchor_of(heading) for heading in headings} | set(re.findall(r'<a id="([^"]+)"', text))
