@@ -90,6 +90,18 @@ def test_every_picture_route_works(service: Service, method: str, path: str, sta
 
 
 @pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/screenshots", {"url": TARGET}),
+        ("/screenshots/batch", {"urls": [f"{TARGET}?{number}" for number in range(100)], "async": True}),
+        ("/pages", {"url": TARGET}),
+    ],
+)
+def test_every_order_is_accepted(service: Service, path: str, body: dict[str, Any]) -> None:
+    assert _ask(service, "POST", path, json=body).status_code == 202
+
+
+@pytest.mark.parametrize(
     ("path", "status"),
     [
         ("/health", 200),

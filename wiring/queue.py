@@ -7,7 +7,7 @@ import secrets
 import socket
 import threading
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import structlog
 from redis.exceptions import RedisError
@@ -37,6 +37,8 @@ MEMORY_POLL_SECONDS = 0.1
 #: Redis hands a message out again that was not acknowledged for so long, in seconds. Jobs are begun
 #: again by their leases, much sooner, and a job that has ended is not done again: this is a last resort.
 VISIBILITY_SECONDS = 3600
+
+T = TypeVar("T")
 
 #: The kinds of work by name; each is told the id of what it is about.
 Tasks = Mapping[str, Callable[[str], None]]
@@ -104,6 +106,8 @@ def _transport_options(settings: Settings) -> dict[str, Any]:
         return {"polling_interval": MEMORY_POLL_SECONDS}
     return {
         **redis_bounds(settings),
+        # kombu would try for 4 s and more to reach a Redis that is gone, each time that something is queued.
+        "max_retries": 0,
         "visibility_timeout": VISIBILITY_SECONDS,
         "unacked_restore_interval": 5,
         "unacked_restore_throttle": 1,
@@ -112,11 +116,14 @@ def _transport_options(settings: Settings) -> dict[str, Any]:
 
 
 class CeleryQueue:
-    """Puts messages into Celery's queue. What cannot be put there waits in the database for a sweep."""
+    """Puts messages into Celery's queue. What cannot be put there waits in the database for a sweep.
+
+    A queue that has just failed is left alone: a batch of a hundred jobs would wait for it a hundred times.
+    """
 
     def __init__(self, celery: LateCelery) -> None:
         self._celery = celery
-        self._complaints = CoolDown("The job queue", seconds=60)
+        self._cool_down = CoolDown("The job queue")
 
     def put_job(self, job_id: str) -> None:
         self._put(JOB_TASK, job_id)
@@ -128,26 +135,33 @@ class CeleryQueue:
         self._put(PAGE_TASK, page_id)
 
     def is_empty(self) -> bool:
-        from kombu.exceptions import OperationalError
-
         app = self._celery()
-        try:
+
+        def count() -> int:
             with app.connection_for_read() as connection:
                 declared = connection.default_channel.queue_declare(queue=app.conf.task_default_queue)
-        except (OperationalError, RedisError, OSError) as error:
-            self._complaints.complain(error)
-            return False
-        return bool(declared.message_count == 0)
+                return int(declared.message_count)
+
+        return self._call(count) == 0
 
     def _put(self, task: str, subject: str) -> None:
-        from kombu.exceptions import OperationalError
-
         app = self._celery()
         queue = app.conf.task_default_queue
+        self._call(lambda: app.send_task(task, args=[subject], queue=queue, retry=False, ignore_result=True))
+
+    def _call(self, operation: Callable[[], T]) -> T | None:
+        """What ``operation`` returns; None where the queue does not answer, or is left alone."""
+        from kombu.exceptions import OperationalError
+
+        if not self._cool_down.allows():
+            return None
         try:
-            app.send_task(task, args=[subject], queue=queue, retry=False, ignore_result=True)
+            result = operation()
         except (OperationalError, RedisError, OSError) as error:
-            self._complaints.complain(error)
+            self._cool_down.failed(error)
+            return None
+        self._cool_down.answered()
+        return result
 
 
 class EmbeddedWorker:
