@@ -11,12 +11,15 @@ import pytest
 
 from tests.support.processes import wait_until
 from tests.support.trips import TARGET, Journey, journey
+from thumbnailer.circuits import BreakerState
 from thumbnailer.errors import (
     CallerLimited,
     NotAnImage,
     OptionUnsupported,
+    Overloaded,
     TargetForbidden,
     TargetStatus,
+    TargetTooSlow,
     TargetUnreachable,
     ThumbnailerError,
     UpstreamBusy,
@@ -24,7 +27,7 @@ from thumbnailer.errors import (
     UpstreamQuota,
     UpstreamTimeout,
 )
-from thumbnailer.model import CaptureRequest, StatusRange, capture_key
+from thumbnailer.model import CaptureRequest, Deadline, StatusRange, capture_key
 from thumbnailer.pipeline import STALE_WHILE_REVALIDATE_SECONDS, CacheStatus, Delivery, StaleUse
 
 REQUEST = CaptureRequest(url=TARGET)
@@ -280,6 +283,49 @@ def test_the_pause_never_exceeds_an_hour(trip: Journey) -> None:
             trip.pipeline.fetch(REQUEST, trip.terms())
         trip.clock.turn(HOUR)
     assert refused.value.retry_after_seconds == HOUR
+
+
+def test_a_page_that_has_been_dead_for_months_is_left_alone_as_ever(trip: Journey) -> None:
+    for _ in range(1100):
+        trip.setbacks.note(REQUEST, TargetUnreachable("gone"), begun_at=trip.clock())
+        trip.clock.turn(HOUR)
+    trip.provider.fails_with = TargetUnreachable("gone")
+    with pytest.raises(TargetUnreachable) as refused:
+        trip.pipeline.fetch(REQUEST, trip.terms())
+    assert refused.value.retry_after_seconds == HOUR
+
+
+@pytest.mark.parametrize("fault", [UpstreamTimeout, NotAnImage])
+def test_while_a_provider_is_down_the_pauses_of_pictures_do_not_grow(
+    trip: Journey, fault: type[UpstreamTimeout | NotAnImage]
+) -> None:
+    def pause_seconds(request: CaptureRequest) -> float | None:
+        trip.provider.fails_with = fault("nothing good")
+        with pytest.raises(fault) as failed:
+            trip.pipeline.fetch(request, trip.terms())
+        return failed.value.retry_after_seconds
+
+    others = [CaptureRequest(url=f"{TARGET}?{number}") for number in range(4)]
+    assert [pause_seconds(other) for other in others] == [60] * 4
+    for _ in range(4):
+        assert pause_seconds(REQUEST) == 60
+        assert trip.breakers.state(trip.provider.name) is BreakerState.OPEN
+        trip.clock.turn(61)
+    trip.provider.fails_with = None
+    assert _statuses(trip, REQUEST) == [CacheStatus.MISS]
+
+
+@pytest.mark.parametrize(
+    "error", [UpstreamTimeout("late"), TargetTooSlow("late")], ids=lambda e: type(e).__name__
+)
+def test_who_had_waited_in_line_for_too_long_learns_nothing_of_the_page(
+    trip: Journey, error: ThumbnailerError
+) -> None:
+    trip.provider.fails_with = error
+    with pytest.raises(Overloaded):
+        trip.pipeline.fetch(REQUEST, replace(trip.terms(), deadline=Deadline.after(10)))
+    trip.provider.fails_with = None
+    assert _statuses(trip, REQUEST) == [CacheStatus.MISS]
 
 
 def test_a_page_that_works_again_is_no_longer_suspect(trip: Journey) -> None:

@@ -6,16 +6,20 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from thumbnailer.errors import Overloaded
+from thumbnailer.errors import Overloaded, UpstreamTimeout
 from thumbnailer.model import Deadline
 
 RETRY_AFTER_SECONDS = 5.0
 
 
 class Bulkhead:
-    """At most ``in_flight`` captures at a time in this process, at most ``waiting`` more in line."""
+    """At most ``in_flight`` captures at a time in this process, at most ``waiting`` more in line.
 
-    def __init__(self, *, in_flight: int, waiting: int) -> None:
+    Where less than ``fair_seconds`` are left after the wait, nobody is to blame when that is too little.
+    """
+
+    def __init__(self, *, in_flight: int, waiting: int, fair_seconds: float = 0.0) -> None:
+        self._fair_seconds = fair_seconds
         self._places = threading.BoundedSemaphore(in_flight)
         self._line = threading.BoundedSemaphore(in_flight + waiting)
 
@@ -24,7 +28,8 @@ class Bulkhead:
         """Hold one place for the length of the block.
 
         Raises:
-            Overloaded: the line is full, or the deadline passed in it.
+            Overloaded: the line is full, the deadline passed in it, or so little was left of it that the
+                block ended with ``UpstreamTimeout``.
         """
         if not self._line.acquire(blocking=False):
             raise Overloaded("Too many captures wait already.", retry_after_seconds=RETRY_AFTER_SECONDS)
@@ -33,8 +38,14 @@ class Bulkhead:
                 raise Overloaded(
                     "No capture could be started in time.", retry_after_seconds=RETRY_AFTER_SECONDS
                 )
+            is_fair = deadline.remaining_seconds() >= self._fair_seconds
             try:
                 yield
+            except UpstreamTimeout as error:
+                if is_fair:
+                    raise
+                message = "The request waited until too little time was left to take the capture."
+                raise Overloaded(message, retry_after_seconds=RETRY_AFTER_SECONDS) from error
             finally:
                 self._places.release()
         finally:

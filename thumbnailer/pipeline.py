@@ -272,10 +272,14 @@ class Pipeline:
         begun_at = self._clock()
 
         def leave(_kind: object, error: BaseException | None, _trace: object) -> None:
-            if isinstance(error, ThumbnailerError):
-                self._setbacks.note(request, error, begun_at=begun_at)
-                self._keep_last_good(request, error)
-            if error is not None:
+            if error is None:
+                return
+            try:
+                if isinstance(error, ThumbnailerError):
+                    is_outage = self._failover.is_outage(error)
+                    self._setbacks.note(request, error, begun_at=begun_at, is_outage=is_outage)
+                    self._keep_last_good(request, error)
+            finally:
                 flight.crash(error)
 
         return leave

@@ -26,6 +26,8 @@ from thumbnailer.sites import Kind, Site
 
 FIRST_PAUSE_SECONDS = 60.0
 LONGEST_PAUSE_SECONDS = 3600.0
+#: After so many doublings a pause has its full length. Two to the power of what months bring is no float.
+MOST_DOUBLINGS = 6
 
 #: Failures of the page, whatever the picture of it. A provider that is busy, broken or out of quota
 #: says nothing about the page.
@@ -72,11 +74,14 @@ class Setbacks:
             setback.error.retry_after_seconds = remaining_seconds
             raise setback.error
 
-    def note(self, request: CaptureRequest, error: ThumbnailerError, *, begun_at: float) -> None:
+    def note(
+        self, request: CaptureRequest, error: ThumbnailerError, *, begun_at: float, is_outage: bool = False
+    ) -> None:
         """Remember a failure and tell the error when the next try is; others are not remembered.
 
         ``begun_at`` is the Unix time of the try. Tries of one page that were under way at once, for pictures
-        of several sizes, fail together: that is one failure.
+        of several sizes, fail together: that is one failure. So are all those of an ``is_outage``, while the
+        provider is down: a picture is not to be left alone for an hour after it is back.
         """
         if isinstance(error, BLAMED_ON_TARGET):
             name = _target_name(request)
@@ -87,8 +92,9 @@ class Setbacks:
         site, now = Site.of(request.url), self._clock()
         address = site.address(Kind.SETBACK, name)
         before = self._read(site, self._backend.get(address))
-        count = 1 if before is None else before.count + (before.noted_at < begun_at)
-        pause_seconds = min(FIRST_PAUSE_SECONDS * 2 ** (count - 1), LONGEST_PAUSE_SECONDS)
+        count = 1 if before is None else before.count + (before.noted_at < begun_at and not is_outage)
+        doublings = min(count - 1, MOST_DOUBLINGS)
+        pause_seconds = min(FIRST_PAUSE_SECONDS * 2**doublings, LONGEST_PAUSE_SECONDS)
         error.retry_after_seconds = pause_seconds
         content = {"count": count, "noted_at": now, "retry_at": now + pause_seconds, **describe(error)}
         written = json.dumps(content, default=str).encode()

@@ -267,6 +267,15 @@ def build_catalogue(settings: Settings, store: Cache) -> Catalogue:
     return RedisCatalogue(client, key_prefix=settings.cache.key_prefix)
 
 
+def _build_bulkhead(settings: Settings) -> Bulkhead:
+    providers = settings.providers
+    return Bulkhead(
+        in_flight=providers.concurrency,
+        waiting=providers.queue,
+        fair_seconds=providers.timeout_seconds / 2,
+    )
+
+
 def build_trip(settings: Settings, store: Cache, observe: Observe = nobody_looks) -> Trip:
     """Everything between a request for a capture and its bytes; ``observe`` hears of each attempt at one."""
     guard, backend, locks = build_guard(settings), ResilientBackend(store), build_locks(settings)
@@ -285,7 +294,7 @@ def build_trip(settings: Settings, store: Cache, observe: Observe = nobody_looks
         flights=flights,
         setbacks=setbacks,
         refresher=refresher,
-        bulkhead=Bulkhead(in_flight=settings.providers.concurrency, waiting=settings.providers.queue),
+        bulkhead=_build_bulkhead(settings),
         limits=limits,
         blanks=Blanks(
             is_on=settings.pictures.refuse_blank, stray_per_million=settings.pictures.blank_stray_pixels

@@ -95,6 +95,7 @@ class Journey:
     purger: Purger
     explainer: Explainer
     breakers: Breakers
+    setbacks: Setbacks
     charged: list[str] = field(default_factory=list)
 
     def terms(
@@ -128,7 +129,7 @@ def journey(folder: Path, *, forgets: bool = False) -> Journey:
         flights=Flights(locks, FailureBoard(backend)),
         setbacks=setbacks,
         refresher=refresher,
-        bulkhead=Bulkhead(in_flight=4, waiting=4),
+        bulkhead=Bulkhead(in_flight=4, waiting=4, fair_seconds=15),
         limits=PictureLimits(),
         blanks=Blanks(),
         retention_seconds=30 * 86_400,
@@ -138,4 +139,4 @@ def journey(folder: Path, *, forgets: bool = False) -> Journey:
     catalogue = files if forgets else cast(Catalogue, memory.cache)
     purger = Purger(purges, catalogue, cache, clock=clock)
     explainer = Explainer(failover=failover, pictures=pictures, setbacks=setbacks, purges=purges, clock=clock)
-    return Journey(pipeline, provider, clock, refresher, purges, purger, explainer, breakers)
+    return Journey(pipeline, provider, clock, refresher, purges, purger, explainer, breakers, setbacks)

@@ -39,6 +39,7 @@ from thumbnailer.errors import (
     NotAnImage,
     OptionUnsupported,
     PageChallenged,
+    ThumbnailerError,
     UpstreamAuth,
     UpstreamBusy,
     UpstreamError,
@@ -120,6 +121,11 @@ class Failover:
             answered_at = self.breakers.answered_at(provider.name)
             found.append(ProviderHealth(provider.name, state, is_ready, is_first, answered_at))
         return found
+
+    def is_outage(self, error: ThumbnailerError) -> bool:
+        """Whether the provider that failed so fails whatever is asked of it: its breaker has opened."""
+        name = error.provider if isinstance(error, UpstreamError) else None
+        return name is not None and self.breakers.state(name) is not BreakerState.CLOSED
 
     def run(
         self, request: CaptureRequest, deadline: Deadline, attempt: Callable[[Provider, Deadline], T]
