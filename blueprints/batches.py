@@ -62,7 +62,7 @@ def batch_of_screenshots(given: dict[str, Any]) -> Response:
     """Take pictures of many pages."""
     urls = given.pop("urls")
     if given.pop("is_async", False):
-        return services().idempotency.once(lambda: _accepted(urls, given))
+        return services().idempotency.once(lambda: _accepted(urls, given), is_order=True)
     sent_key()  # means nothing here: what was not stored can be asked for twice
     return _taken(urls, given)
 
@@ -74,7 +74,7 @@ def _accepted(urls: Sequence[str], given: Mapping[str, Any]) -> Response:
     order = BatchOrder(jobs=orders, webhook_url=receiver_of(given))
     for _ in urls:
         services().allowance.jobs()
-    batch = services().jobs.accept_batch(order, owner())
+    batch = services().jobs.accept_batch(order, owner(), services().idempotency.order_key())
     note(batch_id=batch.id)
     response = answer_batch(batch, 202)
     response.headers["Location"] = public_url(batch_path(batch.id))

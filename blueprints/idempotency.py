@@ -20,6 +20,7 @@ from flask import Response
 from blueprints.request_log import request_deadline
 from thumbnailer.backend import UNREADABLE, ResilientBackend
 from thumbnailer.errors import IdempotencyConflict, IdempotencyMismatch, InvalidParameters
+from thumbnailer.jobs.order_keys import OrderKey
 from thumbnailer.locks import Locks
 from thumbnailer.model import Deadline
 
@@ -89,10 +90,13 @@ class Ledger:
         self._deadline_seconds = deadline_seconds
         self._claimed_seconds = int(deadline_seconds) + GRACE_SECONDS
 
-    def once(self, make: Callable[[], Response], *, kept_seconds: int = KEPT_SECONDS) -> Response:
+    def once(
+        self, make: Callable[[], Response], *, kept_seconds: int = KEPT_SECONDS, is_order: bool = False
+    ) -> Response:
         """What ``make`` answers, or what it answered when the current request came the first time.
 
-        An answer is kept for ``kept_seconds``, a day unless it is good for less.
+        An answer is kept for ``kept_seconds``, a day unless it is good for less. What ``is_order``, and is
+        accepted with its ``order_key``, may be made again while no answer is known: it comes to the same.
 
         Raises:
             InvalidParameters: the key is no key.
@@ -102,9 +106,8 @@ class Ledger:
         key = sent_key()
         if key is None:
             return make()
-        name = self._name(key)
-        body_digest = hashlib.sha256(flask.request.get_data()).hexdigest()
-        first = self._claim(name, body_digest)
+        name, body_digest = self._name(key), _body_digest()
+        first = self._claim(name, body_digest, is_order=is_order)
         if first is not None:
             self._charge_replay()
             return _replayed(first)
@@ -116,13 +119,21 @@ class Ledger:
         self._note(name, _Entry(body_digest, _kept(response)), kept_seconds)
         return response
 
+    def order_key(self) -> OrderKey | None:
+        """How the current request calls what it orders. Raises InvalidParameters where it does so wrongly."""
+        key = sent_key()
+        return None if key is None else OrderKey(self._digest(key), _body_digest())
+
     def _name(self, key: str) -> str:
+        return f"idempotency:{self._digest(key)}"
+
+    def _digest(self, key: str) -> str:
         # The host, because an answer may hold URLs of it: nobody gets those of a host that another named.
         request = flask.request
         identity = "\n".join((self._caller(), request.host_url, request.method, request.path, key))
-        return f"idempotency:{hashlib.sha256(identity.encode()).hexdigest()}"
+        return hashlib.sha256(identity.encode()).hexdigest()
 
-    def _claim(self, name: str, body_digest: str) -> FirstAnswer | None:
+    def _claim(self, name: str, body_digest: str, *, is_order: bool) -> FirstAnswer | None:
         """The first answer; None where the current request is now the first."""
         with ExitStack() as held:
             try:
@@ -137,7 +148,7 @@ class Ledger:
                 return None
         if entry.body_digest != body_digest:
             raise IdempotencyMismatch("This Idempotency-Key came with another body before.")
-        if entry.answer is None:
+        if entry.answer is None and not is_order:
             raise _conflict()
         return entry.answer
 
@@ -162,6 +173,10 @@ def sent_key() -> str | None:
     if key is not None and not re.fullmatch(KEY_PATTERN, key):
         raise InvalidParameters({HEADER: ["Must be 1 to 255 printable ASCII characters."]})
     return key
+
+
+def _body_digest() -> str:
+    return hashlib.sha256(flask.request.get_data()).hexdigest()
 
 
 def _conflict() -> IdempotencyConflict:

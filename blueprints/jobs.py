@@ -64,7 +64,7 @@ blueprint = StrictBlueprint("jobs", __name__, description="Pictures that are tak
 @answers_problems(blueprint, JOB_PROBLEMS)
 def accept_job(given: dict[str, Any]) -> Response:
     """Take a picture behind the answer."""
-    return services().idempotency.once(lambda: _accepted(given))
+    return services().idempotency.once(lambda: _accepted(given), is_order=True)
 
 
 def _accepted(given: dict[str, Any]) -> Response:
@@ -72,7 +72,7 @@ def _accepted(given: dict[str, Any]) -> Response:
     services().allowance.answer()
     order = order_of(given)
     services().allowance.jobs()
-    job = services().jobs.accept(order, owner())
+    job = services().jobs.accept(order, owner(), services().idempotency.order_key())
     note(job_id=job.id)
     job = _waited_for(job, preferred or 0 if wait is None else wait)
     response = answer_job(job, 200 if job.state.is_final else 202)

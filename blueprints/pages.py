@@ -59,14 +59,14 @@ blueprint = StrictBlueprint("pages", __name__, description="Pages that are kept 
 @answers_problems(blueprint, JOB_PROBLEMS)
 def keep_page(given: dict[str, Any]) -> Response:
     """Keep a page photographed."""
-    return services().idempotency.once(lambda: _kept(given))
+    return services().idempotency.once(lambda: _kept(given), is_order=True)
 
 
 def _kept(given: Mapping[str, Any]) -> Response:
     services().allowance.answer()
     order = _order_of(flask.request.get_json(), given)
     services().allowance.jobs()
-    page = services().jobs.keep_page(order, owner())
+    page = services().jobs.keep_page(order, owner(), services().idempotency.order_key())
     note(page_id=page.id)
     response = answer_page(page, 202)
     response.headers["Location"] = public_url(page_path(page.id))

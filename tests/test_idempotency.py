@@ -1,12 +1,14 @@
-"""``Idempotency-Key`` on ``POST /persist``: sent twice, done once."""
+"""``Idempotency-Key`` on every ``POST`` that makes something: sent twice, done once."""
 
 from __future__ import annotations
 
+import json
 import secrets
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import redis
@@ -64,6 +66,9 @@ CREATING: dict[str, dict[str, Any]] = {
     "/screenshots/batch": {"urls": [TARGET], "async": True},
     "/pages": {"url": TARGET},
 }
+
+#: Those that are accepted by the database, which remembers them by itself.
+ORDERING = [path for path in CREATING if path != "/persist"]
 
 
 @pytest.mark.parametrize("path", CREATING)
@@ -269,6 +274,51 @@ class TestOnRedis:
                 store.set(note, damage)
                 response = client.post("/persist", json={"url": TARGET}, headers=KEY)
                 assert (response.status_code, _is_replay(response)) == (200, False), damage
+
+    @pytest.mark.parametrize("path", ORDERING)
+    def test_an_order_whose_process_was_killed_before_it_could_answer_is_found_again(
+        self, shared: dict[str, str], store: redis.Redis, prefix: str, path: str, tmp_path: Path
+    ) -> None:
+        shared = shared | {"DATABASE_URL": f"sqlite:///{tmp_path}/orders.sqlite3"}
+        with client_of(shared) as client:
+            first = client.post(path, json=CREATING[path], headers=KEY)
+            (note,) = self._notes(store, prefix)
+            content = cast(bytes, store.get(note))
+            claim = {**json.loads(content[content.index(b"{") :]), "answer": None}
+            store.set(note, content[: content.index(b"{")] + json.dumps(claim).encode())
+        with client_of(shared) as client:
+            again = client.post(path, json=CREATING[path], headers=KEY)
+            assert again.headers["Location"] == first.headers["Location"]
+            assert _is_replay(client.post(path, json=CREATING[path], headers=KEY))
+
+    @pytest.mark.parametrize("path", ORDERING)
+    def test_a_cache_that_has_lost_its_notes_makes_no_second_order(
+        self, shared: dict[str, str], store: redis.Redis, prefix: str, path: str
+    ) -> None:
+        with client_of(shared) as client:
+            first = client.post(path, json=CREATING[path], headers=KEY)
+            store.delete(*self._notes(store, prefix))
+            _assert_problem(
+                client.post(path, json=CREATING[path] | {"width": 999}, headers=KEY),
+                422,
+                "idempotency-mismatch",
+            )
+            again = client.post(path, json=CREATING[path], headers=KEY)
+        assert again.status_code < 300
+        assert again.headers["Location"] == first.headers["Location"]
+
+
+@pytest.mark.parametrize("path", ORDERING)
+def test_without_a_cache_an_order_is_still_accepted_once(settings: dict[str, str], path: str) -> None:
+    everybody = threading.Barrier(4)
+    with running_app(settings | {"REDIS_URL": answers.refusing_url().replace("http", "redis")}) as app:
+
+        def accept(_number: int) -> str:
+            everybody.wait()
+            return app.test_client().post(path, json=CREATING[path], headers=KEY).headers["Location"]
+
+        with ThreadPoolExecutor(4) as callers:
+            assert len(set(callers.map(accept, range(4)))) == 1
 
 
 def test_without_a_cache_every_request_is_done_and_the_log_says_so(

@@ -9,7 +9,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from sqlalchemy import update
+from sqlalchemy import delete, update
 
 from config import load_settings
 from tests.support.trips import NOON, Clock
@@ -19,6 +19,7 @@ from thumbnailer.jobs import BatchOrder, Job, JobOrder, JobState
 from thumbnailer.jobs.deliveries import JITTER, DeliveryLedger, DeliveryState
 from thumbnailer.jobs.events import Announcer
 from thumbnailer.jobs.ledger import JobLedger
+from thumbnailer.jobs.order_keys import OrderKey
 from thumbnailer.jobs.sweeping import Sweeper, SweepRules
 from thumbnailer.jobs.tables import jobs
 from thumbnailer.model import CaptureRequest
@@ -30,6 +31,7 @@ HOUR = 3600.0
 LEASE_SECONDS = 15.0
 ATTEMPTS = 3
 FAILED = Attempt(Verdict.FAILED, 500)
+ORDER_KEY = OrderKey(name="n" * 64, body_digest="b" * 64)
 
 
 @pytest.fixture
@@ -289,3 +291,38 @@ def test_no_more_jobs_wait_than_may_however_many_come_at_once(
 
         with ThreadPoolExecutor(16) as pool:
             assert sum(pool.map(is_accepted, range(48))) == 5
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
+def test_of_many_orders_with_one_key_one_is_a_job(
+    kind: str, database: Database, clock: Clock, request: pytest.FixtureRequest
+) -> None:
+    if kind == "postgresql":
+        database = Database(request.getfixturevalue("postgres_url"), upgrade=upgrade)
+    with closing(database), ThreadPoolExecutor(16) as pool:
+        ledger = ledger_of(database, clock)
+        ids = set(pool.map(lambda _number: ledger.accept(order(), "owner", ORDER_KEY).id, range(48)))
+        assert len(ids) == 1
+        assert ledger.backlog(workers=0).pending == 1
+
+
+def test_after_a_day_a_key_stands_for_another_order(database: Database, clock: Clock) -> None:
+    ledger = ledger_of(database, clock)
+    sweeper = sweeper_of(database, ledger, clock, Queue())
+    first = ledger.accept(order(), "owner", ORDER_KEY)
+    clock.turn(24 * HOUR - 1)
+    sweeper.sweep()
+    assert ledger.accept(order(), "owner", ORDER_KEY).id == first.id
+    clock.turn(1)
+    second = ledger.accept(order(), "owner", ORDER_KEY)
+    assert second.id != first.id
+    sweeper.sweep()
+    assert ledger.accept(order(), "owner", ORDER_KEY).id == second.id
+
+
+def test_a_key_whose_job_is_forgotten_stands_for_nothing(database: Database, clock: Clock) -> None:
+    ledger = ledger_of(database, clock)
+    first = ledger.accept(order(), "owner", ORDER_KEY)
+    with database.transaction() as connection:
+        connection.execute(delete(jobs))
+    assert ledger.accept(order(), "owner", ORDER_KEY).id != first.id

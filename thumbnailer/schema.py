@@ -31,6 +31,7 @@ TABLES = frozenset(
         "deliveries",
         "delivery_attempts",
         "jobs",
+        "order_keys",
         "outdated_objects",
         "page_versions",
         "pages",

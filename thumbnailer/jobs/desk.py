@@ -8,6 +8,7 @@ from collections.abc import Callable
 from thumbnailer.jobs import Backlog, Batch, BatchOrder, Job, JobOrder
 from thumbnailer.jobs.deliveries import DeliveryLedger
 from thumbnailer.jobs.ledger import JobLedger
+from thumbnailer.jobs.order_keys import OrderKey
 from thumbnailer.jobs.queue import WorkQueue
 from thumbnailer.jobs.roster import Roster
 from thumbnailer.model import Deadline
@@ -43,16 +44,19 @@ class JobDesk:
         self._wake = wake
         self._sleep = sleep
 
-    def accept(self, order: JobOrder, owner: str) -> Job:
-        """Write a job down and hand it on. Raises Overloaded where too many wait."""
-        job = self._ledger.accept(order, owner)
+    def accept(self, order: JobOrder, owner: str, key: OrderKey | None = None) -> Job:
+        """Write a job down and hand it on; the one that is there where the order came with this key before.
+
+        Raises Overloaded where too many wait, IdempotencyMismatch where the key came with another order.
+        """
+        job = self._ledger.accept(order, owner, key)
         self._queue.put_job(job.id)
         self._wake()
         return job
 
-    def accept_batch(self, order: BatchOrder, owner: str) -> Batch:
+    def accept_batch(self, order: BatchOrder, owner: str, key: OrderKey | None = None) -> Batch:
         """The same for a whole batch, or for nothing of it."""
-        batch, ended = self._ledger.accept_batch(order, owner)
+        batch, ended = self._ledger.accept_batch(order, owner, key)
         for job in batch.jobs:
             if not job.state.is_final:
                 self._queue.put_job(job.id)
@@ -82,9 +86,9 @@ class JobDesk:
             self._queue.put_delivery(delivery_id)
             self._wake()
 
-    def keep_page(self, order: PageOrder, owner: str) -> Page:
-        """Keep a page photographed from now on. Raises Overloaded where there are too many."""
-        return self._begin(self.pages.add(order, owner))
+    def keep_page(self, order: PageOrder, owner: str, key: OrderKey | None = None) -> Page:
+        """Keep a page photographed from now on; the key and what is raised are as for ``accept``."""
+        return self._begin(self.pages.add(order, owner, key))
 
     def amend_page(self, page: Page, order: PageOrder) -> Page | None:
         """Keep a page another way from now on; None where it was forgotten meanwhile."""

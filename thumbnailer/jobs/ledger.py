@@ -14,13 +14,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from sqlalchemy import Connection, and_, func, or_, select, update
+from sqlalchemy import Connection, RowMapping, and_, func, or_, select, update
 
 from thumbnailer.database import Database
 from thumbnailer.errors import Overloaded, ThumbnailerError
 from thumbnailer.failures import describe
 from thumbnailer.jobs import Backlog, Batch, BatchOrder, Claim, Job, JobOrder, JobResult, JobState
 from thumbnailer.jobs.events import Announce
+from thumbnailer.jobs.order_keys import OrderKey, find_order, note_order
 from thumbnailer.jobs.rows import new_id, read_batch, read_job, write_order
 from thumbnailer.jobs.tables import batches, jobs
 
@@ -68,20 +69,35 @@ class JobLedger:
         self._announce = announce
         self._clock = clock
 
-    def accept(self, order: JobOrder, owner: str) -> Job:
-        """Write a job down. Raises Overloaded where too many wait, DatabaseUnavailable."""
-        with self._database.transaction() as connection:
-            self._refuse_overload(connection, 1)
-            return self._write(connection, [order], owner, None)[0]
+    def accept(self, order: JobOrder, owner: str, key: OrderKey | None = None) -> Job:
+        """Write a job down, or find the one that the same order with this ``key`` has brought before.
 
-    def accept_batch(self, order: BatchOrder, owner: str) -> tuple[Batch, Ended]:
-        """Write all jobs of a batch down, or none. Raises as ``accept`` does.
+        Raises Overloaded where too many wait, IdempotencyMismatch, DatabaseUnavailable.
+        """
+        now = self._clock()
+        with self._database.transaction() as connection:
+            _take_turns(connection)
+            known = _job_row(connection, find_order(connection, key, now))
+            if known is not None:
+                return read_job(known)
+            self._refuse_overload(connection, 1)
+            job = self._write(connection, [order], owner, None)[0]
+            note_order(connection, key, job.id, now)
+            return job
+
+    def accept_batch(self, order: BatchOrder, owner: str, key: OrderKey | None = None) -> tuple[Batch, Ended]:
+        """Write all jobs of a batch down, or none; with a ``key`` as ``accept``. Raises as that does.
 
         Jobs that are refused have failed from the start; where all of them are, the batch has ended.
         """
         now, batch_id = self._clock(), new_id("bat")
         with self._database.transaction() as connection:
+            _take_turns(connection)
+            known = find_order(connection, key, now)
+            if known is not None and _has_batch(connection, known):
+                return self._read_batch(connection, known), NOTHING
             self._refuse_overload(connection, len(order.jobs))
+            note_order(connection, key, batch_id, now)
             row = {
                 "id": batch_id,
                 "owner": owner,
@@ -99,14 +115,13 @@ class JobLedger:
     def find(self, job_id: str) -> Job | None:
         """The job of that id."""
         with self._database.reading() as connection:
-            row = connection.execute(select(jobs).where(jobs.c.id == job_id)).mappings().one_or_none()
+            row = _job_row(connection, job_id)
         return read_job(row) if row else None
 
     def find_batch(self, batch_id: str) -> Batch | None:
         """The batch of that id with all its jobs."""
         with self._database.reading() as connection:
-            known = connection.execute(select(batches.c.id).where(batches.c.id == batch_id)).first()
-            return self._read_batch(connection, batch_id) if known else None
+            return self._read_batch(connection, batch_id) if _has_batch(connection, batch_id) else None
 
     def claim(self, job_id: str) -> Claim | None:
         """Begin a job; None where it has ended, is another's, or is not due yet.
@@ -197,9 +212,6 @@ class JobLedger:
         )
 
     def _refuse_overload(self, connection: Connection, coming: int) -> None:
-        if connection.dialect.name == "postgresql":
-            # Unlike SQLite, which has one writer at a time, it lets many count before any of them adds.
-            connection.execute(select(func.pg_advisory_xact_lock(ORDERING_LOCK)))
         pending = select(func.count()).where(jobs.c.state == JobState.PENDING)
         if connection.execute(pending).scalar_one() + coming > self._max_pending:
             raise Overloaded("Too many jobs wait already.", retry_after_seconds=RETRY_AFTER_SECONDS)
@@ -276,3 +288,20 @@ class JobLedger:
         row = connection.execute(select(batches).where(batches.c.id == batch_id)).mappings().one()
         members = select(jobs).where(jobs.c.batch_id == batch_id).order_by(jobs.c.position)
         return read_batch(row, connection.execute(members).mappings().all())
+
+
+def _take_turns(connection: Connection) -> None:
+    """Let nobody else accept anything until this transaction ends.
+
+    Unlike SQLite, which has one writer at a time, PostgreSQL lets many count before any of them adds.
+    """
+    if connection.dialect.name == "postgresql":
+        connection.execute(select(func.pg_advisory_xact_lock(ORDERING_LOCK)))
+
+
+def _job_row(connection: Connection, job_id: str | None) -> RowMapping | None:
+    return connection.execute(select(jobs).where(jobs.c.id == job_id)).mappings().one_or_none()
+
+
+def _has_batch(connection: Connection, batch_id: str) -> bool:
+    return connection.execute(select(batches.c.id).where(batches.c.id == batch_id)).first() is not None

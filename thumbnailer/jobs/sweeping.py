@@ -15,6 +15,7 @@ from thumbnailer.database import Database
 from thumbnailer.errors import UpstreamFailed
 from thumbnailer.jobs import FINAL_STATES
 from thumbnailer.jobs.ledger import UNFINISHED, JobLedger
+from thumbnailer.jobs.order_keys import forget_orders
 from thumbnailer.jobs.queue import WorkQueue
 from thumbnailer.jobs.tables import batches, deliveries, jobs
 from thumbnailer.pages import PageState
@@ -146,3 +147,4 @@ class Sweeper:
             connection.execute(delete(jobs).where(jobs.c.batch_id.in_(old_batches)))
             connection.execute(delete(batches).where(batches.c.completed_at < before))
             connection.execute(delete(deliveries).where(deliveries.c.ended_at < before))
+            forget_orders(connection, self._clock())

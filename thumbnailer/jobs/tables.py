@@ -78,6 +78,16 @@ delivery_attempts = Table(
     Column("seconds", Float, nullable=False),
 )
 
+#: Under which keys orders came: ``thumbnailer.jobs.order_keys``.
+order_keys = Table(
+    "order_keys",
+    metadata,
+    Column("name", String(64), primary_key=True),
+    Column("body_digest", String(64), nullable=False),
+    Column("subject", ID, nullable=False),
+    Column("created_at", Float, nullable=False, index=True),
+)
+
 workers = Table(
     "workers",
     metadata,

@@ -15,6 +15,7 @@ from thumbnailer.database import Database
 from thumbnailer.errors import Overloaded, ThumbnailerError
 from thumbnailer.failures import describe
 from thumbnailer.jobs.events import Event, write_message
+from thumbnailer.jobs.order_keys import OrderKey, find_order, note_order
 from thumbnailer.jobs.rows import new_id
 from thumbnailer.pages import Page, PageClaim, PageOrder, PageState, PageVersion
 from thumbnailer.pages.leftovers import expect_object, is_expected, let_go, outdate_versions
@@ -78,11 +79,20 @@ class PageLedger:
         self._clock = clock
         self._jitter = jitter
 
-    def add(self, order: PageOrder, owner: str) -> Page:
-        """Write a page down, due at once. Raises Overloaded where there are too many."""
+    def add(self, order: PageOrder, owner: str, key: OrderKey | None = None) -> Page:
+        """Write a page down, due at once, or find the one that the same order with this ``key`` has brought.
+
+        Raises Overloaded where there are too many, IdempotencyMismatch.
+        """
         now, page_id = self._clock(), new_id("pag")
         with self._database.transaction() as connection:
+            _take_turns(connection)
+            known = find_order(connection, key, now)
+            page = _find(connection, known) if known else None
+            if page is not None:
+                return page
             self._refuse_overload(connection)
+            note_order(connection, key, page_id, now)
             row = {
                 "id": page_id,
                 "owner": owner,
@@ -215,9 +225,6 @@ class PageLedger:
             connection.execute(delete(outdated_objects).where(outdated_objects.c.object_key == object_key))
 
     def _refuse_overload(self, connection: Connection) -> None:
-        if connection.dialect.name == "postgresql":
-            # Unlike SQLite, which has one writer at a time, it lets many count before any of them adds.
-            connection.execute(select(func.pg_advisory_xact_lock(KEEPING_LOCK)))
         if connection.execute(select(func.count()).select_from(pages)).scalar_one() >= self.rules.max_pages:
             raise Overloaded("Too many pages are kept already.", retry_after_seconds=FULL_PAUSE_SECONDS)
 
@@ -268,6 +275,15 @@ class PageLedger:
             return ()
         event = Event(CHANGED_EVENT, page.owner, page.id, self._describe_page(page))
         return (write_message(connection, event, page.order.webhook_url, now),)
+
+
+def _take_turns(connection: Connection) -> None:
+    """Let nobody else add a page until this transaction ends.
+
+    Unlike SQLite, which has one writer at a time, PostgreSQL lets many count before any of them adds.
+    """
+    if connection.dialect.name == "postgresql":
+        connection.execute(select(func.pg_advisory_xact_lock(KEEPING_LOCK)))
 
 
 def _find(connection: Connection, page_id: str, *, is_locked: bool = False) -> Page | None:
