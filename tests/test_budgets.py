@@ -336,6 +336,31 @@ def test_a_budget_goes_on_from_what_was_known_when_its_store_dies(tmp_path: Path
             spender.spend("key:a")
 
 
+def test_a_budget_goes_on_when_its_store_has_lost_all_counters(
+    settings: dict[str, str], upstream: Upstream, redis_url: str
+) -> None:
+    prefix = f"budgets-{secrets.token_hex(4)}:"
+    stores = {"REDIS_URL": redis_url, "CACHE_KEY_PREFIX": prefix}
+    bounded = settings | stores | {"SIGNING_KEYS": SIGNING_KEYS, "CAPTURE_BUDGET": "4"}
+    with redis.Redis.from_url(redis_url) as client:
+
+        def lose_counters() -> None:
+            client.delete(*client.scan_iter(f"*{prefix}budget:*"))
+
+        with running_app(bounded) as app:
+            own = make_key(app, "own", plan="small", limits={"thumb": "100 per hour"})
+            assert statuses(app.test_client(), own, 1) == [200]
+            lose_counters()
+            assert statuses(app.test_client(), own, 1) == [200]
+        lose_counters()  # of the next process, too, which knows nothing by itself
+        with running_app(bounded) as app:
+            assert statuses(app.test_client(), own, 2) == [200, 429]
+            other = make_key(app, "other", limits={"thumb": "100 per hour"})
+            lose_counters()
+            assert statuses(app.test_client(), other, 2) == [200, 429]
+    assert len(upstream.requests) == 4
+
+
 # --- the counters of the database ----------------------------------------------------------------
 
 

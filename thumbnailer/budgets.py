@@ -1,7 +1,8 @@
 """How many captures a day may bring, for one account and for the whole service.
 
 Days are those of UTC. What is counted is counted for all processes that share the store; while that
-does not answer, each process goes on from what it knew last.
+does not answer, each process goes on from what it knew last. A store that has lost its counters is told
+what was taken by then, as far as usage was written down.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ class CaptureBudgets:
 
     ``quota_of`` tells how many an account may have, ``total`` how many there are for all; None: no
     bound. Without a bound nothing is counted. ``store`` must raise ``StorageError`` where it fails.
+    ``taken_today`` tells how many captures an account has had on this day, as far as that is known elsewhere.
     ``clock`` is Unix time in seconds.
     """
 
@@ -40,6 +42,7 @@ class CaptureBudgets:
         total: int | None,
         quota_of: Callable[[str], int | None],
         prefix: str,
+        taken_today: Callable[[str], int] = lambda _account: 0,
         cool_down: CoolDown | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -47,6 +50,7 @@ class CaptureBudgets:
         self._total = total
         self._quota_of = quota_of
         self._prefix = prefix
+        self._taken_today = taken_today
         self._cool_down = cool_down or CoolDown("The store of budgets")
         self._clock = clock
         self._guard = threading.Lock()
@@ -115,13 +119,24 @@ class CaptureBudgets:
         """One more, and how many there are then."""
         if self._cool_down.allows():
             try:
-                count = self._store.incr(self._key(day, account), seconds)
+                count = self._count(day, account, seconds)
             except StorageError as error:
                 self._cool_down.failed(error)
             else:
                 self._cool_down.answered()
                 return self._know(day, account, count)
         return self._know(day, account, None)
+
+    def _count(self, day: str, account: str, seconds: int) -> int:
+        """The same, as the store has it; raises ``StorageError``."""
+        name = self._key(day, account)
+        count = self._store.incr(name, seconds)
+        if count > 1:
+            return count
+        # The first of the day, as far as the store knows.
+        known = self._known.get(account, 0) if day == self._known_day else 0
+        before = max(known, self._taken_today(account))
+        return self._store.incr(name, seconds, before) if before else count
 
     def _know(self, day: str, account: str, count: int | None) -> int:
         """Remember a count for when the store does not answer; without one, count on from there."""

@@ -134,6 +134,14 @@ class UsageMeter:
             DayOfUsage(row["day"], row["account"], {name: row[name] for name in NAMES}) for row in rows
         )
 
+    def captures_today(self, account: str | None) -> int:
+        """How many captures an account, or with None all of them, had today; 0 where nobody can say."""
+        today = self.today()
+        try:
+            return sum(day.counts[Counted.CAPTURES] for day in self.read(today, account) if day.day == today)
+        except DatabaseUnavailable:
+            return 0
+
     def close(self) -> None:
         """Write what is left, or lose it; counts after this are written by the next call."""
         self._closing.set()

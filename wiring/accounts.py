@@ -10,7 +10,7 @@ from limits.storage import Storage, storage_from_string
 
 from config import Settings
 from thumbnailer.accounts import Accounts, key_id_of
-from thumbnailer.budgets import CaptureBudgets
+from thumbnailer.budgets import EVERYBODY, CaptureBudgets
 from thumbnailer.counters import DatabaseStorage
 from thumbnailer.database import Database
 from thumbnailer.keyring import Keyring
@@ -26,16 +26,15 @@ def counter_options(settings: Settings, database: Database) -> dict[str, Any]:
 
 def build_accounts(settings: Settings, database: Database, keyring: Keyring) -> Accounts:
     """The accounts of one process."""
-    return Accounts(
-        CaptureBudgets(
-            _counter_store(settings, database),
-            total=settings.limits.daily_captures,
-            quota_of=_quota_of(keyring),
-            prefix=settings.cache.key_prefix,
-        ),
-        UsageMeter(database, kept_days=settings.limits.usage_days),
-        is_live=_liveness_of(keyring),
+    meter = UsageMeter(database, kept_days=settings.limits.usage_days)
+    budgets = CaptureBudgets(
+        _counter_store(settings, database),
+        total=settings.limits.daily_captures,
+        quota_of=_quota_of(keyring),
+        prefix=settings.cache.key_prefix,
+        taken_today=lambda account: meter.captures_today(None if account == EVERYBODY else account),
     )
+    return Accounts(budgets, meter, is_live=_liveness_of(keyring))
 
 
 def _counter_store(settings: Settings, database: Database) -> Storage:
