@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import os
 import re
@@ -17,12 +18,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
+import requests
 
 from blueprints.schemas import Problem
 from tests.support.nginx import nginx_configuration, running_nginx
-from tests.support.processes import executable, free_port, running
+from tests.support.processes import executable, free_port, running, wait_until
 from tests.support.raw_http import RawAnswer, exchange, head
+from tests.support.service import running_service
 
 PROJECT = Path(__file__).parent.parent
 SCRIPTS = sorted(path.name for path in (PROJECT / "scripts").glob("*.sh"))
@@ -84,6 +88,21 @@ def test_ctrl_c_ends_every_process_of_the_service(tmp_path: Path) -> None:
         process.wait(20)
         with pytest.raises(ProcessLookupError):
             os.killpg(process.pid, 0)
+
+
+def test_more_clients_than_there_are_files_for_end_no_worker(tmp_path: Path) -> None:
+    environ = {"PROVIDERS": "snapapi", "SNAPAPI_KEY": "k", "WEB_CONCURRENCY": "1", "LOG_LEVEL": "warning"}
+    with running_service(tmp_path, environ) as service, contextlib.ExitStack() as held:
+        assert requests.get(f"{service.url}/health", timeout=20).ok
+        (worker,) = psutil.Process(service.pid).children()
+        worker.rlimit(psutil.RLIMIT_NOFILE, (worker.num_fds() + 4, worker.num_fds() + 4))
+        address = ("127.0.0.1", int(service.url.rpartition(":")[2]))
+        for _ in range(16):
+            held.enter_context(socket.create_connection(address, timeout=20))
+        wait_until(lambda: "Too many open files" in service.log.read_text())
+        held.close()
+        assert requests.get(f"{service.url}/health", timeout=20).ok
+        assert psutil.Process(service.pid).children() == [worker]
 
 
 # --- nginx ------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import selectors
 import signal
@@ -20,11 +21,17 @@ from gunicorn.workers.gthread import TConn, ThreadWorker
 
 from blueprints.entrance import CLOSED_HEADERS
 from blueprints.problems import PROBLEMS, STATUS_DETAILS
+from thumbnailer.cooldown import CoolDown
 from wiring.client_watch import ClientBounds, ClientWatch, PromptBodies
 
 #: A client that was told that the connection ends gets so long to end it, too (RFC 9112, 9.6).
 LINGER_SECONDS = 2.0
 DRAINED_BYTES = 65_536
+
+#: What the system says where it has no file or memory for another connection: it may have some soon. To end
+#: by that, as gunicorn would, helps nobody, and loses all that is under way.
+NO_ROOM = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+CROWDED_SECONDS = 0.5
 
 #: What looks like a fault of the request to gunicorn, and is one of this service.
 OURS = (errors.InvalidResponseHeader, errors.InvalidResponseHeaderName, errors.ConfigurationProblem)
@@ -130,6 +137,8 @@ class ServiceWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn carries no 
         self.application: Any = None
         self._watch = ClientWatch(self.client_bounds, farewell=lambda: refusal(408, uuid.uuid4().hex))
         self._lingering: dict[Any, float] = {}
+        self._crowded_until = 0.0
+        self._complaints = CoolDown("Letting clients in", seconds=60)
 
     def load_wsgi(self) -> None:
         super().load_wsgi()
@@ -142,8 +151,20 @@ class ServiceWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn carries no 
             client_socket, client = listener.accept()
         except (BlockingIOError, ConnectionAbortedError):
             return  # another worker was faster, or the client thought better of it
+        except OSError as error:
+            if error.errno not in NO_ROOM:
+                raise
+            self._complaints.complain(error)
+            self._crowded_until = time.monotonic() + CROWDED_SECONDS
+            self.set_accept_enabled(False)
+            return
         self.nr_conns += 1
         self.admit(Connection(self, client_socket, client, listener.getsockname()))
+
+    def set_accept_enabled(self, enabled: bool) -> None:
+        """Let clients in or not; none just after there was no room for one. gunicorn asks again soon."""
+        if not enabled or time.monotonic() >= self._crowded_until:
+            super().set_accept_enabled(enabled)
 
     def admit(self, conn: Connection) -> None:
         """Serve a new client."""
