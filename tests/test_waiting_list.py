@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import secrets
 import signal
 import socket
@@ -215,7 +216,16 @@ def test_a_failure_is_told_to_all_after_one_series_of_attempts(
     assert len(upstream.requests) == calls
 
 
+def durations_of_thumbs(service: Service) -> tuple[int, int]:
+    """How many thumbnails the histogram counts, and how many of them took hardly any time."""
+    told = requests.get(f"{service.url}/metrics", timeout=60).text
+    counted = re.search(r'duration_seconds_count\{route="/thumb"\} (\d+)', told)
+    quick = re.search(r'duration_seconds_bucket\{le="0.1",route="/thumb"\} (\d+)', told)
+    return int(counted[1]) if counted else 0, int(quick[1]) if quick else 0
+
+
 def test_the_time_in_the_list_is_told_as_such_and_logged(service: Service, gate: Gate) -> None:
+    before = durations_of_thumbs(service)
     with crowd(service, thumb(new_page()), size=8) as asking:
         begun_at = time.monotonic()
         wait_until(lambda: time.monotonic() > begun_at + 0.2, what="a while")
@@ -229,6 +239,8 @@ def test_the_time_in_the_list_is_told_as_such_and_logged(service: Service, gate:
         assert float(steps["cache"]) < float(steps["wait"])
         line = _line_of(service, answer.field("X-Request-ID"))
         assert line["duration_ms"] > 200
+    counted, quick = durations_of_thumbs(service)
+    assert (counted - before[0], quick - before[1]) == (8, 0), "all of them waited"
 
 
 def _line_of(service: Service, request_id: str) -> dict[str, Any]:
@@ -398,10 +410,23 @@ def test_who_led_before_leads_again_where_the_next_is_turned_away() -> None:
     assert waiting.has_company(KEY, slow)
     assert waiting.step_back(KEY, second) == []
     assert list(waiting.relieve()) == [], "not at once"
-    clock.now = 2 * TRUSTED_SECONDS + 0.2
+    clock.now = 3 * TRUSTED_SECONDS + 0.2
     assert list(waiting.relieve()) == [third]
     assert waiting.leave(KEY, slow) == [], "it has its answer, the one who leads will have"
     assert waiting.step_back(KEY, third) == [fourth], "nobody is left who led before"
+
+
+def test_a_crowd_takes_few_threads_however_long_its_capture_takes() -> None:
+    clock = _Clock()
+    waiting = WaitingList(places=99, clock=clock)
+    for each in _connections(99):
+        waiting.join(KEY, each)
+    relieved_at = []
+    while clock.now < 300:
+        clock.now += 0.25
+        relieved_at += [clock.now for _ in waiting.relieve()]
+    assert len(relieved_at) == 7
+    assert relieved_at[:3] == pytest.approx([2, 6, 14], abs=1)
 
 
 def test_nobody_is_held_behind_a_leader_that_is_lost() -> None:

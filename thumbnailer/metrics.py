@@ -63,7 +63,7 @@ class Metrics:
         histogram = partial(Histogram, registry=self._registry)
         self._request_seconds = histogram(
             "thumbnailer_request_duration_seconds",
-            "Seconds from a request to its answer, of all that the application answered.",
+            "Seconds from a request to its answer, where the application answered or others waited for that.",
             ("route",),
             buckets=REQUEST_BUCKETS,
         )
@@ -90,10 +90,15 @@ class Metrics:
         """Tell of a problem that nobody has had yet."""
         self._problems.labels(problem)
 
-    def count_replay(self, route: str, method: str, status: str) -> None:
-        """Count an answer from memory: cheaply, and told when somebody asks."""
+    def count_replay(self, route: str, method: str, status: str, held_seconds: float | None = None) -> None:
+        """Count an answer from memory: cheaply, and told when somebody asks.
+
+        ``held_seconds`` is how long the request was held until there was one; None where it was not.
+        """
         with self._guard:
             self._held[route, method, status] += 1
+        if held_seconds is not None:
+            self._request_seconds.labels(route).observe(held_seconds)
 
     def count_attempt(self, provider: str, outcome: str, seconds: float) -> None:
         """Count an attempt at a capture."""

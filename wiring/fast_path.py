@@ -238,7 +238,8 @@ class FastPath:
     """Answers from memory; for one thread, which never waits here.
 
     ``spend`` charges a caller by their address for an answer and says whether they had one left; ``count``
-    counts what is given again; ``lines`` takes the lines of the log.
+    counts what is given again, and after how many seconds where it was held; ``lines`` takes the lines of
+    the log.
     """
 
     def __init__(
@@ -246,7 +247,7 @@ class FastPath:
         memory: AnswerMemory,
         *,
         spend: Callable[[str], bool],
-        count: Callable[[Recording], None],
+        count: Callable[[Recording, float | None], None],
         trusted_proxies: Sequence[Network],
         lines: LogLines,
         clock: Callable[[], float] = time.time,
@@ -275,7 +276,7 @@ class FastPath:
         request_id = request_id_of(request.request_id.decode())
         held_ms = 0.0 if held_since is None else (started_at - held_since) * 1000
         own_ms = (time.monotonic() - started_at) * 1000
-        self._count(found)
+        self._count(found, None if held_since is None else held_ms / 1000)
         self._lines.add_request(found.log_facts, request_id, held_ms + own_ms)
         timing = b"cache;dur=%.1f" % own_ms
         if held_since is not None:

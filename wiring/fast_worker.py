@@ -289,6 +289,6 @@ class FastWorker(ServiceWorker):
             super().notify()
 
 
-def _count(services: Services, given: Recording) -> None:
+def _count(services: Services, given: Recording, held_seconds: float | None) -> None:
     services.accounts.meter.count(given.replay.account, Counted.HITS, len(given.body))
-    services.metrics.count_replay(given.replay.route, given.method, given.status[:3])
+    services.metrics.count_replay(given.replay.route, given.method, given.status[:3], held_seconds)

@@ -17,7 +17,8 @@ from blueprints.waiting import IS_TURNED_AWAY
 from wiring.fast_path import Key, PlainRequest
 from wiring.web_worker import Connection
 
-#: Nobody relies on one leader for longer: it may be lost, or take a capture that has been purged meanwhile.
+#: Nobody relies on the first leader for longer: it may be lost, or take a capture that has been purged
+#: meanwhile. Each who leads after it is given twice as long: a crowd is to take up few threads.
 TRUSTED_SECONDS = 2.0
 
 #: How often a request is held at most: behind the one that takes the capture, and behind the first
@@ -61,11 +62,12 @@ def outcome_of(environ: dict[str, Any], headers: list[tuple[str, str]]) -> Outco
 class _Group:
     """Who leads, since when, on the monotonic clock, and who is held.
 
-    ``earlier`` led before, and have no answer yet.
+    After ``patience_seconds`` another leads. ``earlier`` led before, and have no answer yet.
     """
 
     leader: Connection
     since: float
+    patience_seconds: float = TRUSTED_SECONDS
     held: list[Connection] = field(default_factory=list)
     earlier: list[Connection] = field(default_factory=list)
 
@@ -128,11 +130,12 @@ class WaitingList:
         """The next of each group whose leader takes long: it leads from now on, and sees for itself."""
         now = self._clock()
         for key, group in list(self._groups.items()):
-            if group.since >= now - TRUSTED_SECONDS:
+            if group.since >= now - group.patience_seconds:
                 continue
             if group.held:
                 group.earlier.append(group.leader)
                 group.leader, group.since = group.held.pop(0), now
+                group.patience_seconds *= 2
                 self._free_places += 1
                 yield group.leader
             else:
