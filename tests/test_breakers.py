@@ -39,6 +39,7 @@ from thumbnailer.model import Deadline
 
 NAME = "snapsharp"
 PAUSE = 30.0
+DAY = 86_400
 
 
 @contextlib.contextmanager
@@ -165,6 +166,29 @@ def test_a_probe_whose_process_died_is_replaced_after_its_deadline(breakers: Bre
     assert is_refused(breakers)
     clock.turn(1 + PROBE_MARGIN_SECONDS)
     assert not is_refused(breakers)
+
+
+def test_a_clock_that_is_set_back_does_not_make_the_pause_longer(breakers: Breakers, clock: Clock) -> None:
+    call(breakers, failed(), times=5)
+    assert is_refused(breakers)
+    clock.turn(-DAY)
+    assert breakers.state(NAME) is BreakerState.HALF_OPEN
+    call(breakers, failed())
+    assert breakers.state(NAME) is BreakerState.OPEN
+    clock.turn(PAUSE)
+    call(breakers)
+    assert breakers.state(NAME) is BreakerState.CLOSED
+
+
+def test_a_clock_that_is_set_back_does_not_wait_for_a_probe_that_died(
+    breakers: Breakers, clock: Clock
+) -> None:
+    call(breakers, failed(), times=5)
+    clock.turn(2 * DAY)
+    assert breakers.admit(NAME, soon()).is_probe
+    assert is_refused(breakers)
+    clock.turn(-DAY)
+    assert breakers.admit(NAME, soon()).is_probe
 
 
 def test_failures_of_calls_from_before_do_not_prolong_the_pause(breakers: Breakers, clock: Clock) -> None:

@@ -388,6 +388,18 @@ def test_counters_count_until_their_end_and_are_tidied_away(storage: Callable[..
     assert one.reset() == 1
 
 
+def test_counters_do_not_wait_for_the_time_that_a_clock_had_before_it_was_set_back(
+    storage: Callable[..., DatabaseStorage],
+) -> None:
+    days = Days()
+    store = storage(clock=days)
+    assert [store.incr("a", 60) for _ in range(3)] == [1, 2, 3]
+    days.now -= 30
+    assert store.incr("a", 60) == 4, "machines' clocks differ"
+    days.now -= 86_400
+    assert [store.incr("a", 60) for _ in range(2)] == [1, 2]
+
+
 def test_the_library_counts_with_them(storage: Callable[..., DatabaseStorage]) -> None:
     limiter, limit = FixedWindowRateLimiter(storage()), parse("2 per hour")
     assert [limiter.hit(limit, "somebody") for _ in range(3)] == [True, True, False]

@@ -328,6 +328,15 @@ def test_who_had_waited_in_line_for_too_long_learns_nothing_of_the_page(
     assert _statuses(trip, REQUEST) == [CacheStatus.MISS]
 
 
+def test_a_clock_that_is_set_back_keeps_nobody_from_a_page(trip: Journey) -> None:
+    trip.provider.fails_with = TargetUnreachable("gone")
+    with pytest.raises(TargetUnreachable):
+        trip.pipeline.fetch(REQUEST, trip.terms())
+    trip.provider.fails_with = None
+    trip.clock.turn(-24 * HOUR)
+    assert _statuses(trip, REQUEST) == [CacheStatus.MISS]
+
+
 def test_a_page_that_works_again_is_no_longer_suspect(trip: Journey) -> None:
     trip.provider.fails_with = TargetUnreachable("gone")
     with pytest.raises(TargetUnreachable):

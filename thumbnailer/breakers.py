@@ -43,6 +43,11 @@ from thumbnailer.model import Deadline
 #: A probe is believed lost so many seconds after its deadline; then there is another one.
 PROBE_MARGIN_SECONDS = 2.0
 
+#: What lies further ahead was written before the clock was set back: a pause by this much, in seconds, or a
+#: probe that would take longer than any may.
+CLOCK_MARGIN_SECONDS = 60.0
+LONGEST_PROBE_SECONDS = 3600.0
+
 #: Kinds that an open breaker goes on to tell. The others would be blamed on the capture that meets it.
 LASTING_FAULTS: dict[str, type[UpstreamError]] = {
     kind.__name__: kind for kind in (UpstreamAuth, UpstreamQuota)
@@ -83,7 +88,7 @@ class Breakers:
         self._clock = clock
 
     def state(self, provider: str) -> BreakerState:
-        return self._circuits.read(provider).state(self._clock())
+        return self._read(provider).state(self._clock())
 
     def answered_at(self, provider: str) -> float | None:
         """When the provider last delivered, in Unix time; None where that is not known."""
@@ -96,7 +101,7 @@ class Breakers:
             UpstreamAuth, UpstreamQuota, UpstreamFailed: the breaker is open, or another caller is
                 the probe; with the seconds until the next probe.
         """
-        circuit, seconds = self._circuits.read(provider), deadline.remaining_seconds()
+        circuit, seconds = self._read(provider), deadline.remaining_seconds()
         if circuit.state(self._clock()) is BreakerState.CLOSED:
             return Admission(provider, seconds, is_probe=False)
         before, after = self._circuits.change(provider, lambda found: self._claim_probe(found, seconds))
@@ -109,7 +114,7 @@ class Breakers:
 
     def refusal(self, provider: str) -> UpstreamError | None:
         """What ``admit`` would raise now; None where it would admit. Changes nothing."""
-        circuit = self._circuits.read(provider)
+        circuit = self._read(provider)
         return self._refusal(provider, circuit) if circuit.state(self._clock()) is BreakerState.OPEN else None
 
     def settle(self, admission: Admission, error: BaseException | None) -> None:
@@ -129,10 +134,21 @@ class Breakers:
         before, after = self._circuits.change(admission.provider, step)
         self._tell(admission.provider, before.state(now), after.state(now), after)
 
-    def _claim_probe(self, circuit: Circuit, seconds: float) -> Circuit:
+    def _read(self, provider: str) -> Circuit:
+        return self._as_of_now(self._circuits.read(provider))
+
+    def _as_of_now(self, circuit: Circuit) -> Circuit:
+        """A circuit as it was written, unless the clock has been set back since: then its pause is over."""
         now = self._clock()
+        if circuit.open_until > now + self._pause_seconds + CLOCK_MARGIN_SECONDS:
+            return replace(circuit, open_until=now, probe_until=0.0)
+        is_probe_lost = circuit.probe_until > now + LONGEST_PROBE_SECONDS
+        return replace(circuit, probe_until=0.0) if is_probe_lost else circuit
+
+    def _claim_probe(self, found: Circuit, seconds: float) -> Circuit:
+        now, circuit = self._clock(), self._as_of_now(found)
         is_claimable = circuit.state(now) is BreakerState.HALF_OPEN and circuit.probe_until <= now
-        return replace(circuit, probe_until=now + seconds + PROBE_MARGIN_SECONDS) if is_claimable else circuit
+        return replace(circuit, probe_until=now + seconds + PROBE_MARGIN_SECONDS) if is_claimable else found
 
     def _counts(self, error: BaseException, admission: Admission) -> bool:
         if isinstance(error, UpstreamTimeout):
@@ -142,9 +158,10 @@ class Breakers:
         return isinstance(error, UpstreamFailed | UpstreamAuth | UpstreamQuota | NotAnImage)
 
     def _failed(self, now: float, fault: str) -> Callable[[Circuit], Circuit]:
-        def step(circuit: Circuit) -> Circuit:
+        def step(found: Circuit) -> Circuit:
+            circuit = self._as_of_now(found)
             if circuit.state(now) is BreakerState.OPEN:  # begun before it opened: that is no news
-                return circuit
+                return found
             failures = circuit.failures + 1
             is_over = circuit.state(now) is BreakerState.HALF_OPEN or failures >= self._threshold
             open_until = now + self._pause_seconds if is_over else 0.0

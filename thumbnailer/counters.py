@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from limits.storage import Storage
-from sqlalchemy import BigInteger, Column, Float, String, Table, case, delete, select
+from sqlalchemy import BigInteger, Column, Float, String, Table, case, delete, or_, select
 
 from thumbnailer.database import Database, insert_into, metadata
 from thumbnailer.errors import DatabaseUnavailable
@@ -17,6 +17,9 @@ from thumbnailer.errors import DatabaseUnavailable
 TIDY_SECONDS = 60.0
 
 MAX_NAME = 255
+
+#: By how much, in seconds, the clocks of machines that share the counters may differ.
+CLOCK_MARGIN_SECONDS = 60.0
 
 #: ``ends_at`` is Unix time in seconds; from then on the counter starts anew.
 counters = Table(
@@ -63,7 +66,10 @@ class DatabaseStorage(Storage):
             insert = insert_into(counters, connection.dialect.name).values(
                 name=key[:MAX_NAME], count=amount, ends_at=now + expiry
             )
-            has_ended = counters.c.ends_at <= now
+            # Further away than it can be is what was counted before the clock was set back.
+            has_ended = or_(
+                counters.c.ends_at <= now, counters.c.ends_at > now + expiry + CLOCK_MARGIN_SECONDS
+            )
             counted = {
                 "count": case((has_ended, insert.excluded.count), else_=counters.c.count + amount),
                 "ends_at": case((has_ended, insert.excluded.ends_at), else_=counters.c.ends_at),

@@ -28,6 +28,8 @@ FIRST_PAUSE_SECONDS = 60.0
 LONGEST_PAUSE_SECONDS = 3600.0
 #: After so many doublings a pause has its full length. Two to the power of what months bring is no float.
 MOST_DOUBLINGS = 6
+#: What was noted further in the future than this was noted before the clock was set back.
+CLOCK_MARGIN_SECONDS = 60.0
 
 #: Failures of the page, whatever the picture of it. A provider that is busy, broken or out of quota
 #: says nothing about the page.
@@ -138,7 +140,8 @@ class Setbacks:
             found = Setback(error, count, float(described["retry_at"]), float(described["noted_at"]))
         except UNREADABLE:
             return None
-        return None if found.noted_at < self._purges.newest(site) else found
+        is_of_another_time = found.noted_at > self._clock() + CLOCK_MARGIN_SECONDS
+        return None if is_of_another_time or found.noted_at < self._purges.newest(site) else found
 
 
 def _concerns(error: ThumbnailerError, request: CaptureRequest) -> bool:
