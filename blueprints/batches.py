@@ -32,7 +32,7 @@ from blueprints.problems import problem_of_error
 from blueprints.request_log import note
 from blueprints.services import public_url, services
 from blueprints.strict_blueprint import StrictBlueprint
-from blueprints.waiting import line_up
+from blueprints.waiting import allow_more_time, line_up, share_place
 from thumbnailer.errors import InvalidParameters, InvalidTarget, TargetForbidden, ThumbnailerError
 from thumbnailer.jobs import Batch, BatchOrder, Job, JobOrder, JobState
 from thumbnailer.model import POWERFUL, Capture
@@ -118,8 +118,11 @@ def _taken(urls: Sequence[str], given: Mapping[str, Any]) -> Response:
 
     demand_powers(POWERFUL & given.keys(), is_fresh=given.get("fresh", False))
     line_up()
+    pages = list(dict.fromkeys(urls))
+    # Each has the time of a request, from its turn on.
+    allow_more_time((len(pages) - 1) // CAPTURES_AT_ONCE * services().bounds.deadline_seconds)
     pool = ThreadPoolExecutor(CAPTURES_AT_ONCE, thread_name_prefix="batch")
-    taken = {url: pool.submit(_in_this_request(take), url) for url in dict.fromkeys(urls)}
+    taken = {url: pool.submit(_in_this_request(take), url) for url in pages}
     pool.shutdown(wait=False)
     response = Response(_written([taken[url] for url in urls]), content_type="application/json")
     response.headers["Cache-Control"] = "no-store"
@@ -127,9 +130,11 @@ def _taken(urls: Sequence[str], given: Mapping[str, Any]) -> Response:
 
 
 def _in_this_request(call: Callable[[str], _Outcome]) -> Callable[[str], _Outcome]:
-    """``call`` with a context of its own: a context serves one thread at a time."""
+    """``call`` with a context of its own, as each thread needs one, and the request's place in line."""
+    stand = share_place()
 
     def prepared(url: str) -> _Outcome:
+        stand()
         return call(url)
 
     return flask.copy_current_request_context(prepared)

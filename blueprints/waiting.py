@@ -16,6 +16,8 @@ HAS_COMPANY = "thumbnailer.has_company"
 #: There as well: the caller was turned away, on their own account or for want of room, so that somebody
 #: else may fare better.
 IS_TURNED_AWAY = "thumbnailer.is_turned_away"
+#: And what gives the client so many seconds more to take the answer, where the server holds it to a time.
+MORE_TIME = "thumbnailer.more_time"
 
 
 def line_up() -> None:
@@ -28,6 +30,23 @@ def line_up() -> None:
     """
     if "place" not in g:
         g.place = services().line.take_place()
+
+
+def share_place() -> Callable[[], None]:
+    """Has another thread of the current request, in a context of its own, stand where that stands."""
+    place: Place = g.place
+
+    def stand() -> None:
+        g.place = place
+
+    return stand
+
+
+def allow_more_time(seconds: float) -> None:
+    """Give the client of the current request more time to take its answer: it is long in coming."""
+    extend: Callable[[float], None] | None = flask.request.environ.get(MORE_TIME)
+    if extend is not None:
+        extend(seconds)
 
 
 def company() -> Callable[[], bool]:

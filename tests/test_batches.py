@@ -22,8 +22,9 @@ from tests.support.answers import Answer, Received
 from tests.support.jobs import ended
 from tests.support.processes import wait_until
 from tests.support.receivers import running_receiver, url_of
-from tests.support.service import client_of, snapapi_environment
+from tests.support.service import client_of, running_app, snapapi_environment
 from tests.support.upstream import Upstream
+from wiring.client_watch import ClientBounds, ClientWatch, PromptBodies
 
 SECRET = "whsec_" + base64.b64encode(b"s" * 32).decode()
 PRIVATE = "http://10.0.0.1/"
@@ -165,6 +166,44 @@ def test_one_bad_page_spoils_no_other(client: FlaskClient) -> None:
     batch = post(client, urls=urls, **{"async": True}).get_json()
     done = ended(client, f"/batches/{batch['batch_id']}")
     assert [job["error"] for job in done["jobs"]] == [None, "target-forbidden", "invalid-parameters"]
+
+
+def test_a_batch_holds_one_thread_and_stands_in_one_place(upstream: Upstream) -> None:
+    bounds = {"WEB_THREADS": "6", "WEB_WAITING": "1", "CAPTURE_QUEUE": "0", "RATELIMIT_ENABLED": "false"}
+    with client_of(snapapi_environment(upstream.url, **bounds)) as client:
+        for urls in ([page(number) for number in range(1, 7)], [page(number) for number in range(7, 9)]):
+            results = post(client, urls=urls).get_json()["results"]
+            assert [each["status"] for each in results] == ["ok"] * len(urls)
+
+
+@pytest.mark.parametrize(("pages", "turns"), [(4, 1), (5, 2), (10, 3)])
+def test_the_client_of_a_batch_is_given_the_time_of_all_its_turns(
+    upstream: Upstream, pages: int, turns: int
+) -> None:
+    upstream.behave(answers.image("png"))
+    sent: list[bytes] = []
+    now = 0.0
+
+    class Wire:
+        def send(self, data: bytes, _flags: int = 0, /) -> int:
+            raise AssertionError(data)
+
+        def shutdown(self, _how: int, /) -> None:
+            sent.append(b"cut")
+
+    bounds = ClientBounds(request_seconds=5, answer_seconds=30 + 60, max_body_bytes=1000)
+    watch = ClientWatch(bounds, farewell=lambda: b"", clock=lambda: now)
+    settings = snapapi_environment(upstream.url, RATELIMIT_ENABLED="false", UPSTREAM_TIMEOUT="30")
+    with running_app(settings) as app, watch.attending(Wire()):
+        app.wsgi_app = PromptBodies(app.wsgi_app, watch)  # type: ignore[method-assign]  # as the worker does
+        urls = [f"{page(1)}?{number}" for number in range(pages)]
+        assert post(app.test_client(), urls=urls).status_code == 200
+        now = 30.0 * turns + 60
+        watch.cut_overdue()
+        assert sent == []
+        now += 1
+        watch.cut_overdue()
+        assert sent == [b"cut"]
 
 
 def test_a_batch_of_bad_pages_ends_at_once(client: FlaskClient, upstream: Upstream) -> None:

@@ -12,9 +12,11 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import BytesIO
 from typing import Any, Protocol
+
+from blueprints.waiting import MORE_TIME
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,6 +87,13 @@ class ClientWatch:
             until = self._clock() + self.bounds.answer_seconds
             self._exchanges[thread] = _Exchange(exchange.wire, until, is_received=True)
 
+    def extend(self, seconds: float) -> None:
+        """Give the client that this thread attends to more time to take its answer."""
+        thread = threading.get_ident()
+        exchange = self._exchanges.get(thread)
+        if exchange is not None:
+            self._exchanges[thread] = replace(exchange, until=exchange.until + seconds)
+
     def cut_overdue(self) -> None:
         """Shut down the connections whose time is up; their threads wake up with an error."""
         now = self._clock()
@@ -111,4 +120,5 @@ class PromptBodies:
         if 0 < length <= self._watch.bounds.max_body_bytes and "HTTP_TRANSFER_ENCODING" not in environ:
             environ["wsgi.input"] = BytesIO(environ["wsgi.input"].read(length))
         self._watch.received()
+        environ[MORE_TIME] = self._watch.extend
         return self._application(environ, start_response)
