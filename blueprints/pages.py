@@ -145,8 +145,8 @@ def page_thumb(page_id: str) -> Response:
         raise NotFound
     if not page.versions:
         raise ImageNotReady("There is no picture of this page yet.", retry_after_seconds=POLL_AFTER_SECONDS)
-    newest = page.versions[0]
-    capture = services().thumbnails.look_up(page.order.request)
+    newest, request = page.versions[0], page.order.request
+    capture = services().thumbnails.look_up(request) if request else None
     if capture is None or capture.record.sha256 != newest.sha256:
         return _stored_version(newest)
     return _picture(page, capture)

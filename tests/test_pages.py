@@ -319,6 +319,26 @@ def test_a_page_that_is_forgotten_while_it_is_changed_is_not_found(
     assert client.patch(f"/pages/{page_id}", json={"width": 900}).status_code == 404
 
 
+def test_a_page_that_a_newer_version_has_written_fails_and_keeps_its_picture_and_no_other_fails(
+    client: FlaskClient,
+) -> None:
+    strange, other = (
+        ready(client, keep(client, url=f"{TARGET}?{name}")["id"]) for name in ("strange", "other")
+    )
+    services: Services = client.application.extensions[EXTENSION]
+    request = '{"capture": {"url": "https://page.example/", "option_to_come": 1}, "rendition": null}'
+    with services.database.transaction() as connection:
+        connection.execute(update(pages).where(pages.c.id == strange["id"]).values(request=request))
+    fall_due(client, strange["id"])
+    failed = when(client, strange["id"], lambda shown: shown["status"] == "failed")
+    assert (failed["error"], len(failed["versions"])) == ("upstream-failed", 1)
+    with client.get(f"/pages/{strange['id']}/thumb", follow_redirects=True) as thumb:
+        assert thumb.data == look(1)
+    listed = client.get("/pages").get_json()["pages"]
+    assert {each["id"]: each["status"] for each in listed} == {strange["id"]: "failed", other["id"]: "ready"}
+    assert client.delete(f"/pages/{strange['id']}").status_code == 204
+
+
 def test_a_forgotten_page_is_gone_with_its_files(client: FlaskClient, media: Path) -> None:
     page_id = keep(client)["id"]
     ready(client, page_id)

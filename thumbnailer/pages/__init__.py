@@ -22,14 +22,15 @@ class PageState(StrEnum):
 class PageOrder:
     """What a caller wants kept.
 
-    ``options`` are the caller's own words, ``request`` what they come to. ``url`` is the target as the
+    ``options`` are the caller's own words, ``request`` what they come to; None where a newer version of this
+    service has written what this one does not know. ``url`` is the target as the
     caller wrote it; a new picture is taken every ``refresh_seconds``; ``webhook_url`` is told when the
     page looks different.
     """
 
     url: str
     options: Mapping[str, Any]
-    request: ThumbnailRequest
+    request: ThumbnailRequest | None
     refresh_seconds: int
     webhook_url: str | None
 

@@ -143,7 +143,7 @@ class PageLedger:
                 "queued_at": now,
                 "failures": 0,
             }
-            if order.request.key != stored.order.request.key:
+            if _picture_of(order) != _picture_of(stored.order):
                 changed |= {"edition": stored.edition + 1, "state": PageState.PENDING, "error": None}
             amended = update(pages).where(pages.c.id == page.id)
             connection.execute(amended.values(**write_order(order), **changed))
@@ -275,6 +275,11 @@ class PageLedger:
             return ()
         event = Event(CHANGED_EVENT, page.owner, page.id, self._describe_page(page))
         return (write_message(connection, event, page.order.webhook_url, now),)
+
+
+def _picture_of(order: PageOrder) -> str | None:
+    """What tells the picture that is wanted from every other."""
+    return order.request.key if order.request else None
 
 
 def _take_turns(connection: Connection) -> None:

@@ -18,7 +18,7 @@ from thumbnailer.pages.ledger import PageLedger
 from thumbnailer.pipeline import Delivery, StaleUse, Terms
 from thumbnailer.storage import Storage, StoredImage, object_key
 from thumbnailer.telemetry import Timings
-from thumbnailer.thumbnails import Thumbnails
+from thumbnailer.thumbnails import ThumbnailRequest, Thumbnails
 
 log = structlog.get_logger(__name__)
 
@@ -67,14 +67,17 @@ class PageRunner:
     def _version(self, page: Page) -> PageVersion:
         """What a new picture comes to: the newest version again where it is the same."""
         self.accounts.refuse_ended(account_of_owner(page.owner))
-        delivery = self._fetch(page)
+        request = page.order.request
+        if request is None:
+            raise UpstreamFailed("The capture failed.")
+        delivery = self._fetch(page, request)
         record, newest = delivery.capture.record, next(iter(page.versions), None)
         try:
             refuse_old(delivery)
             if newest is not None and newest.sha256 == record.sha256:
                 return replace(newest, captured_at=record.captured_at, edition=page.edition)
             version_id = new_id("ver")
-            stored = self._store(page, version_id, delivery)
+            stored = self._store(page, request, version_id, delivery)
         except NotARealPicture as error:
             raise delivery.trouble or error from None
         looks = fingerprint(delivery.capture.body())
@@ -93,15 +96,16 @@ class PageRunner:
             edition=page.edition,
         )
 
-    def _store(self, page: Page, version_id: str, delivery: Delivery) -> StoredImage:
+    def _store(
+        self, page: Page, request: ThumbnailRequest, version_id: str, delivery: Delivery
+    ) -> StoredImage:
         """Store a picture under a key of its version's own: what goes with it is nobody else's."""
-        request, record = page.order.request, delivery.capture.record
         template = f"pages/{page.id}/{version_id}.{{ext}}"
-        key = object_key(template, capture_key=request.key, record=record)
+        key = object_key(template, capture_key=request.key, record=delivery.capture.record)
         self.ledger.expect_object(key)
         return keep(self.storage, key, request, delivery).image
 
-    def _fetch(self, page: Page) -> Delivery:
+    def _fetch(self, page: Page, request: ThumbnailRequest) -> Delivery:
         """A picture that is younger than half the page's interval: whoever took it."""
         terms = Terms(
             max_age_seconds=page.order.refresh_seconds // 2,
@@ -110,7 +114,7 @@ class PageRunner:
             timings=Timings(),
             stale_use=StaleUse.WHERE_A_NEW_ONE_FAILS,
         )
-        return self.thumbnails.fetch(page.order.request, terms)
+        return self.thumbnails.fetch(request, terms)
 
     def _charge(self, page: Page) -> None:
         """Its limit was charged when the page was kept; the budget each time it is photographed."""

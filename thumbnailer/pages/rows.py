@@ -5,8 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import structlog
+
 from thumbnailer.pages import Page, PageOrder, PageState, PageVersion
+from thumbnailer.thumbnails import ThumbnailRequest
 from thumbnailer.written_requests import read_request, write_request
+
+log = structlog.get_logger(__name__)
 
 
 def write_order(order: PageOrder) -> dict[str, Any]:
@@ -14,10 +19,19 @@ def write_order(order: PageOrder) -> dict[str, Any]:
     return {
         "url": order.url,
         "options": dict(order.options),
-        "request": write_request(order.request),
+        "request": write_request(order.request) if order.request else "",
         "refresh_seconds": order.refresh_seconds,
         "webhook_url": order.webhook_url,
     }
+
+
+def _read_request(written: str) -> ThumbnailRequest | None:
+    """None where a newer version has written what this one does not know: that page fails, and no other."""
+    try:
+        return read_request(written)
+    except ValueError as error:
+        log.warning("page_unreadable", detail=str(error))
+        return None
 
 
 def read_version(row: Mapping[Any, Any]) -> PageVersion:
@@ -33,7 +47,7 @@ def read_page(row: Mapping[Any, Any], versions: Sequence[PageVersion]) -> Page:
         order=PageOrder(
             url=row["url"],
             options=row["options"],
-            request=read_request(row["request"]),
+            request=_read_request(row["request"]),
             refresh_seconds=row["refresh_seconds"],
             webhook_url=row["webhook_url"],
         ),
