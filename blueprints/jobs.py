@@ -32,7 +32,7 @@ from blueprints.preferences import preferred_wait
 from blueprints.request_log import note
 from blueprints.services import public_url, services
 from blueprints.strict_blueprint import StrictBlueprint
-from blueprints.waiting import line_up
+from blueprints.waiting import allow_more_time, line_up
 from thumbnailer.errors import (
     DatabaseUnavailable,
     ImageNotReady,
@@ -87,6 +87,7 @@ def _waited_for(accepted: Job, seconds: int) -> Job:
     if seconds > 0:
         with contextlib.suppress(Overloaded, DatabaseUnavailable):
             line_up()
+            allow_more_time(seconds)
             return services().jobs.wait(accepted, seconds)
     return accepted
 

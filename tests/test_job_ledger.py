@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
+from typing import cast
 
 import pytest
 from sqlalchemy import delete, update
 
 from config import load_settings
+from tests.support.processes import wait_until
 from tests.support.trips import NOON, Clock
 from thumbnailer.database import Database
 from thumbnailer.errors import Overloaded, TargetStatus, UpstreamFailed
-from thumbnailer.jobs import BatchOrder, Job, JobOrder, JobState
+from thumbnailer.jobs import BatchOrder, Claim, Job, JobOrder, JobState
 from thumbnailer.jobs.deliveries import JITTER, DeliveryLedger, DeliveryState
 from thumbnailer.jobs.events import Announcer
+from thumbnailer.jobs.leases import Leases
 from thumbnailer.jobs.ledger import JobLedger
 from thumbnailer.jobs.order_keys import OrderKey
 from thumbnailer.jobs.sweeping import Sweeper, SweepRules
@@ -326,3 +329,22 @@ def test_a_key_whose_job_is_forgotten_stands_for_nothing(database: Database, clo
     with database.transaction() as connection:
         connection.execute(delete(jobs))
     assert ledger.accept(order(), "owner", ORDER_KEY).id != first.id
+
+
+def test_leases_are_renewed_again_whatever_one_renewal_meets(database: Database, clock: Clock) -> None:
+    ledger = ledger_of(database, clock)
+    claim = ledger.claim(ledger.accept(order(), "owner").id)
+    assert claim is not None
+
+    class Book:
+        renewals = 0
+
+        def renew(self, _claims: Sequence[Claim]) -> None:
+            self.renewals += 1
+            if self.renewals == 1:
+                raise RuntimeError("something new")
+
+    book = Book()
+    leases = Leases(cast(JobLedger, book), interval_seconds=0.01)
+    with closing(leases), leases.held(claim):
+        wait_until(lambda: book.renewals > 1)

@@ -19,6 +19,7 @@ from standardwebhooks.webhooks import Webhook
 from werkzeug.test import TestResponse
 
 from blueprints.services import EXTENSION
+from blueprints.waiting import MORE_TIME
 from tests.support import answers
 from tests.support.access import make_key
 from tests.support.answers import Answer, Received
@@ -144,6 +145,15 @@ def test_a_caller_can_wait_for_the_end(
     assert answer.get_json()["status"] == "completed"
     assert answer.headers.get("Preference-Applied") == applied
     assert "Retry-After" not in answer.headers
+
+
+def test_who_waits_is_given_more_time_to_take_the_answer(client: FlaskClient, gate: Gate) -> None:
+    gate.open.set()
+    given: list[float] = []
+    environ = {MORE_TIME: given.append}
+    client.post("/screenshots", json={"url": TARGET, "wait": 20}, environ_overrides=environ)
+    client.post("/screenshots", json={"url": TARGET}, environ_overrides=environ)
+    assert given == [20]
 
 
 def test_who_does_not_want_to_wait_does_not(client: FlaskClient, gate: Gate) -> None:

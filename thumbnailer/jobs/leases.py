@@ -56,3 +56,5 @@ class Leases:
                     self._ledger.renew(claims)
             except DatabaseUnavailable as error:
                 log.warning("leases_not_renewed", detail=str(error))
+            except Exception:  # the thread has to outlive whatever one renewal meets, or jobs are done twice
+                log.exception("leases_broke")
