@@ -385,6 +385,20 @@ def test_a_status_concerns_only_those_who_count_it_as_a_failure(trip: Journey) -
     assert _statuses(trip, tolerant) == [CacheStatus.MISS]
 
 
+def test_who_counts_good_answers_as_failures_makes_the_pause_longer_for_nobody_else(trip: Journey) -> None:
+    for _ in range(3):
+        trip.provider.fails_with = TargetStatus(200)
+        with pytest.raises(TargetStatus):
+            trip.pipeline.fetch(
+                CaptureRequest(url=TARGET, fail_on_status=(StatusRange(200, 299),)), trip.terms()
+            )
+        trip.clock.turn(HOUR)
+    trip.provider.fails_with = TargetStatus(503)
+    with pytest.raises(TargetStatus) as failed:
+        trip.pipeline.fetch(REQUEST, trip.terms())
+    assert failed.value.retry_after_seconds == 60
+
+
 def test_a_page_that_refuses_one_face_is_not_kept_from_another(trip: Journey) -> None:
     trip.provider.fails_with = TargetStatus(403)
     with pytest.raises(TargetStatus):

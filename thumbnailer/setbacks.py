@@ -15,7 +15,6 @@ from thumbnailer.errors import (
     PageChallenged,
     PageCrashed,
     TargetFailed,
-    TargetStatus,
     ThumbnailerError,
     UpstreamTimeout,
 )
@@ -34,9 +33,9 @@ CLOCK_MARGIN_SECONDS = 60.0
 #: Failures of the page, whatever the picture of it. A provider that is busy, broken or out of quota
 #: says nothing about the page.
 BLAMED_ON_TARGET = (TargetFailed, PageChallenged)
-#: What a page may answer by: a failure under one face is none under another. Else anybody could keep
-#: others from a page by calling it in a way that it refuses.
-FACE = ("user_agent", "device", "locale", "timezone", "geolocation")
+#: What a page may answer by, and which answers are failures: a failure under one face is none under another.
+#: Else anybody could keep others from a page by calling it in a way that it refuses, or by calling it bad.
+FACE = ("user_agent", "device", "locale", "timezone", "geolocation", "fail_on_status")
 #: Failures that another choice of options may well avoid: nobody shall be able to keep others from
 #: a page by asking for an impossible picture of it.
 BLAMED_ON_CAPTURE = (UpstreamTimeout, NotAnImage, ImageTooLarge, PageCrashed)
@@ -126,10 +125,7 @@ class Setbacks:
         self, request: CaptureRequest, of_target: bytes | None, of_capture: bytes | None
     ) -> Setback | None:
         site = Site.of(request.url)
-        setback = self._read(site, of_target)
-        if setback is not None and _concerns(setback.error, request):
-            return setback
-        return self._read(site, of_capture)
+        return self._read(site, of_target) or self._read(site, of_capture)
 
     def _read(self, site: Site, content: bytes | None) -> Setback | None:
         if content is None:
@@ -142,13 +138,6 @@ class Setbacks:
             return None
         is_of_another_time = found.noted_at > self._clock() + CLOCK_MARGIN_SECONDS
         return None if is_of_another_time or found.noted_at < self._purges.newest(site) else found
-
-
-def _concerns(error: ThumbnailerError, request: CaptureRequest) -> bool:
-    """A status is a failure only to those who count it as one."""
-    if not isinstance(error, TargetStatus):
-        return True
-    return any(error.status in statuses for statuses in request.fail_on_status)
 
 
 def _addresses(request: CaptureRequest) -> tuple[str, str]:
