@@ -38,7 +38,7 @@ from blueprints.openapi import (
     problems_by_status,
 )
 from blueprints.pictures import answer_picture, answer_stream, deliver, hermesforge_door
-from blueprints.problems import ProblemType, problem_of_error, problem_of_status
+from blueprints.problems import PAGE_FAULTS, ProblemType, problem_of_error, problem_of_status
 from blueprints.request_log import note, request_id
 from blueprints.schemas import (
     ALL_FORMATS,
@@ -50,7 +50,7 @@ from blueprints.schemas import (
 )
 from blueprints.services import public_url
 from blueprints.strict_blueprint import StrictBlueprint
-from thumbnailer.errors import InvalidParameters, ThumbnailerError
+from thumbnailer.errors import InvalidParameters, TargetForbidden, ThumbnailerError
 from thumbnailer.pipeline import CacheStatus
 
 blueprint = StrictBlueprint("hermesforge", __name__, description="The hermesforge API.")
@@ -112,12 +112,17 @@ class HermesforgeError(Schema):
 
 
 def _answers_errors(slugs: Iterable[str]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    possible = {status: {kind.slug for kind in kinds} for status, kinds in problems_by_status(slugs)}
+    possible[403].remove("target-forbidden")
+    possible[400].add("target-forbidden")
+    possible[422].update(problem_of_error(fault("")).slug for fault in PAGE_FAULTS)
+
     def decorate(view: Callable[..., Any]) -> Callable[..., Any]:
-        for status, kinds in problems_by_status(slugs):
+        for status, found in possible.items():
             view = blueprint.alt_response(
                 status,
                 schema=HermesforgeError,
-                description="An error: " + ", ".join(kind.slug for kind in kinds) + ".",
+                description=f"An error: {', '.join(sorted(found))}.",
                 headers=problem_headers(status),
             )(view)
         return view
@@ -192,7 +197,14 @@ def hermesforge_failure(error: ThumbnailerError) -> Response:
     kind = problem_of_error(error)
     log_failure(error, kind)
     message = faults_in_words(error) if isinstance(error, InvalidParameters) else str(error)
-    return _error(kind, message, retry_headers(error, kind))
+    return _error(kind, message, retry_headers(error, kind), status=_status_of(error, kind))
+
+
+def _status_of(error: ThumbnailerError, kind: ProblemType) -> int:
+    """The problem's own, unless clients would blame their key (403) or this service (5xx) for a page."""
+    if isinstance(error, TargetForbidden):
+        return 400
+    return 422 if isinstance(error, PAGE_FAULTS) else kind.status
 
 
 @blueprint.errorhandler(HTTPException)

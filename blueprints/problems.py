@@ -284,6 +284,9 @@ SLUG_OF_ERROR: tuple[tuple[type[errors.ThumbnailerError], str], ...] = (
     (errors.ObjectNotFound, "not-found"),
     (errors.NothingToSignWith, "not-found"),
 )
+#: What another page would not have caused, and is no fault of a provider, although it looks like one.
+PAGE_FAULTS = (errors.BlankPicture, errors.ImageTooLarge, errors.PageCrashed)
+
 SLUG_OF_STATUS = {
     404: "not-found",
     405: "method-not-allowed",

@@ -26,16 +26,13 @@ from blueprints.errors import (
     refusal_headers,
     retry_headers,
 )
-from blueprints.problems import ProblemType, problem_of_error, problem_of_status
+from blueprints.problems import PAGE_FAULTS, ProblemType, problem_of_error, problem_of_status
 from blueprints.request_log import note, request_id
 from blueprints.vendor_schemas import SNAPAPI_BODY, SNAPSHARP_BODY
 from thumbnailer.errors import (
-    BlankPicture,
     BudgetSpent,
-    ImageTooLarge,
     InvalidParameters,
     OptionUnsupported,
-    PageCrashed,
     ScopeMissing,
     ThumbnailerError,
     Unauthorized,
@@ -72,9 +69,6 @@ class Dialect:
 def _by_slug(**groups: tuple[VendorError, Iterable[str]]) -> Mapping[str, VendorError]:
     return MappingProxyType({slug: found for found, slugs in groups.values() for slug in slugs})
 
-
-#: What another page would not have caused.
-PAGE_FAULTS = (BlankPicture, ImageTooLarge, PageCrashed)
 
 _FAILURES = ("upstream-failed", "upstream-auth", "not-an-image", "image-too-large")
 _BUSY = ("upstream-busy", "upstream-quota", "overloaded", "database-unavailable")

@@ -10,8 +10,8 @@ from marshmallow import Schema, fields
 
 from blueprints.access import ANY_ACCESS_KEY, needs
 from blueprints.callers import caller
-from blueprints.openapi import READ_PROBLEMS
-from blueprints.schemas import described
+from blueprints.openapi import USAGE_PROBLEMS
+from blueprints.schemas import StrictSchema, described
 from blueprints.services import services
 from blueprints.vendor_answers import answers_vendor_errors, rate_headers
 from blueprints.vendors import blueprint
@@ -19,7 +19,13 @@ from thumbnailer.budgets import DAY_SECONDS, OWN_NAME
 from thumbnailer.quotas import Quota
 from thumbnailer.usage import Counted
 
-PROBLEMS = tuple(slug for slug in READ_PROBLEMS if slug != "not-found")
+
+class VendorUsageQuery(StrictSchema):
+    """``GET /v1/usage`` takes nothing but a key, which the gate has read."""
+
+    access_key = fields.String(
+        metadata=described("The key, as SnapAPI takes it. A header keeps it out of URLs.")
+    )
 
 
 class VendorPeriod(Schema):
@@ -68,9 +74,10 @@ class VendorUsage(Schema):
 
 @blueprint.get("/v1/usage")
 @needs(ANY_ACCESS_KEY)
+@blueprint.arguments(VendorUsageQuery(), location="query")
 @blueprint.response(200, VendorUsage, description="What was had on this day.")
-@answers_vendor_errors(blueprint, PROBLEMS)
-def vendor_usage() -> Response:
+@answers_vendor_errors(blueprint, USAGE_PROBLEMS)
+def vendor_usage(_given: dict[str, Any]) -> Response:
     """What the calling key has had on this day, as SnapSharp and SnapAPI answer it."""
     services().allowance.answer()
     account, accounts = caller().account, services().accounts

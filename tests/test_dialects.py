@@ -41,9 +41,9 @@ def _get(client: FlaskClient, path: str = "/api/screenshot", **query: str) -> An
     return client.get(path, query_string={"url": TARGET} | query, buffered=True)
 
 
-def _assert_error(response: Any, slug: str, *, said: str = "") -> dict[str, Any]:
+def _assert_error(response: Any, slug: str, *, said: str = "", status: int | None = None) -> dict[str, Any]:
     """The vendor's shape: JSON with ``error`` and ``message``."""
-    assert response.status_code == PROBLEMS[slug].status, response.data
+    assert response.status_code == (status or PROBLEMS[slug].status), response.data
     assert response.content_type == "application/json"
     assert response.headers["Cache-Control"] == "no-store"
     document: dict[str, Any] = response.get_json()
@@ -188,7 +188,7 @@ def test_a_missing_target_and_a_repeated_parameter_are_told_the_vendors_way(clie
 def test_a_private_target_is_refused_the_vendors_way(
     client: FlaskClient, upstream: Upstream, path: str
 ) -> None:
-    _assert_error(_get(client, path, url="http://10.0.0.1/"), "target-forbidden")
+    _assert_error(_get(client, path, url="http://10.0.0.1/"), "target-forbidden", status=400)
     assert upstream.requests == ()
 
 
@@ -205,7 +205,8 @@ def test_a_private_target_is_refused_the_vendors_way(
 def test_a_wrong_body_is_told_the_vendors_way(
     client: FlaskClient, body: bytes, content_type: str, slug: str
 ) -> None:
-    _assert_error(client.post("/api/screenshots", data=body, content_type=content_type), slug)
+    answer = client.post("/api/screenshots", data=body, content_type=content_type)
+    _assert_error(answer, slug, status=400 if slug == "target-forbidden" else None)
 
 
 @pytest.mark.parametrize("path", GETS)
@@ -226,6 +227,14 @@ def test_an_upstreams_failure_is_told_the_vendors_way(
     _assert_error(response, slug)
     is_remembered = slug in REMEMBERED
     assert ("Retry-After" in response.headers) == (is_remembered or PROBLEMS[slug].status == 503)
+
+
+@pytest.mark.parametrize("path", GETS)
+def test_what_is_the_pages_fault_is_not_called_the_services(
+    client: FlaskClient, upstream: Upstream, path: str
+) -> None:
+    upstream.behave(answers.image("png", 9000, 9000))
+    _assert_error(_get(client, path), "image-too-large", status=422)
 
 
 def test_a_bug_is_told_the_vendors_way_and_says_nothing_of_itself(
@@ -285,6 +294,26 @@ class TestOneInstanceBehindAnother:
     ) -> None:
         assert front.get("/thumb", query_string={"url": TARGET}).status_code == 200
         assert upstream.requests[0].json["blockAds"] is True
+
+    @pytest.mark.parametrize(
+        ("page", "behaviour", "told"),
+        [
+            pytest.param("http://10.1.2.3/", answers.image("png"), "not a public web address", id="private"),
+            pytest.param(TARGET, answers.image("png", 9000, 9000), "pixels", id="too large"),
+        ],
+    )
+    def test_nobody_switches_the_renderer_off_by_asking_for_bad_pages(
+        self, renderer: str, upstream: Upstream, page: str, behaviour: Answer, told: str
+    ) -> None:
+        settings = {"PROVIDERS": "hermesforge", "HERMESFORGE_BASE": renderer, "RATELIMIT_ENABLED": "false"}
+        more = {"ALLOWED_PRIVATE_TARGETS": "10.0.0.0/8", "BREAKER_FAILURES": "1", "LOG_LEVEL": "warning"}
+        with client_of(settings | more) as front:
+            upstream.behave(behaviour)
+            bad = front.get("/screenshot", query_string={"url": page, "delay": "1"})
+            assert (bad.status_code, bad.get_json()["type"]) == (422, "/problems/option-unsupported")
+            assert told in bad.get_json()["detail"]
+            upstream.behave(answers.image("png"))
+            assert front.get("/screenshot", query_string={"url": f"{TARGET}?good"}).status_code == 200
 
     def test_a_broken_renderers_word_arrives(self, front: FlaskClient, upstream: Upstream) -> None:
         upstream.behave(answers.snapapi_error(402, "QUOTA_EXCEEDED", "pay"))

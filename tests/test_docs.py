@@ -16,7 +16,7 @@ from blueprints.answer_schemas import StoredImageAnswer
 from blueprints.capture_requests import DEFAULT_QUALITY
 from blueprints.dialects import VIEWPORTS, HermesforgeError
 from blueprints.explain_schemas import ExplainAnswer
-from blueprints.problems import PROBLEMS
+from blueprints.problems import PAGE_FAULTS, PROBLEMS
 from blueprints.purge import PurgeAnswer, PurgeBody
 from blueprints.schemas import Problem
 from blueprints.vendor_fields import Unavailable
@@ -315,7 +315,7 @@ def test_every_problem_has_the_vendors_codes_that_are_documented() -> None:
         for row in table(VENDORS, 3):
             status, code = int(row[column][:3]), names(row[column])[0]
             told |= dict.fromkeys(names(row["problem"]), (status, code))
-            for error in vendor_errors.PAGE_FAULTS if not names(row["problem"]) else ():
+            for error in PAGE_FAULTS if not names(row["problem"]) else ():
                 assert dialect.by_class[error] == vendor_errors.VendorError(status, code)
         assert told == {slug: (found.status, found.code) for slug, found in dialect.by_slug.items()}
 

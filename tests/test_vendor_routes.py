@@ -310,3 +310,23 @@ class TestUsage:
         wrong = client.get("/v1/usage", headers={"X-API-Key": "tn_wrong"})
         assert (wrong.status_code, wrong.get_json()["error"]["code"]) == (401, "INVALID_API_KEY")
         assert wrong.headers["WWW-Authenticate"].startswith("Bearer")
+
+    @pytest.mark.parametrize(
+        ("query", "name", "fault"),
+        [
+            pytest.param("days=7", "days", "Unknown field.", id="unknown"),
+            pytest.param("days=7&days=8", "days", "Must not be repeated.", id="repeated"),
+            pytest.param(
+                "access_key={key}&access_key={key}", "access_key", "Must not be repeated.", id="a key"
+            ),
+        ],
+    )
+    def test_it_takes_nothing_but_a_key(self, app: Flask, query: str, name: str, fault: str) -> None:
+        key = make_key(app, "a")["X-API-Key"]
+        client, url = app.test_client(), f"/v1/usage?{query.format(key=key)}"
+        for headers in ({"Authorization": f"Bearer {key}"}, {"X-API-Key": key}):
+            refused = client.get(url, headers=headers)
+            assert (refused.status_code, refused.headers["X-Problem"]) == (400, "invalid-parameters")
+            assert f"{name}: {fault}" in refused.get_json()["message"]
+        assert refused.get_json()["error"]["details"][name] == fault
+        assert client.get(f"/v1/usage?access_key={key}").status_code == 200
