@@ -24,6 +24,7 @@ from tests.support.processes import free_port, wait_until
 from tests.support.service import TARGET, running_service, snapapi_environment
 from tests.support.upstream import Upstream
 
+PROBLEM = "application/problem+json"
 CLIENT_CACHE_CONTROL = "public, max-age=86400, stale-while-revalidate=604800, stale-if-error=2592000"
 
 
@@ -293,15 +294,24 @@ def test_parts_conditions_and_heads_are_answered_by_the_edge(edge: Edge, options
 
 
 @pytest.mark.parametrize("field", ['If-Match: "other"', "Range: bytes=999999-"])
-@pytest.mark.parametrize("end", ["", "&exp=1999999999"])
+@pytest.mark.parametrize(
+    ("route", "end", "content_type"),
+    [
+        pytest.param("/thumb", "", PROBLEM, id="thumb"),
+        pytest.param("/thumb", "&exp=1999999999", PROBLEM, id="a URL that ends"),
+        pytest.param("/v1/screenshot", "", "application/json", id="SnapSharp"),
+        pytest.param("/api/screenshot", "", "application/json", id="hermesforge"),
+    ],
+)
 def test_what_the_edge_refuses_of_a_picture_it_refuses_as_the_service_does(
-    edge: Edge, field: str, end: str
+    edge: Edge, field: str, route: str, end: str, content_type: str
 ) -> None:
-    path = thumb_path() + end
+    path = thumb_path().replace("/thumb", route) + end
     assert [edge_cache(ask(edge.url, path)) for _ in range(2)] == ["MISS", "HIT"]
     by_the_edge, by_the_service = ask(edge.url, path, field), ask(edge.service_url, path, field)
     assert by_the_edge.status == by_the_service.status
-    assert by_the_edge.headers["content-type"] == "application/problem+json"
+    assert by_the_edge.headers["content-type"] == by_the_service.headers["content-type"] == content_type
+    assert by_the_edge.headers.get("x-problem") == by_the_service.headers.get("x-problem")
     assert by_the_edge.headers["cache-control"] == "no-store", "whatever was said of the picture before"
     assert by_the_edge.headers.get("content-range") == by_the_service.headers.get("content-range")
     assert {**by_the_edge.json(), "request_id": ""} == {**by_the_service.json(), "request_id": ""}

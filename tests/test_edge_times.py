@@ -15,7 +15,7 @@ import pytest
 
 from tests.support.answers import Answer, content
 from tests.support.edge import SECOND, Application, ask, edge_cache, port_of, thumb_path
-from tests.support.nginx import running_nginx
+from tests.support.nginx import Nginx, running_nginx
 from tests.support.pictures import picture
 from tests.support.processes import free_port, wait_until
 from tests.support.raw_http import connected, head, read_answer
@@ -233,6 +233,76 @@ def test_a_port_without_a_service_is_a_problem_that_says_when_to_come_again(tmp_
             assert (answer.status, answer.headers["retry-after"]) == (502, "5")
             assert answer.headers["content-type"] == "application/problem+json"
             assert answer.headers["cache-control"] == "no-store"
+
+
+BEARER, KEY = "Authorization: Bearer tn_x", "X-Api-Key: tn_x"
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "fields", "dialect"),
+    [
+        pytest.param("GET", "/api/screenshot?url=x", (), "hermesforge", id="hermesforge"),
+        pytest.param("GET", "/v1/screenshot?url=x", (), "snapsharp", id="a GET"),
+        pytest.param("GET", "/v1/screenshot?url=x", (KEY, BEARER), "snapsharp", id="a GET with both headers"),
+        pytest.param("POST", "/v1/screenshot", (), "snapapi", id="a POST"),
+        pytest.param("POST", "/v1/screenshot", (BEARER,), "snapsharp", id="a POST of a bearer"),
+        pytest.param("POST", "/v1/screenshot", (KEY, BEARER), "snapapi", id="a POST with both headers"),
+        pytest.param("GET", "/v1/usage?access_key=x", (), "snapapi", id="a key in the URL"),
+        pytest.param("GET", "/v1/usage", (KEY,), "snapapi", id="usage by SnapAPI's header"),
+        pytest.param("GET", "/v1/usage", (BEARER,), "snapsharp", id="usage by SnapSharp's header"),
+        pytest.param("GET", "/v1/nowhere", (), "snapsharp", id="no address"),
+        pytest.param("GET", "/thumb?url=/v1/x", (), "none", id="another route"),
+    ],
+)
+def test_a_vendors_clients_are_refused_in_the_vendors_shape(
+    lonely: Nginx, method: str, path: str, fields: tuple[str, ...], dialect: str
+) -> None:
+    down = ask(lonely.url, path, *fields, method=method)
+    large = ask(lonely.url, path, "Content-Length: 3000000", *fields, method=method)
+    assert (down.status, down.headers["retry-after"], large.status) == (502, "5", 413)
+    for answer, slug, of_snapsharp, of_snapapi in (
+        (down, "internal", "queue_unavailable", "SERVICE_UNAVAILABLE"),
+        (large, "body-too-large", "payload_too_large", "PAYLOAD_TOO_LARGE"),
+    ):
+        assert answer.headers["cache-control"] == "no-store"
+        told = answer.json()
+        if dialect == "none":
+            assert told["type"] == f"/problems/{slug}"
+            continue
+        assert answer.headers["content-type"] == "application/json"
+        name, text = answer.headers["x-request-id"], told["message"]
+        assert answer.headers.get("x-problem") == (None if dialect == "hermesforge" else slug)
+        pause = {"retryAfter": 5} if answer is down else {}
+        assert (
+            told
+            == {
+                "hermesforge": {"success": False, "error": slug, "message": text, "request_id": name},
+                "snapsharp": {"error": of_snapsharp, "message": text, "request_id": name},
+                "snapapi": {
+                    "error": {"code": of_snapapi, "message": text, "details": {"requestId": name, **pause}},
+                    "statusCode": answer.status,
+                    "message": text,
+                },
+            }[dialect]
+        )
+
+
+@pytest.fixture(scope="module")
+def lonely(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nginx]:
+    """An edge without a service."""
+    with running_nginx(tmp_path_factory.mktemp("lonely"), free_port()) as nginx:
+        yield nginx
+
+
+def test_a_vendors_clients_are_told_when_to_come_again(tmp_path: Path, application: Application) -> None:
+    changes = {"zone=answers burst=300 nodelay": "zone=answers burst=1 nodelay", "rate=600r/m": "rate=1r/m"}
+    with running_nginx(tmp_path, application.port, changes=changes) as nginx:
+        for _ in range(2):
+            ask(nginx.url, "/v1/usage")
+        sharp, api = ask(nginx.url, "/v1/usage"), ask(nginx.url, "/v1/screenshot", method="POST")
+    assert (sharp.status, sharp.json()["error"], sharp.headers["retry-after"]) == (429, "rate_limited", "1")
+    error = api.json()["error"]
+    assert (api.status, error["code"], error["details"]["retryAfter"]) == (429, "RATE_LIMITED", 1)
 
 
 def test_a_picture_is_always_asked_of_the_same_instance_and_everything_else_of_any(tmp_path: Path) -> None:
