@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -92,6 +94,8 @@ def warm(
             raise click.ClickException(f"{', '.join(own)}: such pictures are their caller's own.")
         pages = _pages(source)
         wishes = list(_wishes(pages, variants, accept))
+    if not services().checks["cache"]():
+        raise click.ClickException("The cache takes nothing: flask doctor --only cache says why.")
     tally = Tally()
     try:
         _warm(wishes, tally, parallel)
@@ -235,19 +239,29 @@ def _pages(source: str) -> list[str]:
 
 
 def _write(output: str, capture: Capture) -> None:
-    """Write the whole picture, or nothing."""
+    """Write the whole picture, or nothing; what is no file, such as a pipe or a device, is written into."""
     record, body = capture.record, capture.body()
-    if output == "-":
-        with click.open_file(output, "wb") as stream:
-            stream.write(body)
-        return
-    path = Path(output)
+    try:
+        if output == "-" or (Path(output).exists() and not Path(output).is_file()):
+            with click.open_file(output, "wb") as stream:
+                stream.write(body)
+                stream.flush()
+        else:
+            _replace(Path(os.path.realpath(output)), body)  # what a link names, not the link
+    except OSError as error:
+        raise click.ClickException(f"{output}: {error.strerror or error}.") from error
+    if output != "-":
+        size = f"{record.width} by {record.height} pixels, {record.size_bytes} bytes"
+        click.echo(f"Wrote {output}: {record.content_type}, {size}.", err=True)
+
+
+def _replace(path: Path, body: bytes) -> None:
+    """Raises OSError, and leaves the file as it was then."""
     unfinished = path.with_name(f".{path.name}.part")
     try:
         unfinished.write_bytes(body)
         unfinished.replace(path)
-    except OSError as error:
-        unfinished.unlink(missing_ok=True)
-        raise click.ClickException(str(error)) from error
-    size = f"{record.width} by {record.height} pixels, {record.size_bytes} bytes"
-    click.echo(f"Wrote {output}: {record.content_type}, {size}.", err=True)
+    except OSError:
+        with contextlib.suppress(OSError):
+            unfinished.unlink()
+        raise

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import click
 
-from thumbnailer.errors import InvalidParameters, ThumbnailerError
+from thumbnailer.errors import CacheUnavailable, DatabaseUnavailable, InvalidParameters, ThumbnailerError
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -50,7 +50,8 @@ def faults_told() -> Iterator[None]:
 
 
 def told(error: ThumbnailerError) -> str:
-    """What is wrong, field by field where fields are at fault."""
+    """What is wrong, field by field where fields are at fault; of what does not answer, with the cause."""
     if isinstance(error, InvalidParameters) and error.fields:
         return "\n".join(f"{name}: {' '.join(messages)}" for name, messages in error.fields.items())
-    return str(error)
+    is_ours = isinstance(error, CacheUnavailable | DatabaseUnavailable)
+    return f"{error} ({error.__cause__})" if is_ours and error.__cause__ else str(error)

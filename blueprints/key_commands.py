@@ -63,6 +63,8 @@ class Moment(click.ParamType[float]):
         seconds = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
         if seconds <= time.time():
             self.fail("is past", param, ctx)
+        if seconds > time.time() + LONGEST_SPAN_SECONDS:
+            self.fail("is more than a hundred years away; leave it out for no end", param, ctx)
         return seconds
 
 
@@ -222,7 +224,10 @@ def _terms(given: Mapping[str, Any]) -> KeyTerms:
         plan = _known_plan(given["plan"])
     with _faults_told("--limit"):
         written = [limit.partition("=") for limit in given["limits"]]
-        limits = check_limits({kind.strip(): limit.strip() for kind, _, limit in written})
+        named = {kind.strip(): limit.strip() for kind, _, limit in written}
+        if len(named) < len(written):
+            raise ValueError("must not be repeated for one kind")
+        limits = check_limits(named)
     patterns = {}
     for option in ("targets", "referrers"):
         with _faults_told(f"--{option}"):

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import gzip
 import io
+import os
 import re
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import click
 import pytest
@@ -16,7 +19,8 @@ from flask import Flask
 from PIL import Image
 
 from blueprints.doctor_command import doctor
-from tests.support.answers import Received, image, json_error
+from tests.support.answers import Received, image, json_error, refusing_url
+from tests.support.doctor import IN_URL, as_an_ordinary_user, run_flask
 from tests.support.service import PROJECT, TARGET, client_of, running_app, snapapi_environment
 from tests.support.small_web import Reply, Seen, Site, serving
 from tests.support.upstream import Upstream
@@ -130,6 +134,46 @@ def test_a_failed_capture_leaves_the_file_as_it_is(app: Flask, upstream: Upstrea
     upstream.behave(json_error(404, {"message": "gone"}))
     run(app, "thumb", TARGET, "-o", str(path), code=1)
     assert path.read_bytes() == b"before"
+
+
+def test_a_link_is_kept_and_what_it_names_is_written(app: Flask, tmp_path: Path) -> None:
+    path, link = tmp_path / "picture", tmp_path / "a.png"
+    path.write_bytes(b"before")
+    link.symlink_to(path)
+    run(app, "thumb", TARGET, "-o", str(link))
+    assert link.is_symlink()
+    with Image.open(path) as written:
+        assert written.format == "PNG"
+
+
+def test_a_pipe_is_written_into_and_stays_one(app: Flask, tmp_path: Path) -> None:
+    pipe = tmp_path / "a.png"
+    os.mkfifo(pipe)
+    with ThreadPoolExecutor(1) as pool:
+        read = pool.submit(pipe.read_bytes)
+        run(app, "thumb", TARGET, "-o", str(pipe))
+        assert Image.open(io.BytesIO(read.result(20))).format == "PNG"
+    assert pipe.is_fifo()
+
+
+@pytest.mark.parametrize(
+    ("output", "fault"),
+    [
+        pytest.param("full", "full: No space left on device.", id="a full disk"),
+        pytest.param("a" * 250 + ".png", "File name too long", id="a long name"),
+        pytest.param(".", ".: Is a directory.", id="a folder"),
+    ],
+)
+def test_what_cannot_be_written_is_told_in_one_line(
+    app: Flask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, output: str, fault: str
+) -> None:
+    folder, full = tmp_path / "pictures", Path("full")
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    full.symlink_to("/dev/full")
+    done = run(app, "thumb", TARGET, "-o", output, "--option", "format=png", code=1)
+    assert fault in done.output
+    assert (list(Path().iterdir()), full.is_symlink()) == ([full], True)
 
 
 # --- flask warm -------------------------------------------------------------------------------
@@ -355,6 +399,28 @@ def test_a_purge_reaches_what_the_service_has(settings: dict[str, str], upstream
 )
 def test_purge_says_what_is_wrong(app: Flask, arguments: list[str], code: int, fault: str) -> None:
     assert fault in run(app, "purge", *arguments, code=code).output
+
+
+@pytest.mark.parametrize("arguments", [["warm", "-"], ["purge", "--everything"]], ids=["warm", "purge"])
+def test_a_cache_that_is_down_is_told_before_anything_is_done(
+    settings: dict[str, str], upstream: Upstream, arguments: list[str]
+) -> None:
+    port = urlsplit(refusing_url()).port
+    with running_app(settings | {"REDIS_URL": f"redis://:{IN_URL}@127.0.0.1:{port}/0"}) as app:
+        told = run(app, *arguments, code=1, text=f"{TARGET}\n").output
+    assert "Error: The cache " in told
+    assert IN_URL not in told
+    assert upstream.requests == ()
+
+
+def test_a_purge_as_the_wrong_user_says_what_that_one_may_not(settings: dict[str, str]) -> None:
+    with as_an_ordinary_user() as folder:
+        done = run_flask(
+            settings | {"CACHE_DIR": f"{folder}/cache", "MEDIA_DIR": f"{folder}/media"},
+            "purge",
+            "--everything",
+        )
+    assert (done.exit_code, "Permission denied" in done.output) == (1, True), done.output
 
 
 @pytest.mark.parametrize("command", [*COMMANDS, doctor], ids=lambda command: str(command.name))

@@ -427,6 +427,8 @@ def test_hash_writes_what_the_file_reads(runner: FlaskCliRunner, tmp_path: Path)
         (("plan", "nobody"), "no live key nobody"),
         (("create", "a", "--limit", "thumb"), "the limit of thumb"),
         (("create", "a", "--limit", "tea=1 per day"), "has no limit"),
+        (("create", "a", "--limit", "thumb=1 per day", "--limit", "thumb=2 per day"), "must not be repeated"),
+        (("create", "a", "--expires", "9999-12-31T23:59:59-12:00"), "a hundred years away"),
         (("create", "a", "--targets", "a b"), "is no host"),
         (("create", "a", "--targets", ""), "--targets: names no host"),
         (("create", "a", "--referrers", " , "), "--referrers: names no host"),
