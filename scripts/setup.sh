@@ -32,3 +32,7 @@ echo "Installing $lock"
 # The lock is complete, so nothing is resolved; every file has to have one of the hashes in it.
 "$venv/bin/python" -m pip install --quiet --quiet --no-input --disable-pip-version-check --no-deps \
     --require-hashes --requirement "$lock"
+
+# The service reads .env by itself. Flask would do so, too, before any command: it breaks with a trace where it cannot, and shows
+# libraries variables that the service's own processes do not have.
+cp scripts/skip_dotenv.pth "$("$venv/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')"

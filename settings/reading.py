@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -119,6 +120,10 @@ class Environment(Env):
         """The names of the variables in the ``.env`` file."""
         return set(self._environ)
 
+    def names_in_file_alone(self) -> set[str]:
+        """The names of those that other programs and libraries in this process do not see."""
+        return self.file_names() - set(self._variables)
+
 
 def open_environment(variables: Mapping[str, str], dotenv: Path | None) -> Environment:
     """The environment with what ``dotenv`` adds to it; a missing file adds nothing.
@@ -130,8 +135,18 @@ def open_environment(variables: Mapping[str, str], dotenv: Path | None) -> Envir
         if dotenv is not None:
             environment.read_env(dotenv, recurse=False)
     except (OSError, ValueError) as error:
-        raise ConfigurationError([Fault(".env", "is there but cannot be read as UTF-8 text")]) from error
+        raise ConfigurationError([Fault(".env", f"is there but {_trouble(error)}")]) from error
     return environment
+
+
+def _trouble(error: OSError | ValueError) -> str:
+    """Why a file cannot be read, and nothing of what it holds."""
+    if isinstance(error, UnicodeDecodeError):
+        line = error.object[: error.start].count(b"\n") + 1
+        return f"cannot be read as UTF-8 text: see line {line}"
+    if isinstance(error, OSError) and error.errno:
+        return f"cannot be read: {os.strerror(error.errno).lower()}"
+    return "is no file of settings"
 
 
 def read_setting(environment: Environment, declared: Setting, profile: str) -> object:

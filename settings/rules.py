@@ -169,8 +169,11 @@ def _unused(values: Mapping[str, Any], environment: Environment) -> Iterator[str
 def _unknown(environment: Environment, settings: Sequence[Setting]) -> Iterator[str]:
     known = [spelling for declared in settings for spelling in declared.spellings]
     for name in sorted(environment.names().difference(known)):
-        # The SDK's own, some of which are called almost like ours, and what systemd says of CacheDirectory=.
-        if name.startswith("AWS_") or name == "CACHE_DIRECTORY":
+        if name.startswith("AWS_"):  # the SDK's own, some of which are called almost like ours
+            if name in environment.names_in_file_alone():
+                yield f"{name} has no effect in .env: the AWS SDK reads the environment alone."
+            continue
+        if name == "CACHE_DIRECTORY":  # what systemd says of CacheDirectory=
             continue
         similar = difflib.get_close_matches(name, known, n=1, cutoff=0.85)
         if not similar and not OWN_PREFIX.match(name) and name not in environment.file_names():

@@ -13,6 +13,7 @@ import pytest
 from config import ConfigurationError, documented_settings, load_settings
 from settings.reading import Setting
 from settings.values import PROJECT_FOLDER
+from tests.support.doctor import as_an_ordinary_user
 from tests.support.settings import faults_of, load
 
 SECRET = "sk-live-never-to-be-seen"
@@ -34,11 +35,34 @@ def test_a_missing_env_file_is_no_fault(tmp_path: Path) -> None:
     assert load_settings("testing", {}, tmp_path / "none").server.port == 8000
 
 
-@pytest.mark.parametrize("make", [lambda path: path.mkdir(), lambda path: path.write_bytes(b"PORT=\xff\xfe")])
-def test_an_unreadable_env_file_is_a_fault(make: Any, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("make", "problem"),
+    [
+        pytest.param(lambda path: path.mkdir(), "is no file of settings", id="a folder"),
+        pytest.param(
+            lambda path: path.write_bytes(b"PORT=1\nLOG_LEVEL=\xff\n"),
+            "cannot be read as UTF-8 text: see line 2",
+            id="Latin-1",
+        ),
+        pytest.param(
+            lambda path: path.write_text("PORT=1", encoding="utf-16"),
+            "cannot be read as UTF-8 text: see line 1",
+            id="UTF-16",
+        ),
+    ],
+)
+def test_an_unreadable_env_file_is_a_fault_that_says_where(make: Any, problem: str, tmp_path: Path) -> None:
     make(tmp_path / ".env")
-    with pytest.raises(ConfigurationError, match="cannot be read"):
+    with pytest.raises(ConfigurationError, match=problem):
         load_settings("testing", {}, tmp_path / ".env")
+
+
+def test_an_env_file_of_another_user_is_a_fault(tmp_path: Path) -> None:
+    dotenv = tmp_path / ".env"
+    dotenv.write_text("PORT=1")
+    dotenv.chmod(0)
+    with as_an_ordinary_user(), pytest.raises(ConfigurationError, match="cannot be read: permission denied"):
+        load_settings("testing", {}, dotenv)
 
 
 # --- secrets ----------------------------------------------------------------------------------
@@ -151,6 +175,13 @@ def test_an_unknown_name_in_the_env_file_is_a_warning(tmp_path: Path) -> None:
     (tmp_path / ".env").write_text("SOMETHING_ELSE=1\n")
     settings = load_settings("testing", {}, tmp_path / ".env")
     assert any(warning.startswith("SOMETHING_ELSE is no setting") for warning in settings.warnings)
+
+
+def test_what_the_aws_sdk_will_not_see_is_a_warning(tmp_path: Path) -> None:
+    dotenv = tmp_path / ".env"
+    dotenv.write_text("AWS_PROFILE=shop\nAWS_ROLE_ARN=x\n")
+    told = load_settings("testing", {"AWS_PROFILE": "shop"}, dotenv).warnings
+    assert told == ("AWS_ROLE_ARN has no effect in .env: the AWS SDK reads the environment alone.",)
 
 
 def test_other_programs_variables_are_nobodys_business() -> None:

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import resource
+import shutil
 import subprocess
 import sys
 import threading
@@ -236,6 +237,44 @@ def test_the_real_command_runs_where_nothing_else_would(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert [one["check"] for one in json.loads(done.stdout)["checks"]] == ["PORT"]
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        pytest.param(("flask", "doctor", "--only", "configuration"), 1, id="doctor"),
+        pytest.param(("flask", "keys", "list"), 1, id="another command"),
+        pytest.param(("gunicorn",), 1, id="the service"),
+    ],
+)
+def test_a_file_of_settings_that_is_no_utf_8_is_told_without_a_trace(
+    installed: Path, arguments: tuple[str, ...], code: int
+) -> None:
+    (installed / ".env").write_bytes(b"APP_ENV=development\nS3_BUCKET=caf\xe9\n")
+    # As scripts/setup.sh leaves it: Python reads such files of a virtual environment at its start.
+    program = f"import runpy, site; site.addsitedir('{installed}/site'); runpy.run_module('{arguments[0]}', "
+    command = [sys.executable, "-c", f"{program}run_name='__main__', alter_sys=True)", *arguments[1:]]
+    environ = {"PATH": os.environ["PATH"], "PYTHONPATH": str(installed)}
+    done = subprocess.run(
+        command, cwd=installed, env=environ, capture_output=True, text=True, check=False, timeout=60
+    )
+    assert (done.returncode, "Traceback" in done.stderr) == (code, False), done.stderr
+    assert ".env" in done.stdout + done.stderr
+    assert "cannot be read as UTF-8 text: see line 2" in done.stdout + done.stderr
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of the service's own, and beside it what ``make setup`` puts into a virtual environment."""
+    folder = tmp_path_factory.mktemp("installed")
+    for name in ("app.py", "config.py", "gunicorn.conf.py"):
+        shutil.copy(PROJECT / name, folder)
+    for name in ("blueprints", "settings", "thumbnailer", "wiring"):
+        shutil.copytree(PROJECT / name, folder / name)
+    (folder / "site").mkdir()
+    shutil.copy(PROJECT / "scripts" / "skip_dotenv.pth", folder / "site")
+    assert "cp scripts/skip_dotenv.pth" in (PROJECT / "scripts" / "setup.sh").read_text(encoding="utf-8")
+    return folder
 
 
 # --- The machine ------------------------------------------------------------------------------
