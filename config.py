@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Collection, Mapping
+import re
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args, get_type_hints
@@ -168,8 +169,15 @@ def read_settings(
     if faults:
         values |= _defaults_for_missing(values)
     values |= computed_defaults(values)
-    settings = _assemble(values, doubts(values, environment, documented_settings()))
+    doubted = doubts(values, environment, documented_settings())
+    settings = _assemble(values, _beside(faults, doubted))
     return Reading(settings, tuple(sorted(faults)))
+
+
+def _beside(faults: Sequence[Fault], doubts: Sequence[str]) -> tuple[str, ...]:
+    """Those doubts that are not about a setting with a fault: they take it for one that is not set."""
+    at_fault = {fault.name for fault in faults}
+    return tuple(doubt for doubt in doubts if at_fault.isdisjoint(re.findall(r"\w+", doubt)))
 
 
 def _defaults_for_missing(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from config import ConfigurationError, documented_settings, load_settings
+from config import ConfigurationError, documented_settings, load_settings, read_settings
 from settings.reading import Setting
 from settings.values import PROJECT_FOLDER
 from tests.support.doctor import as_an_ordinary_user
@@ -169,6 +169,13 @@ def test_what_is_probably_not_meant_is_a_warning_without_its_value(
     settings = load(environ)
     assert warning in settings.warnings
     assert SECRET not in repr(settings)
+
+
+def test_a_setting_with_a_fault_is_not_called_one_that_is_not_set() -> None:
+    environ = {"S3_BUCKET": "no bucket", "S3_REGION": "eu", "LIMIT_TUMB": "x"}
+    reading = read_settings("testing", environ, dotenv=PROJECT_FOLDER / "no such file")
+    assert [fault.name for fault in reading.faults] == ["S3_BUCKET"]
+    assert [doubt.split()[0] for doubt in reading.settings.warnings] == ["LIMIT_TUMB"]
 
 
 def test_an_unknown_name_in_the_env_file_is_a_warning(tmp_path: Path) -> None:

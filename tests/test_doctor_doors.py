@@ -161,6 +161,12 @@ def test_a_browser_that_does_not_start_is_told(fresh: dict[str, str], lines: str
     assert report.of("providers", "chromium: sandbox")[0] == "warning"
 
 
+def test_a_browser_that_hangs_is_told(tmp_path: Path) -> None:
+    program = script(tmp_path / "hangs", "exec sleep 60")
+    verdict = browsers.is_there(Deadline.after(0.3), program=program)
+    assert (verdict.state, "does not say its version in time" in verdict.found) == (State.FAILED, True)
+
+
 def test_a_machine_without_a_browser_is_told() -> None:
     verdict = browsers.is_there(Deadline.after(1), program=None)
     assert (verdict.state, "install-chromium" in verdict.advice) == (State.FAILED, True)

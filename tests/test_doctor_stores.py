@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import cast
+from urllib.parse import urlsplit
 
 import pytest
 import redis
@@ -129,6 +130,18 @@ def test_a_database_that_lets_nobody_in_fails_without_its_password(
     assert state == "failed"
     assert 'role "stranger" does not exist' in told
     assert PASSWORD not in report.text
+    assert IN_URL not in report.text
+
+
+def test_a_database_that_never_answers_fails_in_time_with_what_to_do(fresh: dict[str, str]) -> None:
+    with silent_server() as (silent, _):
+        url = f"postgresql://somebody:{IN_URL}@127.0.0.1:{urlsplit(silent).port}/own"
+        report = examine(fresh | {"DATABASE_URL": url}, "database", "jobs", "access", timeout=0.3)
+    for check in ("connection", "tables", "writing", "sharing"):
+        state, told = report.of("database", check)
+        assert (state, "whether DATABASE_URL names the right" in told) == ("failed", True), told
+    for part, check in (("jobs", "workers"), ("access", "API keys")):
+        assert "what the check of the database says" in report.of(part, check)[1]
     assert IN_URL not in report.text
 
 
@@ -433,6 +446,48 @@ def test_what_s3_refuses_is_told_with_what_to_do(
     assert advice in told
     assert PASSWORD not in report.text
     assert s3.secret_access_key not in report.text
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "advice"),
+    [
+        pytest.param(403, "RequestTimeTooSkewed", "its time from NTP", id="a wrong clock"),
+        pytest.param(400, "AuthorizationHeaderMalformed", "Let S3_REGION be", id="another region"),
+        pytest.param(400, "InvalidRegionName", "Let S3_REGION be one", id="no region"),
+        pytest.param(301, "PermanentRedirect", "Let S3_REGION and S3_ENDPOINT_URL", id="elsewhere"),
+        pytest.param(400, "ExpiredToken", "Renew the credentials", id="a token that has ended"),
+        pytest.param(503, "SlowDown", "whether the store has trouble", id="busy"),
+        pytest.param(403, "AllAccessDisabled", "documentation says of that word", id="another word"),
+        pytest.param(501, "", "a store that speaks S3", id="no word"),
+    ],
+)
+def test_a_stores_word_is_told_with_what_to_do(
+    fresh: dict[str, str], s3: S3Server, status: int, code: str, advice: str
+) -> None:
+    word = f"<Error><Code>{code}</Code><Message>of {PASSWORD}</Message></Error>" if code else ""
+    region = ("x-amz-bucket-region", "eu-west-1")  # where botocore tries it once more
+    with Upstream(answers.content(word.encode(), "application/xml", region, status=status)) as store:
+        settings = bucket_settings(s3, S3_ENDPOINT_URL=store.url, S3_ATTEMPTS="1")
+        report = examine(fresh | settings, "storage")
+    state, told = report.of("storage", "bucket")
+    assert (report.code, state, code in told, advice in told) == (1, "failed", True, True), told
+    assert PASSWORD not in report.text
+
+
+def test_a_bucket_without_credentials_fails(
+    fresh: dict[str, str], s3: S3Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    settings = {name: text for name, text in bucket_settings(s3).items() if "KEY" not in name}
+    state, told = examine(fresh | settings, "storage").of("storage", "bucket")
+    assert (state, "no credentials were found Set S3_ACCESS_KEY_ID" in told) == ("failed", True), told
+
+
+def test_a_bucket_that_speaks_no_tls_fails(fresh: dict[str, str], s3: S3Server) -> None:
+    secure = s3.endpoint_url.replace("http:", "https:")
+    settings = bucket_settings(s3, S3_ENDPOINT_URL=secure, S3_ATTEMPTS="1")
+    state, told = examine(fresh | settings, "storage").of("storage", "bucket")
+    assert (state, "no TLS connection comes about: " in told) == ("failed", True), told
 
 
 def test_a_bucket_behind_a_certificate_that_nobody_knows_fails(fresh: dict[str, str], tmp_path: Path) -> None:

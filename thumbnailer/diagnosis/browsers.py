@@ -45,13 +45,18 @@ def is_there(deadline: Deadline, *, program: Path | None) -> Verdict:
             "no browser was found on this machine",
             "Run scripts/install-chromium.sh, or let CHROMIUM_PATH name one.",
         )
-    asked = subprocess.run(  # noqa: S603  # the operator's own program
-        [program, "--version"],
-        capture_output=True,
-        text=True,
-        timeout=deadline.remaining_seconds(),
-        check=False,
-    )
+    try:
+        asked = subprocess.run(  # noqa: S603  # the operator's own program
+            [program, "--version"],
+            capture_output=True,
+            text=True,
+            timeout=deadline.remaining_seconds(),
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        return wrong(
+            f"{program} does not say its version in time", "Start it by hand, as the service's user."
+        )
     if asked.returncode != 0:
         last = (asked.stderr.strip().splitlines() or [f"status {asked.returncode}"])[-1]
         return wrong(

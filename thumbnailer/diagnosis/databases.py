@@ -27,7 +27,7 @@ NETWORK_FILE_SYSTEMS = frozenset({"nfs", "nfs4", "cifs", "smb3", "fuse.sshfs", "
 #: Connections beside those of web workers: a command, a backup, whoever looks.
 OTHER_CONNECTIONS = 5
 
-
+ASK_THE_DATABASE = "See what the check of the database says."
 _TOO_OLD = doubtful("the tables are too old to tell", "Run flask db upgrade, or start the service.")
 
 
@@ -224,4 +224,4 @@ def asked(_deadline: Deadline, *, probe: DatabaseProbe, look: Load, without: Ver
     except ProgrammingError:
         return _TOO_OLD
     except DatabaseUnavailable:
-        return doubtful("the database does not say", "See what the check of the database says.")
+        return doubtful("the database does not say", ASK_THE_DATABASE)

@@ -20,13 +20,20 @@ from thumbnailer.storage import Storage, StoredImage
 #: Under this stand the probes; whatever is left there was left by a check that was killed.
 PROBE_FOLDER = "doctor-probe"
 
+RENEW = (
+    "Renew the credentials that the AWS SDK finds on this machine, or set S3_ACCESS_KEY_ID and its secret."
+)
+
 #: What S3 calls its refusals, and what to do about them.
 ADVICE = {
     "AccessDenied": "Give the key GetObject, PutObject, DeleteObject on objects, ListBucket on the bucket.",
     "AccessControlListNotSupported": "Leave S3_ACL out: the bucket has ACLs switched off.",
     "AuthorizationHeaderMalformed": "Let S3_REGION be the bucket's region.",
+    "ExpiredToken": RENEW,
     "InvalidAccessKeyId": "Put a key that exists into S3_ACCESS_KEY_ID.",
+    "InvalidRegionName": "Let S3_REGION be one that the store has; R2's is auto.",
     "InvalidStorageClass": "Let S3_STORAGE_CLASS be one that the store has.",
+    "InvalidToken": RENEW,
     "NoSuchBucket": "Make the bucket, or let S3_BUCKET name the right one.",
     "PermanentRedirect": "Let S3_REGION and S3_ENDPOINT_URL be those of the bucket.",
     "RequestTimeTooSkewed": "Let this machine take its time from NTP.",
@@ -35,6 +42,9 @@ ADVICE = {
 UNREACHABLE = "See whether S3_ENDPOINT_URL and S3_REGION are right, and this machine may connect there."
 
 DISTRUSTED = "Let S3_CA_BUNDLE name the authority that has signed the store's certificate."
+
+#: The store, or a proxy before it, has trouble of its own.
+SERVER_ERROR = 500
 
 MakeStorage = Callable[[], Storage]
 
@@ -88,13 +98,27 @@ def _trouble(error: StorageUnavailable, where: str) -> Verdict:
     code, status = _refusal(error)
     if code in ADVICE:
         return wrong(f"{where} answers {code}", ADVICE[code])
+    if status and code.isalpha():
+        busy = "Try again, and see whether the store has trouble."
+        told = "See what the store's documentation says of that word."
+        return wrong(f"{where} answers {status} {code}", busy if status >= SERVER_ERROR else told)
     if status:
         return wrong(
-            f"{where} answers {status} {code}".rstrip(),
-            "See that S3_ENDPOINT_URL is that of a store that speaks S3.",
+            f"{where} answers {status}", "See that S3_ENDPOINT_URL is that of a store that speaks S3."
+        )
+    if _has_no_key(error):
+        return wrong(
+            "no credentials were found",
+            "Set S3_ACCESS_KEY_ID and S3_SECRET_ACCESS_KEY, or give this machine a role for the bucket.",
         )
     is_distrusted = any(isinstance(cause, ssl.SSLCertVerificationError) for cause in causes_of(error))
     return wrong(f"{where}: {reason_of(error)}", DISTRUSTED if is_distrusted else UNREACHABLE)
+
+
+def _has_no_key(error: StorageUnavailable) -> bool:
+    from botocore.exceptions import NoCredentialsError
+
+    return any(isinstance(cause, NoCredentialsError) for cause in causes_of(error))
 
 
 def _refusal(error: StorageUnavailable) -> tuple[str, int]:

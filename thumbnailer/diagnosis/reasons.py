@@ -51,6 +51,9 @@ def _inside(error: BaseException) -> BaseException | None:
 
 
 def _told(error: OSError) -> str:
+    if isinstance(error, ssl.SSLError):  # its errno is OpenSSL's
+        reason = (error.reason or "no reason given").lower().replace("_", " ")
+        return f"no TLS connection comes about: {reason}"
     if isinstance(error, socket.gaierror):
         return "the host name is not known"
     if isinstance(error, TimeoutError):

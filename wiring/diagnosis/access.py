@@ -42,6 +42,7 @@ def access_checks(settings: Settings) -> Iterator[Check]:
         tried="count them",
         look=partial(_keys_are_there, settings=settings),
         page="docs/access.md#api-keys",
+        advice=databases.ASK_THE_DATABASE,
     )
     yield check(
         name="signing keys",

@@ -30,7 +30,8 @@ def database_probe(settings: Settings) -> databases.DatabaseProbe:
 def database_checks(settings: Settings) -> Iterator[Check]:
     """Whether it answers, is up to date, takes rows, and is there for all who need it."""
     probe = database_probe(settings)
-    check = partial(Check, part="database", page=f"{DEPLOYMENT}#database")
+    advice = "See whether DATABASE_URL names the right database, and what keeps it from answering."
+    check = partial(Check, part="database", page=f"{DEPLOYMENT}#database", advice=advice)
     yield check(name="connection", tried="connect", look=partial(databases.answers, probe=probe))
     yield check(
         name="tables",
@@ -209,6 +210,7 @@ def job_checks(settings: Settings) -> Iterator[Check]:
             look=partial(work.is_done, count=count, has_own_workers=has_own_workers),
             without=well("there are no jobs yet"),
         ),
+        advice=databases.ASK_THE_DATABASE,
     )
 
 
