@@ -7,7 +7,7 @@ import os
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from pathlib import Path
@@ -134,16 +134,23 @@ class Tally:
 
 
 def _warm(wishes: Sequence[tuple[str, Fetch]], tally: Tally, parallel: int) -> None:
-    """Fetch them all, however many fail; whoever interrupts it waits for what is under way only."""
+    """Fetch them all, however many fail; whoever interrupts it waits for what is under way only.
+
+    They are counted in the end, in the order of the list.
+    """
     pool = ThreadPoolExecutor(parallel)
+    pages: dict[Future[tuple[Fate, str]], str] = {}
     try:
-        pages = {pool.submit(_fate_of, fetch): page for page, fetch in wishes}
+        pages.update((pool.submit(_fate_of, fetch), page) for page, fetch in wishes)
         with click.progressbar(length=len(pages), label="Warming", show_pos=True, file=sys.stderr) as bar:
             for done in as_completed(pages):
-                tally.count(pages[done], *done.result())
+                done.result()
                 bar.update(1)
     finally:
         pool.shutdown(cancel_futures=True)
+        for done, page in pages.items():
+            if not done.cancelled() and done.exception() is None:
+                tally.count(page, *done.result())
 
 
 def _fate_of(fetch: Fetch) -> tuple[Fate, str]:

@@ -6,6 +6,10 @@ import gzip
 import io
 import os
 import re
+import signal
+import subprocess
+import sys
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -21,6 +25,7 @@ from PIL import Image
 from blueprints.doctor_command import doctor
 from tests.support.answers import Received, image, json_error, refusing_url
 from tests.support.doctor import IN_URL, as_an_ordinary_user, run_flask
+from tests.support.processes import wait_until
 from tests.support.service import PROJECT, TARGET, client_of, running_app, snapapi_environment
 from tests.support.small_web import Reply, Seen, Site, serving
 from tests.support.upstream import Upstream
@@ -205,6 +210,31 @@ def test_an_interrupted_warming_goes_on_where_it_stopped(
     assert seen_targets(upstream) == PAGES
 
 
+def test_who_interrupts_a_warming_is_told_what_has_been_taken(
+    settings: dict[str, str], upstream: Upstream, tmp_path: Path
+) -> None:
+    interrupted = threading.Event()
+
+    def answer(received: Received) -> Any:
+        assert received.json["url"] == PAGES[0] or interrupted.wait(30)
+        return image("png", 640, 360)
+
+    upstream.behave(answer)
+    pages = tmp_path / "pages.txt"
+    pages.write_text("\n".join(PAGES))
+    command = [sys.executable, "-m", "flask", "warm", str(pages), "--parallel", "1"]
+    environ = {"PATH": os.environ["PATH"], "APP_ENV": "testing", **settings}
+    with subprocess.Popen(
+        command, cwd=PROJECT, env=environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        wait_until(lambda: len(upstream.requests) == 2, what="the second page")
+        process.send_signal(signal.SIGINT)
+        interrupted.set()
+        told, log = process.communicate(timeout=30)
+    assert (process.returncode, "Aborted!" in log, "Traceback" in log) == (1, True, False), log
+    assert told == f"{len(upstream.requests)} taken, 0 there already, 0 failed.\n"
+
+
 def test_pages_that_fail_are_named_and_stop_no_other(app: Flask, upstream: Upstream) -> None:
     def answer(received: Received) -> Any:
         is_dead = received.json["url"] == PAGES[1]
@@ -214,7 +244,8 @@ def test_pages_that_fail_are_named_and_stop_no_other(app: Flask, upstream: Upstr
     listed = [PAGES[0], PAGES[1], "http://10.0.0.1/", "nonsense", PAGES[2]]
     done = run(app, "warm", "-", text="\n".join(listed), code=1)
     assert done.stdout == "2 taken, 0 there already, 3 failed.\n"
-    assert all(f"{page}: " in done.stderr for page in (PAGES[1], "http://10.0.0.1/", "nonsense"))
+    named = [line.partition(": ")[0] for line in done.stderr.splitlines() if ": " in line]
+    assert named == [PAGES[1], "http://10.0.0.1/", "nonsense"], "in the order of the list"
 
 
 SITES = {
