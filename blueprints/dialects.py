@@ -244,8 +244,8 @@ def _own_options(given: dict[str, Any]) -> dict[str, Any]:
 
 
 def _image_url(spelled: Mapping[str, Any]) -> str:
-    """The GET that answers the same picture from the cache."""
-    texts = {name: _text(value) for name, value in spelled.items()}
+    """The GET that answers the same picture from the cache, so without ``fresh``."""
+    texts = {name: _text(value) for name, value in spelled.items() if name != "fresh"}
     return public_url(flask.url_for("hermesforge.hermesforge_screenshot") + "?" + urlencode(texts))
 
 

@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from flask.testing import FlaskClient
@@ -138,6 +138,11 @@ def test_the_post_describes_the_picture_and_says_where_it_is(client: FlaskClient
     image = client.get(f"{parts.path}?{parts.query}")
     assert (image.status_code, image.data) == (200, body)
     assert client.post("/api/screenshots", json=asked).get_json()["cached"] is True
+
+
+def test_the_image_url_of_a_fresh_picture_asks_for_no_other(client: FlaskClient) -> None:
+    described = client.post("/api/screenshots", json={"url": TARGET, "fresh": True}).get_json()
+    assert parse_qs(urlsplit(described["image_url"]).query) == {"url": [TARGET]}
 
 
 def test_the_image_url_starts_where_the_public_reaches_the_service(upstream: Upstream) -> None:
