@@ -294,6 +294,13 @@ def lonely(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nginx]:
         yield nginx
 
 
+@pytest.mark.parametrize("shape", ["problem", "vendor", "no-such-part-problem", "no-such-part-vendor"])
+def test_what_the_edge_has_for_itself_is_no_address(lonely: Nginx, shape: str) -> None:
+    answer = ask(lonely.url, f"/nginx-{shape}")
+    assert (answer.status, answer.headers["content-type"]) == (404, "application/problem+json")
+    assert answer.json()["type"] == "/problems/not-found"
+
+
 def test_a_vendors_clients_are_told_when_to_come_again(tmp_path: Path, application: Application) -> None:
     changes = {"zone=answers burst=300 nodelay": "zone=answers burst=1 nodelay", "rate=600r/m": "rate=1r/m"}
     with running_nginx(tmp_path, application.port, changes=changes) as nginx:
