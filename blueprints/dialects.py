@@ -50,7 +50,7 @@ from blueprints.schemas import (
 )
 from blueprints.services import public_url
 from blueprints.strict_blueprint import StrictBlueprint
-from thumbnailer.errors import InvalidParameters, TargetForbidden, ThumbnailerError
+from thumbnailer.errors import InvalidParameters, ThumbnailerError
 from thumbnailer.pipeline import CacheStatus
 
 blueprint = StrictBlueprint("hermesforge", __name__, description="The hermesforge API.")
@@ -113,8 +113,6 @@ class HermesforgeError(Schema):
 
 def _answers_errors(slugs: Iterable[str]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     possible = {status: {kind.slug for kind in kinds} for status, kinds in problems_by_status(slugs)}
-    possible[403].remove("target-forbidden")
-    possible[400].add("target-forbidden")
     possible[422].update(problem_of_error(fault("")).slug for fault in PAGE_FAULTS)
 
     def decorate(view: Callable[..., Any]) -> Callable[..., Any]:
@@ -201,9 +199,7 @@ def hermesforge_failure(error: ThumbnailerError) -> Response:
 
 
 def _status_of(error: ThumbnailerError, kind: ProblemType) -> int:
-    """The problem's own, unless clients would blame their key (403) or this service (5xx) for a page."""
-    if isinstance(error, TargetForbidden):
-        return 400
+    """The problem's own, unless clients would blame this service (5xx) for a page."""
     return 422 if isinstance(error, PAGE_FAULTS) else kind.status
 
 

@@ -193,7 +193,7 @@ def test_a_missing_target_and_a_repeated_parameter_are_told_the_vendors_way(clie
 def test_a_private_target_is_refused_the_vendors_way(
     client: FlaskClient, upstream: Upstream, path: str
 ) -> None:
-    _assert_error(_get(client, path, url="http://10.0.0.1/"), "target-forbidden", status=400)
+    _assert_error(_get(client, path, url="http://10.0.0.1/"), "target-forbidden")
     assert upstream.requests == ()
 
 
@@ -210,8 +210,7 @@ def test_a_private_target_is_refused_the_vendors_way(
 def test_a_wrong_body_is_told_the_vendors_way(
     client: FlaskClient, body: bytes, content_type: str, slug: str
 ) -> None:
-    answer = client.post("/api/screenshots", data=body, content_type=content_type)
-    _assert_error(answer, slug, status=400 if slug == "target-forbidden" else None)
+    _assert_error(client.post("/api/screenshots", data=body, content_type=content_type), slug)
 
 
 @pytest.mark.parametrize("path", GETS)

@@ -6,16 +6,18 @@ way its errors are read. ``RemoteProvider`` makes a provider of it.
 ==============================  =======================================================
 the upstream says               becomes
 ==============================  =======================================================
-400, 422                        CaptureRefused, with the upstream's message
+400, 422, TARGET_FORBIDDEN      CaptureRefused, with the upstream's message
 401, 403                        UpstreamAuth, logged as the operator's fault
 402, or a quota code            UpstreamQuota, with the time of its renewal where given
-404, 410, TARGET_UNREACHABLE    TargetUnreachable; the code is that of another thumbnailer
+404, 410, TARGET_UNREACHABLE    TargetUnreachable
 429                             UpstreamBusy, with the pause that it asks for
 408, 504                        TargetTooSlow: it lives, the page did not come in time
 nothing in time                 UpstreamTimeout
 200 with a Content-Encoding     NotAnImage: none was accepted, and nothing is unpacked
 anything else but 200           UpstreamFailed (redirects are never followed)
 ==============================  =======================================================
+
+The two codes about the target are those of another thumbnailer.
 """
 
 from __future__ import annotations
@@ -162,16 +164,16 @@ class RemoteProvider:
         message = self._presentable(fault.message) if is_quotable else ""
         status = exchange.status
         pause = self._pause(exchange, fault)
-        provider = self.name
-        if status == 402 or fault.code.upper() == "QUOTA_EXCEEDED":
+        provider, code = self.name, fault.code.upper().replace("-", "_")
+        if status == 402 or code == "QUOTA_EXCEEDED":
             return UpstreamQuota(
                 f"The quota at the provider {provider} is used up.",
                 provider=provider,
                 retry_after_seconds=pause,
             )
-        if status in (404, 410) or fault.code.upper().replace("-", "_") == "TARGET_UNREACHABLE":
+        if status in (404, 410) or code == "TARGET_UNREACHABLE":
             return TargetUnreachable("The target could not be reached.")
-        if status in (400, 422):
+        if status in (400, 422) or code == "TARGET_FORBIDDEN":
             return CaptureRefused(message or f"The provider {provider} refuses the target or an option.")
         if status in (401, 403):
             log.error("upstream_refuses_key_or_plan", provider=provider, status=status, reason=message)
