@@ -1,7 +1,7 @@
 # What can be done here: `make` lists it.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run stack test setup-tests chaos check format lock setup-bench bench bench-docs clean
+.PHONY: help setup run stack test setup-tests setup-chromium setup-servers chaos check format lock setup-bench bench bench-docs clean
 
 BIN := .venv/bin
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
@@ -13,7 +13,7 @@ TEST_WORKERS ?= $(shell expr $$(nproc) + 1)
 ARGS ?=
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: .venv/.installed ## make .venv with everything that the service runs on, pinned
 	@:
@@ -35,11 +35,21 @@ run: setup ## serve on port 8000 (or PORT) with local Chromium, file cache and l
 stack: setup-tests ## run the production shape on this machine: nginx, gunicorn, Redis, Celery worker and beat
 	@exec $(BIN)/python scripts/stack.py
 
-setup-tests: .venv/.installed-dev ## install all that the tests need: packages, Chromium, Redis, nginx, PostgreSQL, Prometheus
-	@scripts/install-chromium.sh
+setup-tests: setup-servers setup-chromium .venv/.compiled-tests ## install all that the tests need, best with --jobs=2
+
+setup-servers: ## install what the tests start: Redis, nginx, PostgreSQL, Prometheus, the languages of the recipes
 	@scripts/install-test-servers.sh
 
-test: setup-tests ## run every test
+setup-chromium: .venv/.installed-dev ## install Chromium and the fonts that pages need
+	@scripts/install-chromium.sh
+
+# Once, while packages are fetched, instead of by each of those who run the tests side by side.
+.venv/.compiled-tests: .venv/.installed-dev
+	@PYTHONDONTWRITEBYTECODE= $(BIN)/pytest --collect-only -qq >/dev/null || true
+	@touch $@
+
+test: ## run every test
+	@$(MAKE) --no-print-directory --jobs=2 setup-tests
 	@scripts/test.sh $(TEST_WORKERS) $(ARGS)
 
 chaos: setup-tests ## lose no job of 500 while workers, services and Redis are killed

@@ -14,6 +14,10 @@ if ! command -v apt-get >/dev/null; then
     echo "Please install what these Debian packages hold:$missing" >&2
     exit 1
 fi
+# One after the other, for those who set up side by side: apt does not wait for itself. The servers that it
+# starts must not inherit the lock.
+exec 9<"$0"
+flock 9
 as_root=
 if [ "$(id -u)" -ne 0 ]; then
     as_root=sudo
@@ -32,7 +36,7 @@ install() {
 }
 echo "Installing$missing"
 # The package lists of a fresh machine are empty or old: fetch them where the first attempt fails.
-if ! { install || { $as_root apt-get update && install; }; } >"$log" 2>&1; then
+if ! { install || { $as_root apt-get update && install; }; } >"$log" 2>&1 9<&-; then
     tail -n 20 "$log" >&2
     echo "Could not install$missing" >&2
     exit 1

@@ -31,7 +31,9 @@ fi
 echo "Installing $lock"
 # The lock is complete, so nothing is resolved; every file has to have one of the hashes in it.
 "$venv/bin/python" -m pip install --quiet --quiet --no-input --disable-pip-version-check --no-deps \
-    --require-hashes --requirement "$lock"
+    --no-compile --require-hashes --requirement "$lock"
+# By all cores, where pip has but one. What no Python can read, such as a package's templates, stays as it is.
+"$venv/bin/python" -m compileall -qq -j 0 "$venv/lib" || true
 
 # The service reads .env by itself. Flask would do so, too, before any command: it breaks with a trace where it cannot, and shows
 # libraries variables that the service's own processes do not have.
