@@ -2,15 +2,56 @@
 
 from __future__ import annotations
 
+import functools
+import gc
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
+import botocore.session
 import pytest
 from sqlalchemy import create_engine, text
+from werkzeug.routing import Rule
 
 from tests.support.postgres import PostgresServer, running_postgres
 from tests.support.processes import running_redis
 from tests.support.upstream import Upstream
+
+
+def pytest_collection() -> None:
+    """Nothing that is made by the collection is garbage; looking for some takes a quarter of its time."""
+    gc.disable()
+
+
+def pytest_collection_finish() -> None:
+    """Nor is it looked at during the tests."""
+    gc.freeze()
+    gc.enable()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_copy_of_botos_models() -> Iterator[None]:
+    """Each session of boto3 would read megabytes of JSON anew, before its first client is made."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(botocore.session, "create_loader", functools.cache(botocore.session.create_loader))
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _routes_compiled_once() -> Iterator[None]:
+    """Most of an application's start is the compilation of its routes, the same in a thousand tests."""
+    compile_anew: Callable[[Rule, bool], Any] = Rule._compile_builder
+    known: dict[tuple[object, ...], Any] = {}
+
+    def compile_once(rule: Rule, append_unknown: bool = True) -> Any:
+        key = (rule.rule, tuple(rule._trace), repr(rule.defaults), append_unknown)
+        if key not in known:
+            known[key] = compile_anew(rule, append_unknown)
+        return known[key]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Rule, "_compile_builder", compile_once)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -45,7 +45,7 @@ class Upstream:
         self._server = _Server(self._serve)
         port = self._server.server_address[1]
         self.url = f"{'https' if tls else 'http'}://127.0.0.1:{port}"
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)
+        self._thread = threading.Thread(target=self._accept, daemon=True)
         self._thread.start()
 
     @property
@@ -68,14 +68,15 @@ class Upstream:
 
     def close(self) -> None:
         self._stopping.set()
-        self._server.shutdown()
+        with contextlib.suppress(OSError):  # it is closed already
+            self._server.socket.shutdown(socket.SHUT_RDWR)  # wakes who waits for the next connection
+        self._thread.join()
         self._server.server_close()
         with self._lock:
             connections = list(self._connections)
         for connection in connections:
             with contextlib.suppress(OSError):
                 connection.shutdown(socket.SHUT_RDWR)
-        self._thread.join()
 
     def __enter__(self) -> Self:
         return self
@@ -87,6 +88,11 @@ class Upstream:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+    def _accept(self) -> None:
+        """Without the polling of ``serve_forever``, whose next turn each close would wait for."""
+        while not self._stopping.is_set():
+            self._server.handle_request()
 
     def _serve(self, connection: socket.socket) -> None:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # a body waits for no one's receipt
