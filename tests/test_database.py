@@ -155,14 +155,14 @@ def _use_once(url: str, gate: Any, results: Any) -> None:
 
 def test_processes_that_start_together_make_the_tables_once(url: str) -> None:
     spawn = multiprocessing.get_context("spawn")
-    gate, results = spawn.Barrier(6), spawn.Queue()
-    workers = [spawn.Process(target=_use_once, args=(url, gate, results)) for _ in range(6)]
+    gate, results = spawn.Barrier(4), spawn.Queue()
+    workers = [spawn.Process(target=_use_once, args=(url, gate, results)) for _ in range(4)]
     for worker in workers:
         worker.start()
     found = [results.get(timeout=90) for _ in workers]
     for worker in workers:
         worker.join(30)
-    assert found == [newest_revision()] * 6
+    assert found == [newest_revision()] * 4
 
 
 def test_tables_of_a_newer_version_are_left_alone(url: str) -> None:
