@@ -216,3 +216,37 @@ def test_in_an_open_service_everybody_is_anonymous(settings: dict[str, str]) -> 
         assert thumb(client, {}).status_code == 200
         assert thumb(client, {}).status_code == 200
         assert used(client, {})["anonymous"]["hits"] == 1
+
+
+def test_closing_waits_for_a_first_count_that_is_being_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, go_on = threading.Event(), threading.Event()
+    failures: list[RuntimeError] = []
+
+    class Hesitant(threading.Thread):
+        def start(self) -> None:
+            begun.set()
+            assert go_on.wait(60)
+            super().start()
+
+    def close() -> None:
+        try:
+            meter.close()
+        except RuntimeError as error:
+            failures.append(error)
+
+    with closing(open_database(sqlite_url(tmp_path))) as database:
+        meter = meter_on(database)
+        counting = threading.Thread(target=meter.count, args=("key:a", Counted.HITS))
+        ending = threading.Thread(target=close)
+        monkeypatch.setattr(threading, "Thread", Hesitant)
+        counting.start()
+        assert begun.wait(60)
+        ending.start()
+        ending.join(0.1)  # where it does not wait, it has failed by now
+        go_on.set()
+        for thread in (counting, ending):
+            thread.join(60)
+        assert [each.counts["hits"] for each in meter.read(TODAY)] == [1]
+    assert failures == []

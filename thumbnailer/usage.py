@@ -145,7 +145,8 @@ class UsageMeter:
     def close(self) -> None:
         """Write what is left, or lose it; counts after this are written by the next call."""
         self._closing.set()
-        flusher = self._flusher
+        with self._guard:  # a flusher is there that has been started, or none
+            flusher = self._flusher
         if flusher is not None:
             flusher.join(timeout=self._flush_seconds)
         self._try_to_flush()
