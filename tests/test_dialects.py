@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -20,6 +19,7 @@ from tests.support.answers import Answer
 from tests.support.pictures import picture
 from tests.support.service import REMEMBERED, TARGET, client_of, running_service, snapapi_environment
 from tests.support.upstream import Upstream
+from tests.support.vendors import play_vendors
 
 GETS = ("/api/screenshot", "/api/screenshot/cached", "/api/screenshot/stream")
 
@@ -262,70 +262,81 @@ def test_head_answers_as_get_without_a_body(client: FlaskClient, path: str) -> N
     assert head.headers["Content-Length"] == str(len(got.data))
 
 
+@pytest.fixture(scope="module")
+def vendor() -> Iterator[Upstream]:
+    with Upstream() as upstream:
+        yield upstream
+
+
+@pytest.fixture(scope="module")
+def renderer(vendor: Upstream, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    settings = snapapi_environment(vendor.url, RATELIMIT_ENABLED="false", WEB_CONCURRENCY="1")
+    with running_service(tmp_path_factory.mktemp("renderer"), settings) as service:
+        yield service.url
+
+
 class TestOneInstanceBehindAnother:
     """A renderer tier behind a caching tier, by configuration alone."""
 
     @pytest.fixture
-    def renderer(self, upstream: Upstream, tmp_path: Path) -> Iterator[str]:
-        settings = snapapi_environment(upstream.url, RATELIMIT_ENABLED="false", WEB_CONCURRENCY="1")
-        with running_service(tmp_path, settings) as service:
-            yield service.url
-
-    @pytest.fixture
-    def front(self, renderer: str) -> Iterator[FlaskClient]:
+    def front(self, renderer: str, vendor: Upstream) -> Iterator[FlaskClient]:
+        vendor.behave(play_vendors)
         settings = {"PROVIDERS": "hermesforge", "HERMESFORGE_BASE": renderer, "LOG_LEVEL": "warning"}
         with client_of(settings | {"RATELIMIT_ENABLED": "false"}) as client:
             yield client
 
     @pytest.mark.parametrize("image_format", ["png", "jpeg", "webp"])
     def test_a_picture_comes_all_the_way(
-        self, front: FlaskClient, upstream: Upstream, image_format: str
+        self, front: FlaskClient, vendor: Upstream, image_format: str
     ) -> None:
-        query = {"url": TARGET, "format": image_format, "width": "1024", "full_page": "true", "delay": "7"}
+        page = f"{TARGET}?{image_format}"
+        query = {"url": page, "format": image_format, "width": "1024", "full_page": "true", "delay": "7"}
         for path in ("/screenshot", "/screenshot/stream"):
             response = front.get(path, query_string=query, buffered=True)
             assert response.status_code == 200, response.text
             assert response.content_type == f"image/{image_format}"
             assert response.data == picture(image_format)
         assert Image.open(io.BytesIO(response.data)).size == (320, 200)
-        assert len(upstream.requests) == 1
-        sent = upstream.requests[0].json
-        assert (sent["url"], sent["width"], sent["height"]) == (TARGET, 1024, 720)
+        assert len(vendor.requests) == 1
+        sent = vendor.requests[0].json
+        assert (sent["url"], sent["width"], sent["height"]) == (page, 1024, 720)
         assert (sent["fullPage"], sent["delay"]) == (True, 7)
 
     def test_what_thumb_does_by_default_reaches_the_renderer(
-        self, front: FlaskClient, upstream: Upstream
+        self, front: FlaskClient, vendor: Upstream
     ) -> None:
-        assert front.get("/thumb", query_string={"url": TARGET}).status_code == 200
-        assert upstream.requests[0].json["blockAds"] is True
+        page = f"{TARGET}?thumb"
+        assert front.get("/thumb", query_string={"url": page}).status_code == 200
+        assert vendor.requests[0].json["blockAds"] is True
 
     @pytest.mark.parametrize(
         ("page", "behaviour", "told"),
         [
             pytest.param("http://10.1.2.3/", answers.image("png"), "not a public web address", id="private"),
-            pytest.param(TARGET, answers.image("png", 9000, 9000), "pixels", id="too large"),
+            pytest.param(f"{TARGET}?large", answers.image("png", 9000, 9000), "pixels", id="too large"),
         ],
     )
     def test_nobody_switches_the_renderer_off_by_asking_for_bad_pages(
-        self, renderer: str, upstream: Upstream, page: str, behaviour: Answer, told: str
+        self, renderer: str, vendor: Upstream, page: str, behaviour: Answer, told: str
     ) -> None:
         settings = {"PROVIDERS": "hermesforge", "HERMESFORGE_BASE": renderer, "RATELIMIT_ENABLED": "false"}
         more = {"ALLOWED_PRIVATE_TARGETS": "10.0.0.0/8", "BREAKER_FAILURES": "1", "LOG_LEVEL": "warning"}
         with client_of(settings | more) as front:
-            upstream.behave(behaviour)
+            vendor.behave(behaviour)
             bad = front.get("/screenshot", query_string={"url": page, "delay": "1"})
             assert (bad.status_code, bad.get_json()["type"]) == (422, "/problems/option-unsupported")
             assert told in bad.get_json()["detail"]
-            upstream.behave(answers.image("png"))
+            vendor.behave(answers.image("png"))
             assert front.get("/screenshot", query_string={"url": f"{TARGET}?good"}).status_code == 200
 
-    def test_a_broken_renderers_word_arrives(self, front: FlaskClient, upstream: Upstream) -> None:
-        upstream.behave(answers.snapapi_error(402, "QUOTA_EXCEEDED", "pay"))
-        response = front.get("/screenshot", query_string={"url": TARGET})
+    def test_a_broken_renderers_word_arrives(self, front: FlaskClient, vendor: Upstream) -> None:
+        page = f"{TARGET}?broken"
+        vendor.behave(answers.snapapi_error(402, "QUOTA_EXCEEDED", "pay"))
+        response = front.get("/screenshot", query_string={"url": page})
         assert response.status_code in (502, 503)
         assert "SNAPAPI" not in response.text.upper()
-        upstream.behave(answers.image("png"))
-        assert front.get("/screenshot", query_string={"url": TARGET}).status_code == 200
+        vendor.behave(answers.image("png"))
+        assert front.get("/screenshot", query_string={"url": page}).status_code == 200
 
 
 @pytest.mark.parametrize(

@@ -30,6 +30,7 @@ from tests.support.vendor_clients import (
     TooManyRequests,
     VendorFailed,
 )
+from tests.support.vendors import play_vendors
 from thumbnailer.keys import Scope
 
 PATH = "/v1/screenshot"
@@ -104,11 +105,12 @@ class TestWhichOfTheTwo:
 
 @dataclass(frozen=True)
 class Closed:
-    """A service that knows keys, and one with a budget of one capture a day among them."""
+    """A service that knows keys, one with a budget of one capture a day, and a page of its own."""
 
     url: str
     key: str
     budgeted: str
+    page: str
     log: Path
 
     def snapsharp(self, key: str | None = None) -> SnapSharpClient:
@@ -118,94 +120,117 @@ class Closed:
         return SnapApiClient(key or self.key, self.url)
 
 
+@pytest.fixture(scope="module")
+def vendor() -> Iterator[Upstream]:
+    with Upstream() as upstream:
+        yield upstream
+
+
+@pytest.fixture(scope="module")
+def each_closed(vendor: Upstream, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Iterator[Closed]]:
+    """One service; for each test it is closed by keys that no other test has used."""
+    folder = tmp_path_factory.mktemp("closed")
+    environ = folder_environment(
+        vendor.url,
+        folder,
+        WEB_CONCURRENCY="1",
+        LIMIT_SCREENSHOT="2 per hour",
+        UPSTREAM_TIMEOUT="5",
+        LOG_LEVEL="debug",
+    )
+    budget: dict[str, Any] = {"daily_captures": 1, "limits": {"screenshot": "9 per hour"}}
+    with running_app(environ) as app:
+        keys = [
+            (
+                make_key(app, f"a{number}", Scope.SCRIPT, Scope.RENDER)["X-API-Key"],
+                make_key(app, f"b{number}", **budget)["X-API-Key"],
+            )
+            for number in range(12)
+        ]
+    with running_service(folder, environ) as service:
+        yield (
+            Closed(service.url, *pair, f"{TARGET}/{number}", service.log) for number, pair in enumerate(keys)
+        )
+
+
+@pytest.fixture
+def closed(each_closed: Iterator[Closed], vendor: Upstream) -> Closed:
+    vendor.behave(play_vendors)
+    return next(each_closed)
+
+
 class TestTheirClients:
     """Programs in the style of the official ones, over real HTTP."""
 
-    @pytest.fixture
-    def closed(self, upstream: Upstream, tmp_path: Path) -> Iterator[Closed]:
-        environ = folder_environment(
-            upstream.url,
-            tmp_path,
-            WEB_CONCURRENCY="1",
-            LIMIT_SCREENSHOT="2 per hour",
-            UPSTREAM_TIMEOUT="5",
-            LOG_LEVEL="debug",
-        )
-        with running_app(environ) as app:
-            key = make_key(app, "a", Scope.SCRIPT, Scope.RENDER)["X-API-Key"]
-            budgeted = make_key(app, "b", daily_captures=1, limits={"screenshot": "9 per hour"})["X-API-Key"]
-        with running_service(tmp_path, environ) as service:
-            yield Closed(service.url, key, budgeted, service.log)
-
-    def test_snapsharps_gets_pictures(self, closed: Closed, upstream: Upstream) -> None:
+    def test_snapsharps_gets_pictures(self, closed: Closed, vendor: Upstream) -> None:
         client = closed.snapsharp()
-        assert client.screenshot(TARGET, format="webp", full_page=True, stealth=None) == picture("webp")
-        sent = upstream.requests[0].json
+        assert client.screenshot(closed.page, format="webp", full_page=True, stealth=None) == picture("webp")
+        sent = vendor.requests[0].json
         assert (sent["format"], sent["fullPage"], sent["height"]) == ("webp", True, 720)
-        assert client.screenshot(TARGET, js="1", cookies=[{"name": "a", "value": "b"}]) == picture("png")
-        assert upstream.requests[1].json["javascript"] == "1"
+        assert client.screenshot(closed.page, js="1", cookies=[{"name": "a", "value": "b"}]) == picture("png")
+        assert vendor.requests[1].json["javascript"] == "1"
 
-    def test_snapapis_gets_pictures(self, closed: Closed, upstream: Upstream) -> None:
+    def test_snapapis_gets_pictures(self, closed: Closed, vendor: Upstream) -> None:
         client = closed.snapapi()
-        assert client.screenshot(TARGET, format="webp", fullPage=True) == picture("webp")
-        assert client.screenshot(TARGET, javascript="1", extraHeaders={"X-A": "b"}) == picture("png")
-        assert upstream.requests[1].json["extraHeaders"] == {"x-a": "b"}
+        assert client.screenshot(closed.page, format="webp", fullPage=True) == picture("webp")
+        assert client.screenshot(closed.page, javascript="1", extraHeaders={"X-A": "b"}) == picture("png")
+        assert vendor.requests[1].json["extraHeaders"] == {"x-a": "b"}
 
     def test_a_wrong_key_is_a_refused_key(self, closed: Closed) -> None:
         for client in (closed.snapsharp("tn_wrong"), closed.snapapi("tn_wrong")):
             with pytest.raises(KeyRefused, match="unknown, revoked or expired") as refused:
-                client.screenshot(TARGET)
+                client.screenshot(closed.page)
             assert refused.value.code in ("unauthorized", "INVALID_API_KEY")
 
     def test_a_key_without_the_scope_is_on_another_plan(self, closed: Closed) -> None:
         with pytest.raises(VendorFailed, match=r"^js needs a key with the scope script") as snapsharp:
-            closed.snapsharp(closed.budgeted).screenshot(TARGET, js="1")
+            closed.snapsharp(closed.budgeted).screenshot(closed.page, js="1")
         assert (snapsharp.value.status, snapsharp.value.code) == (403, "plan_required")
         with pytest.raises(VendorFailed, match=r"^javascript needs a key with the scope script") as snapapi:
-            closed.snapapi(closed.budgeted).screenshot(TARGET, javascript="1")
+            closed.snapapi(closed.budgeted).screenshot(closed.page, javascript="1")
         assert (snapapi.value.status, snapapi.value.code) == (403, "FORBIDDEN")
 
     def test_too_much_is_told_with_the_time_to_wait(self, closed: Closed) -> None:
         for number in range(2):
-            closed.snapsharp().screenshot(f"{TARGET}?{number}")
+            closed.snapsharp().screenshot(f"{closed.page}?{number}")
         for client in (closed.snapsharp(), closed.snapapi()):
             with pytest.raises(TooManyRequests, match="No more than 2 in 3600 seconds") as refused:
-                client.screenshot(f"{TARGET}?refused")
+                client.screenshot(f"{closed.page}?refused")
             assert 1 <= refused.value.retry_after <= 3600
 
     def test_a_budget_that_is_used_up_is_a_quota_to_snapapis(self, closed: Closed) -> None:
         client = closed.snapapi(closed.budgeted)
-        client.screenshot(TARGET)
+        client.screenshot(closed.page)
         with pytest.raises(QuotaUsedUp, match="All 1 captures of this key for today") as used_up:
-            client.screenshot(f"{TARGET}?2")
+            client.screenshot(f"{closed.page}?2")
         assert used_up.value.code == "QUOTA_EXCEEDED"
         with pytest.raises(TooManyRequests, match="All 1 captures"):
-            closed.snapsharp(closed.budgeted).screenshot(f"{TARGET}?2")
+            closed.snapsharp(closed.budgeted).screenshot(f"{closed.page}?2")
         usage = client.usage()
         assert (usage["used"], usage["limit"], usage["remaining"]) == (1, 1, 0)
         assert closed.snapsharp(closed.budgeted).usage()["usage"]["percentage"] == 100
 
-    def test_a_page_that_takes_too_long_is_told_so(self, closed: Closed, upstream: Upstream) -> None:
-        upstream.behave(answers.snapapi_error(504, "TIMEOUT", "too slow"))
+    def test_a_page_that_takes_too_long_is_told_so(self, closed: Closed, vendor: Upstream) -> None:
+        vendor.behave(answers.snapapi_error(504, "TIMEOUT", "too slow"))
         for client in (closed.snapsharp(), closed.snapapi()):
             with pytest.raises(PageTookTooLong):
-                client.screenshot(TARGET)
+                client.screenshot(closed.page)
 
     def test_a_key_in_the_url_is_taken_where_snapapis_give_it_and_written_nowhere(
         self, closed: Closed
     ) -> None:
         session = closed.snapapi().session
         query = {"access_key": closed.key}
-        posted = session.post(closed.url + PATH, params=query, json={"url": TARGET, "fullPage": False})
+        posted = session.post(closed.url + PATH, params=query, json={"url": closed.page, "fullPage": False})
         assert (posted.status_code, posted.content) == (200, picture("png"))
         assert session.get(f"{closed.url}/v1/usage", params=query).json()["used"] == 1
         for path in (PATH, "/screenshot", "/usage", "/thumb"):
-            refused = session.get(closed.url + path, params=query | {"url": TARGET})
+            refused = session.get(closed.url + path, params=query | {"url": closed.page})
             assert refused.status_code == 401, path
-        bad = session.post(closed.url + PATH, params={"access_key": "tn_wrong"}, json={"url": TARGET})
+        bad = session.post(closed.url + PATH, params={"access_key": "tn_wrong"}, json={"url": closed.page})
         assert (bad.status_code, bad.json()["error"]["code"]) == (401, "INVALID_API_KEY")
         two = session.post(
-            closed.url + PATH, params=query, json={"url": TARGET}, headers={"X-Api-Key": "tn_b"}
+            closed.url + PATH, params=query, json={"url": closed.page}, headers={"X-Api-Key": "tn_b"}
         )
         assert (two.status_code, two.json()["message"]) == (401, "Two different keys are given.")
         wait_until(lambda: '"path": "/v1/usage"' in closed.log.read_text(), what="the lines of the log")

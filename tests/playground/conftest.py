@@ -14,20 +14,20 @@ from tests.support.service import TARGET
 from tests.support.vectors import SIGNING_KEYS
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def browser() -> Iterator[Browser]:
     with running_browser() as browser:
         yield browser
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def opened(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Playground]:
     """A service that is open to everyone."""
     with running_playground(tmp_path_factory.mktemp("open"), RATELIMIT_ENABLED="false") as playground:
         yield playground
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def closed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Playground]:
     """A service that wants a key or a signature."""
     folder = tmp_path_factory.mktemp("closed")
