@@ -357,7 +357,7 @@ def _tame_batch(batch: dict[str, Any]) -> None:
 def _tamed(document: dict[str, Any]) -> dict[str, Any]:
     """The document for a machine that knows no more than what it says: one target, nothing contradictory."""
     tamed = copy.deepcopy(document)
-    bodies = [*BODIES, *VENDOR_BODIES, "BatchBody"]
+    bodies = [*BODIES, *VENDOR_BODIES, "BatchBody", "SignBody"]
     options = [tamed["components"]["schemas"][name]["properties"] for name in bodies]
     del tamed["servers"]  # it is asked within this process
     for _, _, operation in _operations(tamed):
