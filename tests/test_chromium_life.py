@@ -67,7 +67,7 @@ def test_nothing_is_started_before_the_first_capture() -> None:
         assert provider.is_ready()
         assert provider.unsupported_option(CaptureRequest(url="http://a.example/")) is None
         assert descendants() == before
-        assert threading.active_count() == threads
+        assert threading.active_count() <= threads
 
 
 @pytest.mark.parametrize("victim", [the_browser, the_driver], ids=["browser", "driver"])
@@ -175,7 +175,7 @@ def test_closing_leaves_no_process_thread_or_folder_and_allows_a_new_start(
         provider.close()
         assert living(started) == []
         assert list(public_folder.iterdir()) == []
-    wait_until(lambda: threading.active_count() == threads)
+    wait_until(lambda: threading.active_count() <= threads)
     provider.close()
 
 

@@ -576,7 +576,7 @@ def test_the_end_of_the_proxy_ends_its_connections_and_threads() -> None:
         assert server.recv(100) == b""
         with pytest.raises(ConnectionResetError):
             browser.recv(100)
-    wait_until(lambda: threading.active_count() == threads)
+    wait_until(lambda: threading.active_count() <= threads)
 
 
 # The record of refusals
