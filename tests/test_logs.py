@@ -47,7 +47,8 @@ class Log:
         return self._path.read_bytes()[self._start :].decode()
 
     def lines(self) -> list[dict[str, Any]]:
-        return [json.loads(line) for line in self.text().splitlines()]
+        """Those whose end is written."""
+        return [json.loads(line) for line in self.text().rpartition("\n")[0].splitlines()]
 
     def request_line(self, request_id: str) -> dict[str, Any]:
         """The one line about one request, as soon as it is written."""
