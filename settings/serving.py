@@ -203,5 +203,6 @@ class ServerSettings:
         "CLIENT_ANSWER_TIMEOUT",
         seconds(1, 3600),
         "60",
-        "Seconds, beyond `UPSTREAM_TIMEOUT`, in which a client must take its whole answer.",
+        "Seconds, beyond `UPSTREAM_TIMEOUT` (of a batch, once for each four pages) and what a job is "
+        "waited for, in which a client must take its whole answer.",
     )

@@ -294,7 +294,6 @@ def test_pictures_are_documented_by_their_types(document: dict[str, Any]) -> Non
 
 #: What hermesforge's clients would else take for their key's fault or the service's.
 BLAMELESS = {
-    "target-forbidden": {400},
     "not-an-image": {422, 502},
     "image-too-large": {422, 502},
     "upstream-failed": {422, 502},

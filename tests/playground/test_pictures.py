@@ -181,6 +181,7 @@ def test_an_address_of_the_page_carries_its_settings_and_takes_no_picture_by_its
 
 def test_a_second_request_ends_the_first(visitor: Visitor, opened: Playground, target: str) -> None:
     page, slow = visitor.page, f"{target}-slow"
+    opened.vendor.go_on.clear()
     opened.vendor.slow.add(slow)
     failed: list[str] = []
     page.on("requestfailed", lambda one: failed.append(one.url))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import os
 import secrets
@@ -18,7 +19,15 @@ from pathlib import Path
 PORTS = range(20_000, 32_000)
 #: Who has bound a socket to this name has the port; the name goes with the process, however that ends.
 RESERVATION = "\0thumbnailer-tests-port-{}"
-_reserved: deque[socket.socket] = deque(maxlen=200)
+#: As many ports of one process are kept for it, the latest.
+RESERVED = 200
+_reserved: deque[socket.socket] = deque()
+
+
+@atexit.register
+def _give_back() -> None:
+    for reservation in _reserved:
+        reservation.close()
 
 
 def free_port() -> int:
@@ -40,6 +49,8 @@ def free_port() -> int:
             reservation.close()
             continue
         _reserved.append(reservation)
+        if len(_reserved) > RESERVED:
+            _reserved.popleft().close()
         return port
 
 
