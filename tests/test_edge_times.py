@@ -289,8 +289,9 @@ def test_a_vendors_clients_are_refused_in_the_vendors_shape(
 
 @pytest.fixture(scope="module")
 def lonely(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nginx]:
-    """An edge without a service."""
-    with running_nginx(tmp_path_factory.mktemp("lonely"), free_port()) as nginx:
+    """An edge without a service; it soon stops listening to those whom it has refused."""
+    brief = {"reset_timedout_connection on;": "reset_timedout_connection on; lingering_timeout 100ms;"}
+    with running_nginx(tmp_path_factory.mktemp("lonely"), free_port(), changes=brief) as nginx:
         yield nginx
 
 
