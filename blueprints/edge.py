@@ -24,6 +24,9 @@ ASKED_HEADER = "X-Edge-Seconds"
 CLIENT_CACHE_CONTROL_HEADER = "X-Edge-Client-Cache-Control"
 CLIENT_AGE_HEADER = "X-Edge-Client-Age"
 
+#: What nginx looks for in a kept head, with each answer.
+SOUGHT_HEADERS = (CLIENT_CACHE_CONTROL_HEADER, CLIENT_AGE_HEADER, "X-Cache")
+
 #: The cache keeps what is not for long, or old already, for so many seconds at a time.
 LEAST_SECONDS = 5
 MOST_SECONDS = 3600
@@ -81,12 +84,12 @@ def dress_for_edge(headers: Headers, asked_seconds: int) -> None:
         return
     oldest_seconds = age_seconds + terms.fresh_seconds + terms.stale_seconds + MARGIN_SECONDS
     headers["Cache-Control"] = terms.cache_control
-    headers.pop("X-Request-ID", None)
-    others = list(headers)
-    headers.clear()
     headers[CLIENT_CACHE_CONTROL_HEADER] = cache_control
     headers[CLIENT_AGE_HEADER] = str(oldest_seconds)
-    headers.extend(others)
+    headers.pop("X-Request-ID", None)
+    ordered = sorted(headers, key=lambda header: header[0] not in SOUGHT_HEADERS)
+    headers.clear()
+    headers.extend(ordered)
 
 
 def register_edge(app: flask.Flask, trusted_proxies: Sequence[Network]) -> None:

@@ -237,11 +237,21 @@ def test_nginx_is_told_the_moment_itself(
 
 
 def test_a_head_for_the_edge_begins_with_what_it_looks_for_and_names_no_request() -> None:
-    headers = Headers({"ETag": '"1"', "Cache-Control": "public, max-age=3600", "X-Request-ID": "mine-0001"})
+    headers = Headers(
+        [
+            ("Cache-Status", "thumbnailer; hit"),
+            ("X-Cache", "HIT"),
+            ("Cache-Control", "public, max-age=3600"),
+            ("Cache-Status", "another; hit"),
+            ("X-Request-ID", "mine-0001"),
+        ]
+    )
     dress_for_edge(headers, 60)
     assert list(headers) == [
+        ("X-Cache", "HIT"),
         ("X-Edge-Client-Cache-Control", "public, max-age=3600"),
         ("X-Edge-Client-Age", str(60 + 60 + MARGIN_SECONDS)),
-        ("ETag", '"1"'),
+        ("Cache-Status", "thumbnailer; hit"),
         ("Cache-Control", "max-age=60, stale-while-revalidate=60"),
+        ("Cache-Status", "another; hit"),
     ]
