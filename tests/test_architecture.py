@@ -227,3 +227,13 @@ def test_functions_stay_short_enough_to_read(path: Path) -> None:
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             length = (node.end_lineno or node.lineno) - node.lineno + 1
             assert length <= 40, f"{path.name}:{node.lineno} {node.name} has {length} lines"
+
+
+def test_what_is_kept_is_text_and_the_pictures_of_the_docs() -> None:
+    listed = subprocess.run(
+        ["git", "ls-files", "-z"], cwd=PROJECT, capture_output=True, text=True, check=True, timeout=60
+    )
+    kept = [PROJECT / name for name in listed.stdout.split("\0") if name]
+    others = [path for path in kept if path.is_file() and b"\0" in path.read_bytes()[:8192]]
+    assert kept
+    assert [path for path in others if path.parent != PROJECT / "docs" / "images"] == []
