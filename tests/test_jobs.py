@@ -114,6 +114,26 @@ def test_a_job_is_accepted_done_and_its_picture_is_there(client: FlaskClient, up
     assert json.loads(upstream.requests[0].body)["width"] == 800
 
 
+def test_a_job_is_done_although_its_worker_could_not_be_started_at_first(
+    client: FlaskClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried: list[str] = []
+
+    def start(thread: threading.Thread) -> None:
+        if thread.name in ("jobs", "housekeeping"):
+            tried.append(thread.name)
+            if len(tried) in (1, 3):
+                raise RuntimeError("can't start new thread")
+        start_for_good(thread)
+
+    start_for_good = threading.Thread.start
+    monkeypatch.setattr(threading.Thread, "start", start)
+    accepted = client.post("/screenshots", json={"url": TARGET})
+    assert accepted.status_code == 202
+    assert ended(client, f"/jobs/{accepted.get_json()['job_id']}")["status"] == "completed"
+    wait_until(lambda: tried == ["jobs", "jobs", "housekeeping", "housekeeping"])
+
+
 def test_the_picture_of_a_job_that_has_not_ended_is_not_ready(client: FlaskClient, gate: Gate) -> None:
     job = client.post("/screenshots", json={"url": TARGET}).get_json()
     early = client.get(f"/jobs/{job['job_id']}/image")

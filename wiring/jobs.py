@@ -196,7 +196,6 @@ class Counter:
         self._workshop = workshop
         self._worker = EmbeddedWorker(office.celery, workshop.tasks) if workshop else None
         self._opening = threading.Lock()
-        self._is_open = False
         self._closed = threading.Event()
         self.desk = JobDesk(
             office.ledger,
@@ -204,13 +203,13 @@ class Counter:
             office.pages,
             office.roster,
             office.queue,
-            wake=self._open,
+            wake=self._wake,
         )
 
     def resume(self) -> None:
         """Go on with what an earlier process has left, if it has left anything; does not wait for it."""
         if self._workshop is not None:
-            threading.Thread(target=self._open_for_leftovers, name="resume", daemon=True).start()
+            self._look_after(self._open_for_leftovers)
 
     def close(self) -> None:
         """Begin nothing new; what is being done falls to another process unless it ends in time."""
@@ -219,26 +218,48 @@ class Counter:
             self._worker.stop()
             self._workshop.close()
 
+    def _look_after(self, what: Callable[[], None]) -> None:
+        threading.Thread(target=what, name="resume", daemon=True).start()
+
     def _open_for_leftovers(self) -> None:
         while not self._closed.is_set():
             try:
                 if self._office.sweeper.has_work():
-                    self._open()
+                    self._open_at_last()
             except DatabaseUnavailable as error:
                 log.warning("jobs_not_resumed", detail=str(error))
                 self._closed.wait(RESUME_SECONDS)
             else:
                 return
 
-    def _open(self) -> None:
-        """Start the worker with the first job: who has none pays nothing for it."""
+    def _wake(self) -> None:
+        """Start the worker with the first job: who has none pays nothing for it.
+
+        Where that cannot be done now, as in a process that may have no more threads, it is tried again: the
+        job is in the books, and whoever ordered it has been promised it.
+        """
+        if not self._open():
+            try:
+                self._look_after(self._open_at_last)
+            except RuntimeError as error:  # no thread even for that: the next job tries again
+                log.warning("jobs_not_resumed", detail=str(error))
+
+    def _open_at_last(self) -> None:
+        while not self._closed.is_set() and not self._open():
+            self._closed.wait(RESUME_SECONDS)
+
+    def _open(self) -> bool:
+        """Whether the worker, where there is to be one, has been started."""
         if self._workshop is None or self._worker is None:
-            return
+            return True
         with self._opening:
-            if not self._is_open:
-                self._is_open = True
+            try:
                 self._worker.start()
                 self._workshop.housekeeper.start()
+            except Exception:
+                log.exception("worker_not_started")
+                return False
+            return True
 
 
 def build_counter(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import secrets
 import socket
@@ -66,6 +67,9 @@ def _make_celery(settings: Settings) -> Celery:
     none and hoards none.
     """
     from celery import Celery
+
+    if not settings.cache.redis_url:
+        importlib.import_module("celery.worker")  # no other thread may be loading half of it
 
     app = Celery("thumbnailer", broker=settings.cache.redis_url or "memory://", set_as_current=False)
     app.conf.update(
@@ -174,22 +178,29 @@ class EmbeddedWorker:
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
-        """Start it; once."""
+        """Start it, unless it was started. Not for two threads at once."""
+        if self._thread is not None:
+            return
+        if self._controller is None:
+            self._controller = self._make_controller()
+        thread = threading.Thread(target=self._controller.start, name="jobs", daemon=True)
+        thread.start()
+        self._thread = thread
+
+    def _make_controller(self) -> WorkController:
+        app = self._celery()
         from celery.worker import WorkController
 
-        app = self._celery()
         register_tasks(app, self._tasks)
         app.set_default()  # the pool's threads look there for the tasks
         app.finalize()
-        self._controller = WorkController(
+        return WorkController(
             app=app,
             hostname=worker_id(),
             without_heartbeat=True,
             without_mingle=True,
             without_gossip=True,
         )
-        self._thread = threading.Thread(target=self._controller.start, name="jobs", daemon=True)
-        self._thread.start()
 
     def stop(self) -> None:
         """Begin nothing new; does nothing where it was never started."""

@@ -37,13 +37,16 @@ class Housekeeper:
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
-        """Start the thread; once.
+        """Start the thread, unless it was started. Not for two threads at once.
 
         It is made here, for the process may be a child of the one that made this object: since Python 3.13 a
         thread from before the fork cannot be started.
         """
-        self._thread = threading.Thread(target=self._keep, name="housekeeping", daemon=True)
-        self._thread.start()
+        if self._thread is not None:
+            return
+        thread = threading.Thread(target=self._keep, name="housekeeping", daemon=True)
+        thread.start()
+        self._thread = thread
 
     def close(self) -> None:
         """End it, and leave the roster."""
