@@ -6,6 +6,8 @@ import base64
 import json
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections import Counter
@@ -30,6 +32,7 @@ from tests.support.small_web import Site
 from tests.support.upstream import Upstream
 from tests.support.workers import Worker
 
+PROJECT = Path(__file__).parent.parent
 SECRET = "whsec_" + base64.b64encode(b"s" * 32).decode()
 
 #: How many jobs are put through the crashes, and how often there is one at least: `make chaos` asks for more.
@@ -65,6 +68,38 @@ def environment(upstream: Upstream, folder: Path, **more: str) -> dict[str, str]
 
 def page(number: int) -> str:
     return f"{TARGET}/{number}"
+
+
+#: A process that has work left and is given more while it loads Celery, which two threads cannot do at once:
+#: one of them finds no ``Celery`` in it.
+FIRST_USES = """
+import sys, threading
+from config import load_settings
+from wiring.queue import CeleryQueue, EmbeddedWorker, LateCelery
+
+class Halt:
+    begun, given = threading.Event(), threading.Event()
+
+    def find_spec(self, name, *_rest):
+        if name == "celery.local" and not self.begun.is_set():
+            self.begun.set()
+            self.given.wait(20)
+
+def give():
+    Halt.begun.wait(20)
+    Halt.given.set()
+    queue.put_job("1")
+
+sys.meta_path.insert(0, Halt())
+celery = LateCelery(load_settings("testing", {}))
+worker, queue, failed = EmbeddedWorker(celery, {}), CeleryQueue(celery), []
+threading.excepthook = failed.append
+threads = [threading.Thread(target=worker.start), threading.Thread(target=give)]
+for thread in threads: thread.start()
+for thread in threads: thread.join()
+worker.stop()
+sys.exit(str(failed) if failed else 0)
+"""
 
 
 def verified(messages: list[Any]) -> list[dict[str, Any]]:
@@ -152,6 +187,12 @@ def test_a_service_that_is_asked_to_end_finishes_the_jobs_it_does(tmp_path: Path
 
 def _has_ended(pid: int) -> bool:
     return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+
+
+def test_the_first_job_may_come_while_the_worker_of_the_process_is_started() -> None:
+    command = [sys.executable, "-c", FIRST_USES]
+    done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 0, done.stderr
 
 
 def test_a_worker_without_redis_says_that_none_is_needed(tmp_path: Path) -> None:
