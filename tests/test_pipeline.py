@@ -27,8 +27,9 @@ from thumbnailer.errors import (
     UpstreamQuota,
     UpstreamTimeout,
 )
-from thumbnailer.model import CaptureRequest, Deadline, StatusRange, capture_key
+from thumbnailer.model import CaptureRequest, Deadline, StatusRange
 from thumbnailer.pipeline import STALE_WHILE_REVALIDATE_SECONDS, CacheStatus, Delivery, StaleUse
+from thumbnailer.setbacks import Setback
 
 REQUEST = CaptureRequest(url=TARGET)
 HOUR = 3600
@@ -68,8 +69,26 @@ def test_who_may_have_no_more_captures_sets_no_refresh_off(trip: Journey) -> Non
     _statuses(trip, REQUEST)
     trip.clock.turn(HOUR + 1)
     assert trip.pipeline.fetch(REQUEST, trip.terms(admit=refuse)).cache_status is CacheStatus.STALE
-    assert trip.refresher.has_room_for(capture_key(REQUEST))
+    assert trip.refresher.is_idle
     assert trip.provider.calls == 1
+
+
+def test_who_finds_an_old_copy_that_is_replaced_in_that_moment_pays_for_nothing(
+    trip: Journey, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = trip.setbacks.read
+
+    def read_while_another_refreshes(request: CaptureRequest) -> Setback | None:
+        monkeypatch.setattr(trip.setbacks, "read", read)
+        trip.pipeline.fetch(REQUEST, trip.terms())
+        wait_until(lambda: trip.refresher.is_idle)
+        return read(request)
+
+    _statuses(trip, REQUEST)
+    trip.clock.turn(HOUR + 1)
+    monkeypatch.setattr(trip.setbacks, "read", read_while_another_refreshes)
+    assert _statuses(trip, REQUEST, REQUEST) == [CacheStatus.STALE, CacheStatus.HIT]
+    assert trip.charged == ["capture"] * 2
 
 
 def test_who_wants_a_new_capture_waits_for_it_and_gets_the_old_one_where_that_fails(trip: Journey) -> None:

@@ -163,11 +163,25 @@ class Pipeline:
             )
             self._fetch_new(request, behind)
 
-        key = capture_key(request)
-        if self._refresher.has_room_for(key):
-            with contextlib.suppress(CallerLimited):
-                terms.admit()
-                self._refresher.submit(key, refresh)
+        def admit() -> bool:
+            if self._look_up(request, terms)() is not None:
+                return False  # another refresh has ended since the old capture was loaded
+            terms.admit()
+            return True
+
+        with contextlib.suppress(CallerLimited):
+            self._refresher.submit(capture_key(request), refresh, admit)
+
+    def _look_up(self, request: CaptureRequest, terms: Terms) -> Callable[[], Capture | None]:
+        """Asks the cache for a capture that was young enough when this was called."""
+        key = _picture_key(request)
+        oldest = self._clock() - (0 if terms.recapture else terms.max_age_seconds)
+
+        def look_up() -> Capture | None:
+            capture = self._pictures.load(key)
+            return capture if capture and capture.record.captured_at >= oldest else None
+
+        return look_up
 
     def _fetch_new(self, request: CaptureRequest, terms: Terms) -> Delivery:
         boarding, joined = self._join(request, terms)
@@ -231,16 +245,10 @@ class Pipeline:
         if terms.deadline.has_passed():
             raise UpstreamTimeout("The request waited until no time was left to take the capture.")
         terms.line_up()
-        key = _picture_key(request)
-        oldest = self._clock() - (0 if terms.recapture else terms.max_age_seconds)
-
-        def look_up() -> Capture | None:
-            capture = self._pictures.load(key)
-            return capture if capture and capture.record.captured_at >= oldest else None
-
+        look_up = self._look_up(request, terms)
         self._check_addresses(request, terms)
         with terms.timings.step("wait"):
-            boarding = self._pictures.board(key, since=begun_at)
+            boarding = self._pictures.board(_picture_key(request), since=begun_at)
             return boarding, self._flights.join(
                 boarding.flight_key, look_up, terms.deadline, is_followed=terms.has_company
             )

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, suppress
 
 import structlog
 
@@ -36,30 +37,29 @@ class Refresher:
         self._resting_until: dict[str, float] = {}
         self._clock = clock
 
-    def has_room_for(self, key: str) -> bool:
-        """Whether ``submit`` would take ``key`` now."""
-        with self._guard:
-            return self._takes(key)
-
     @property
     def is_idle(self) -> bool:
         """Whether nothing runs or waits."""
         with self._guard:
             return not self._pending
 
-    def submit(self, key: str, refresh: Callable[[], object]) -> bool:
-        """Run ``refresh`` soon; False where it is under way already, has just failed, or there is no room."""
+    def submit(self, key: str, refresh: Callable[[], object], admit: Callable[[], bool]) -> None:
+        """Run ``refresh`` soon, unless that is under way already, has just failed, or there is no room.
+
+        ``admit`` is asked first, here and while nobody else can refresh ``key``: whether it is still wanted.
+        What it raises goes to the caller.
+        """
         with self._guard:
             if not self._takes(key):
-                return False
+                return
             self._pending.add(key)
-        context = contextvars.copy_context()
-        try:
-            self._executor.submit(context.run, self._run, key, refresh)
-        except RuntimeError:  # closed meanwhile
-            self._leave(key)
-            return False
-        return True
+        with ExitStack() as held:
+            held.callback(self._leave, key)
+            if not admit():
+                return
+            with suppress(RuntimeError):  # closed meanwhile, or no thread to be had
+                self._executor.submit(contextvars.copy_context().run, self._run, key, refresh)
+                held.pop_all()
 
     def close(self) -> None:
         """Drop what waits; what runs ends by itself."""
