@@ -23,7 +23,7 @@ from thumbnailer.jobs.events import Announcer
 from thumbnailer.jobs.leases import Leases
 from thumbnailer.jobs.ledger import JobLedger
 from thumbnailer.jobs.order_keys import OrderKey
-from thumbnailer.jobs.sweeping import Sweeper, SweepRules
+from thumbnailer.jobs.sweeping import Sweeper, SweepRules, note_unqueued
 from thumbnailer.jobs.tables import jobs
 from thumbnailer.model import CaptureRequest
 from thumbnailer.schema import upgrade
@@ -80,10 +80,10 @@ class Queue:
 
     def put_page(self, page_id: str) -> None: ...
 
-    def is_empty(self) -> bool:
+    def is_empty(self) -> bool | None:
         return self.is_idle
 
-    is_idle = True
+    is_idle: bool | None = True
 
 
 def sweeper_of(database: Database, ledger: JobLedger, clock: Clock, queue: Queue) -> Sweeper:
@@ -272,6 +272,20 @@ def test_what_a_queue_has_lost_is_queued_anew(
     sweeper.sweep()
     assert queue.jobs == []
     clock.now += 2
+    sweeper.sweep()
+    assert queue.jobs == [job.id]
+
+
+def test_what_could_not_be_queued_is_found_by_the_next_sweep_that_finds_the_queue(
+    database: Database, clock: Clock
+) -> None:
+    ledger, queue = ledger_of(database, clock), Queue()
+    job, sweeper = ledger.accept(order(), "owner"), sweeper_of(database, ledger, clock, queue)
+    note_unqueued(database, jobs, job.id)
+    queue.is_idle = None
+    sweeper.sweep()
+    assert queue.jobs == []
+    queue.is_idle = False
     sweeper.sweep()
     assert queue.jobs == [job.id]
 

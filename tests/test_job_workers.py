@@ -6,13 +6,14 @@ import base64
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import threading
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -92,7 +93,7 @@ def give():
 
 sys.meta_path.insert(0, Halt())
 celery = LateCelery(load_settings("testing", {}))
-worker, queue, failed = EmbeddedWorker(celery, {}), CeleryQueue(celery), []
+worker, queue, failed = EmbeddedWorker(celery, {}), CeleryQueue(celery, print), []
 threading.excepthook = failed.append
 threads = [threading.Thread(target=worker.start), threading.Thread(target=give)]
 for thread in threads: thread.start()
@@ -187,6 +188,19 @@ def test_a_service_that_is_asked_to_end_finishes_the_jobs_it_does(tmp_path: Path
 
 def _has_ended(pid: int) -> bool:
     return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+
+
+def test_what_is_ordered_while_redis_is_gone_is_written_down_as_not_queued(tmp_path: Path) -> None:
+    with Upstream() as upstream:
+        settings = environment(upstream, tmp_path, REDIS_URL=f"redis://127.0.0.1:{free_port()}/0")
+        with client_of(settings) as client:
+            job, batch = {"url": TARGET}, {"urls": [TARGET], "async": True}
+            assert client.post("/screenshots", json=job).status_code == 202
+            assert client.post("/screenshots/batch", json=batch).status_code == 202
+            assert client.post("/pages", json=job).status_code == 202
+    with closing(sqlite3.connect(tmp_path / "jobs.sqlite3")) as books:
+        queued = books.execute("SELECT queued_at FROM jobs UNION ALL SELECT queued_at FROM pages").fetchall()
+    assert queued == [(None,)] * 3
 
 
 def test_the_first_job_may_come_while_the_worker_of_the_process_is_started() -> None:

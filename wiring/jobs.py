@@ -16,6 +16,7 @@ from thumbnailer.accounts import Accounts
 from thumbnailer.database import Database
 from thumbnailer.egress import GuardedSession
 from thumbnailer.errors import DatabaseUnavailable
+from thumbnailer.jobs import tables as job_tables
 from thumbnailer.jobs.deliveries import DeliveryLedger
 from thumbnailer.jobs.desk import JobDesk
 from thumbnailer.jobs.events import Announcer
@@ -25,7 +26,8 @@ from thumbnailer.jobs.ledger import JobLedger
 from thumbnailer.jobs.queue import WorkQueue
 from thumbnailer.jobs.roster import Roster
 from thumbnailer.jobs.running import DeliveryRunner, JobRunner, Studio
-from thumbnailer.jobs.sweeping import Sweeper, SweepRules
+from thumbnailer.jobs.sweeping import Sweeper, SweepRules, note_unqueued
+from thumbnailer.pages import tables as page_tables
 from thumbnailer.pages.ledger import PageLedger, PageRules
 from thumbnailer.pages.refreshing import PageRunner
 from thumbnailer.storage import Storage
@@ -59,6 +61,10 @@ DELIVERY_MARGIN_SECONDS = 15.0
 
 #: Beyond twice the time of a capture, until another may photograph a page: for storing it.
 PAGE_MARGIN_SECONDS = 60.0
+
+
+#: Where the work of each kind is written down.
+WORK = {JOB_TASK: job_tables.jobs, DELIVERY_TASK: job_tables.deliveries, PAGE_TASK: page_tables.pages}
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +122,7 @@ def build_office(settings: Settings, database: Database) -> Office:
         database, pauses_seconds=settings.webhooks.pauses_seconds, lease_seconds=delivery_lease_seconds
     )
     celery = LateCelery(settings)
-    queue = CeleryQueue(celery)
+    queue = CeleryQueue(celery, lambda task, subject: note_unqueued(database, WORK[task], subject))
     page_rules = _page_rules(settings)
     rules = SweepRules(
         max_attempts=jobs.attempts,

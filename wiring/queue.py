@@ -120,13 +120,14 @@ def _transport_options(settings: Settings) -> dict[str, Any]:
 
 
 class CeleryQueue:
-    """Puts messages into Celery's queue. What cannot be put there waits in the database for a sweep.
+    """Puts messages into Celery's queue; ``missed`` hears task and subject of what cannot be put there.
 
     A queue that has just failed is left alone: a batch of a hundred jobs would wait for it a hundred times.
     """
 
-    def __init__(self, celery: LateCelery) -> None:
+    def __init__(self, celery: LateCelery, missed: Callable[[str, str], None]) -> None:
         self._celery = celery
+        self._missed = missed
         self._cool_down = CoolDown("The job queue")
 
     def put_job(self, job_id: str) -> None:
@@ -138,7 +139,7 @@ class CeleryQueue:
     def put_page(self, page_id: str) -> None:
         self._put(PAGE_TASK, page_id)
 
-    def is_empty(self) -> bool:
+    def is_empty(self) -> bool | None:
         app = self._celery()
 
         def count() -> int:
@@ -146,12 +147,17 @@ class CeleryQueue:
                 declared = connection.default_channel.queue_declare(queue=app.conf.task_default_queue)
                 return int(declared.message_count)
 
-        return self._call(count) == 0
+        waiting = self._call(count)
+        return None if waiting is None else waiting == 0
 
     def _put(self, task: str, subject: str) -> None:
         app = self._celery()
         queue = app.conf.task_default_queue
-        self._call(lambda: app.send_task(task, args=[subject], queue=queue, retry=False, ignore_result=True))
+        sent = self._call(
+            lambda: app.send_task(task, args=[subject], queue=queue, retry=False, ignore_result=True)
+        )
+        if sent is None:
+            self._missed(task, subject)
 
     def _call(self, operation: Callable[[], T]) -> T | None:
         """What ``operation`` returns; None where the queue does not answer, or is left alone."""

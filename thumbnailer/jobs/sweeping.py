@@ -12,7 +12,7 @@ import structlog
 from sqlalchemy import ColumnElement, Table, and_, case, delete, or_, select, update
 
 from thumbnailer.database import Database
-from thumbnailer.errors import UpstreamFailed
+from thumbnailer.errors import DatabaseUnavailable, UpstreamFailed
 from thumbnailer.jobs import FINAL_STATES
 from thumbnailer.jobs.ledger import UNFINISHED, JobLedger
 from thumbnailer.jobs.order_keys import forget_orders
@@ -73,13 +73,17 @@ class Sweeper:
         self._heed_clock()
         self._give_up()
         is_queue_empty = self._queue.is_empty()
+        if is_queue_empty is not None:
+            self._fill(is_queue_empty=is_queue_empty)
+        self._forget()
+
+    def _fill(self, *, is_queue_empty: bool) -> None:
         for job_id in self._due(jobs, UNFINISHED, is_queue_empty=is_queue_empty):
             self._queue.put_job(job_id)
         for delivery_id in self._due(deliveries, ("pending",), is_queue_empty=is_queue_empty):
             self._queue.put_delivery(delivery_id)
         for page_id in self._due(pages, tuple(PageState), is_queue_empty=is_queue_empty):
             self._queue.put_page(page_id)
-        self._forget()
 
     def has_work(self) -> bool:
         """Whether anything waits to be done, now or later."""
@@ -148,3 +152,12 @@ class Sweeper:
             connection.execute(delete(batches).where(batches.c.completed_at < before))
             connection.execute(delete(deliveries).where(deliveries.c.ended_at < before))
             forget_orders(connection, self._clock())
+
+
+def note_unqueued(database: Database, table: Table, subject: str) -> None:
+    """Have the next sweep find what could not be put into the queue; raises nothing."""
+    try:
+        with database.transaction() as connection:
+            connection.execute(update(table).where(table.c.id == subject).values(queued_at=None))
+    except DatabaseUnavailable as error:
+        log.warning("queueing_not_noted", table=table.name, id=subject, detail=str(error))
