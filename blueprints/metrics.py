@@ -12,7 +12,7 @@ from flask import Response
 from blueprints.access import ADMIN, needs
 from blueprints.openapi import READ_PROBLEMS, answers_problems
 from blueprints.problems import PROBLEMS
-from blueprints.readiness import backlog, part_states
+from blueprints.readiness import standing
 from blueprints.request_log import elapsed_seconds, noted
 from blueprints.services import services
 from blueprints.strict_blueprint import StrictBlueprint
@@ -41,11 +41,11 @@ def metrics() -> Response:
 
 def _readings() -> Iterator[Reading]:
     """How things stand now; the queue's gauges are missing while the database does not answer."""
-    found = backlog()
-    parts = [((name,), float(works)) for name, works in part_states(found).items()]
+    found = standing()
+    parts = [((name,), float(works)) for name, works in found.parts.items()]
     yield "thumbnailer_part_up", "Whether each part works now: 1 or 0.", ("part",), parts
-    if found is not None:
-        yield from _queue(found)
+    if found.backlog is not None:
+        yield from _queue(found.backlog)
     yield from _budget()
     yield from _memory()
     breakers = [

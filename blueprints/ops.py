@@ -15,7 +15,7 @@ from werkzeug.exceptions import NotFound
 from blueprints.access import OPEN, needs
 from blueprints.openapi import PAGE_PROBLEMS, answers_problems
 from blueprints.problems import PROBLEMS
-from blueprints.readiness import backlog, part_states
+from blueprints.readiness import standing
 from blueprints.schemas import described
 from blueprints.services import services
 from blueprints.strict_blueprint import StrictBlueprint
@@ -119,16 +119,15 @@ def ready() -> Response:
 
     Open breakers degrade and no more: old pictures are still answered, and only traffic closes them again.
     """
-    found = backlog()
-    parts = part_states(found)
+    found = standing()
     providers = services().providers()
-    is_down = any(not works and name in VITAL_PARTS for name, works in parts.items())
-    is_whole = all(parts.values()) and all(each.breaker is BreakerState.CLOSED for each in providers)
+    is_down = any(not works and name in VITAL_PARTS for name, works in found.parts.items())
+    is_whole = all(found.parts.values()) and all(each.breaker is BreakerState.CLOSED for each in providers)
     response = jsonify(
         status="down" if is_down else "ready" if is_whole else "degraded",
-        parts={name: "ok" if works else "down" for name, works in parts.items()},
+        parts={name: "ok" if works else "down" for name, works in found.parts.items()},
         providers=[_described(each) for each in providers],
-        jobs=found and asdict(found),
+        jobs=found.backlog and asdict(found.backlog),
     )
     response.status_code = 503 if is_down else 200
     response.headers["Cache-Control"] = "no-store"

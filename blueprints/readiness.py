@@ -2,21 +2,37 @@
 
 from __future__ import annotations
 
+import contextvars
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
 from blueprints.services import services
 from thumbnailer.errors import DatabaseUnavailable
 from thumbnailer.jobs import Backlog
 
 
-def backlog() -> Backlog | None:
-    """What is still to be done; None while the database does not answer."""
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Whether each part works now, by name, and what is still to be done; None without a database."""
+
+    parts: dict[str, bool]
+    backlog: Backlog | None
+
+
+def standing() -> Standing:
+    """Try every part, all at once: one that is silent takes some seconds, several take no longer."""
+    checks = services().checks
+    with ThreadPoolExecutor(len(checks), thread_name_prefix="check") as executor:
+        tried = {
+            name: executor.submit(contextvars.copy_context().run, check) for name, check in checks.items()
+        }
+        backlog = _backlog()
+    parts = {name: answer.result() for name, answer in tried.items()}
+    return Standing({**parts, "jobs": backlog is not None and not backlog.is_stuck}, backlog)
+
+
+def _backlog() -> Backlog | None:
     try:
         return services().jobs.backlog()
     except DatabaseUnavailable:
         return None
-
-
-def part_states(backlog: Backlog | None) -> dict[str, bool]:
-    """Whether each part works now, by name; some seconds may go by where one is silent."""
-    states = {name: check() for name, check in services().checks.items()}
-    states["jobs"] = backlog is not None and not backlog.is_stuck
-    return states

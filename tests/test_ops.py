@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import re
+import threading
 from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 from urllib.parse import urljoin
 
 import pytest
 from flask.testing import FlaskClient
 
 from blueprints.problems import PROBLEMS
+from blueprints.services import EXTENSION
 from tests.support.answers import refusing_url
 from tests.support.s3 import Fault, forget_aws_settings, refusing_s3, small_s3
 from tests.support.service import TARGET, client_of, snapapi_environment
@@ -50,6 +53,15 @@ def _assert_ready(client: FlaskClient, status: str, **differently: str) -> None:
 def test_health_says_that_the_process_lives(client: FlaskClient) -> None:
     response = client.get("/health")
     assert (response.status_code, response.get_json()) == (200, {"ok": True})
+
+
+def test_parts_are_tried_at_the_same_time(client: FlaskClient) -> None:
+    """A probe waits for the slowest of those that are silent, not for one after the other."""
+    checks: Any = client.application.extensions[EXTENSION].checks
+    all_tried = threading.Barrier(len(checks))
+    for name in checks:
+        checks[name] = lambda: all_tried.wait(20) >= 0
+    _assert_ready(client, "ready")
 
 
 def test_health_touches_nothing(settings: dict[str, str], upstream: Upstream) -> None:
