@@ -52,10 +52,12 @@ class HeadersField(fields.Field[tuple[tuple[str, str], ...]]):
         "type": "object",
         "minProperties": 1,
         "maxProperties": MAX_HEADERS,
-        "patternProperties": {
-            HEADER_NAME: {"type": "string", "maxLength": MAX_HEADER_CHARACTERS, "pattern": HEADER_VALUE}
+        "additionalProperties": {
+            "type": "string",
+            "maxLength": MAX_HEADER_CHARACTERS,
+            "pattern": HEADER_VALUE,
         },
-        "additionalProperties": False,
+        "allOf": [{"propertyNames": {"pattern": HEADER_NAME}}],  # which apispec drops anywhere else
     }
 
     def _deserialize(
@@ -76,10 +78,12 @@ class CookiesField(fields.Field[tuple[tuple[str, str], ...]]):
         "type": "object",
         "minProperties": 1,
         "maxProperties": MAX_COOKIES,
-        "patternProperties": {
-            FIELD_NAME: {"type": "string", "maxLength": MAX_COOKIE_CHARACTERS, "pattern": COOKIE_VALUE}
+        "additionalProperties": {
+            "type": "string",
+            "maxLength": MAX_COOKIE_CHARACTERS,
+            "pattern": COOKIE_VALUE,
         },
-        "additionalProperties": False,
+        "allOf": [{"propertyNames": {"pattern": FIELD_NAME}}],  # as above
     }
 
     def _deserialize(

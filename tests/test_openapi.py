@@ -284,6 +284,26 @@ def test_json_bodies_hold_the_same_options_and_refuse_others(document: dict[str,
         assert schemas[name]["required"] == ["url"]
 
 
+@pytest.mark.parametrize(
+    ("name", "secrets", "is_good"),
+    [
+        pytest.param("ScreenshotBody", {"headers": {"X-A": "b"}, "cookies": {"a": "b"}}, True, id="both"),
+        pytest.param("SnapApiBody", {"extraHeaders": {"X-A": "b"}}, True, id="by another name"),
+        pytest.param("ScreenshotBody", {"headers": {"Host": "b"}}, False, id="a header of the browser's"),
+        pytest.param("ScreenshotBody", {"headers": {"X-A": 1}}, False, id="a number"),
+        pytest.param("ScreenshotBody", {"cookies": {"a b": "c"}}, False, id="no name of a cookie"),
+    ],
+)
+def test_headers_and_cookies_are_documented_as_they_are_validated(
+    client: FlaskClient, document: dict[str, Any], name: str, secrets: dict[str, Any], is_good: bool
+) -> None:
+    body = {"url": TARGET, **secrets}
+    judge = jsonschema.Draft202012Validator(document["components"]["schemas"][name])
+    assert judge.is_valid(body) is is_good
+    path = "/v1/screenshot" if name == "SnapApiBody" else "/screenshot"
+    assert (client.post(path, json=body).status_code == 200) is is_good
+
+
 def test_pictures_are_documented_by_their_types(document: dict[str, Any]) -> None:
     images = {"image/png", "image/jpeg", "image/webp", "image/avif"}
     assert set(document["paths"]["/thumb"]["get"]["responses"]["200"]["content"]) == images
