@@ -39,8 +39,13 @@ class StrictParser(FlaskParser):
         """Parse the body, whatever its size limit let in.
 
         Raises:
-            InvalidParameters: it is no JSON object, or a name stands there twice.
+            InvalidParameters: it is no JSON object, a name stands there twice, or in the query.
         """
+        refuse_query(req)
+        return self.load_body(req)
+
+    def load_body(self, req: flask.Request) -> dict[str, object]:
+        """Parse the body, whatever the query says; raises ``InvalidParameters``."""
         if not req.is_json:
             raise InvalidParameters({}, "The body must be JSON, sent as Content-Type: application/json.")
         try:
@@ -54,6 +59,13 @@ class StrictParser(FlaskParser):
     def handle_error(self, error: ValidationError, *_args: Any, **_more: Any) -> NoReturn:
         """Say which field is wrong and why, in the words of the schema."""
         raise InvalidParameters(flat_messages(error)) from None
+
+
+def refuse_query(req: flask.Request, *allowed: str) -> None:
+    """Refuse what stands beside a body in the query, where nobody reads it; raises ``InvalidParameters``."""
+    misplaced = {name: ["Belongs into the JSON body."] for name in req.args if name not in allowed}
+    if misplaced:
+        raise InvalidParameters(misplaced)
 
 
 def _field(schema: Schema, spelled: str) -> fields.Field[Any] | None:

@@ -15,7 +15,7 @@ from flask import Response, jsonify
 from marshmallow import Schema, ValidationError
 from werkzeug.exceptions import HTTPException
 
-from blueprints.access import RENDER, RENDER_BY_ACCESS_KEY, needs
+from blueprints.access import ACCESS_KEY, RENDER, RENDER_BY_ACCESS_KEY, needs
 from blueprints.capture_requests import Asked
 from blueprints.openapi import (
     BODY_PROBLEMS,
@@ -25,7 +25,7 @@ from blueprints.openapi import (
     answers_pictures,
     answers_ranges,
 )
-from blueprints.parsing import flat_messages
+from blueprints.parsing import flat_messages, refuse_query
 from blueprints.pictures import (
     answer_delivery,
     answer_picture,
@@ -107,8 +107,9 @@ def vendor_screenshot(given: dict[str, Any]) -> Response:
 @answers_vendor_errors(blueprint, BODY_PROBLEMS)
 def vendor_screenshot_from_json() -> Response:
     """The capture of a page, as SnapAPI answers it, or SnapSharp where a value is no scalar."""
-    body = blueprint.ARGUMENTS_PARSER.load_json(flask.request, SNAPAPI_BODY)
+    body = blueprint.ARGUMENTS_PARSER.load_body(flask.request)
     tell_apart(body)
+    refuse_query(flask.request, ACCESS_KEY)
     if spoken() is SNAPAPI:
         response = _snapapi_answer(_loaded(SNAPAPI_BODY, body))
     else:

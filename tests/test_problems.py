@@ -144,6 +144,15 @@ def test_a_body_that_is_no_json_object_is_refused(
     assert upstream.requests == ()
 
 
+@pytest.mark.parametrize("path", ["/screenshot", "/persist", "/screenshots", "/screenshots/batch", "/pages"])
+def test_a_parameter_beside_a_body_is_named(client: FlaskClient, upstream: Upstream, path: str) -> None:
+    document = _assert_problem(
+        client.post(f"{path}?full_page=true", json={"url": TARGET}), "invalid-parameters"
+    )
+    assert document["errors"] == {"full_page": ["Belongs into the JSON body."]}
+    assert upstream.requests == ()
+
+
 @pytest.mark.parametrize(
     "target",
     [

@@ -229,6 +229,8 @@ class TestTheirClients:
             assert refused.status_code == 401, path
         bad = session.post(closed.url + PATH, params={"access_key": "tn_wrong"}, json={"url": closed.page})
         assert (bad.status_code, bad.json()["error"]["code"]) == (401, "INVALID_API_KEY")
+        more = session.post(closed.url + PATH, params=query | {"width": 400}, json={"url": closed.page})
+        assert (more.status_code, more.json()["message"]) == (400, "width: Belongs into the JSON body.")
         two = session.post(
             closed.url + PATH, params=query, json={"url": closed.page}, headers={"X-Api-Key": "tn_b"}
         )
