@@ -12,11 +12,12 @@ from urllib.parse import urlsplit
 
 import flask
 from flask import Response, jsonify
+from marshmallow import ValidationError
 from werkzeug.exceptions import NotFound
 from zipstream import ZIP_STORED, ZipStream
 
 from blueprints.access import RENDER, needs
-from blueprints.errors import log_bug
+from blueprints.errors import in_words, log_bug
 from blueprints.idempotency import sent_key
 from blueprints.job_answers import batch_path, describe_batch
 from blueprints.job_schemas import BatchAnswer, BatchBody, BatchResults
@@ -30,6 +31,7 @@ from blueprints.openapi import (
 from blueprints.pictures import deliver, demand_powers, screenshot_door
 from blueprints.problems import problem_of_error
 from blueprints.request_log import note
+from blueprints.schemas import CaptureOptions
 from blueprints.services import public_url, services
 from blueprints.strict_blueprint import StrictBlueprint
 from blueprints.waiting import allow_more_time, line_up, share_place
@@ -40,6 +42,9 @@ from thumbnailer.storage import EXTENSIONS
 
 #: Captures of one synchronous batch at a time: the rest of the house has callers too.
 CAPTURES_AT_ONCE = 4
+
+#: What each page has to be, as on the routes for one.
+URL = CaptureOptions().fields["url"]
 
 #: Base64 makes four characters of three bytes: pieces of this size need no padding but at the end.
 PIECE_BYTES = 3 * 65_536
@@ -84,14 +89,22 @@ def _accepted(urls: Sequence[str], given: Mapping[str, Any]) -> Response:
 def _order_of(given: Mapping[str, Any]) -> JobOrder:
     """An order even of a bad page: it spoils no other."""
     try:
-        return order_of(given)
+        return order_of({**given, "url": _checked(given["url"])})
     except (TargetForbidden, InvalidTarget) as error:
         refusal: ThumbnailerError = error
     except InvalidParameters as error:
         if error.fields.keys() != {"url"}:
             raise
-        refusal = error
+        refusal = InvalidParameters(error.fields, in_words(error))
     return JobOrder(request=None, url=given["url"], ttl_seconds=0, refusal=refusal)
+
+
+def _checked(url: str) -> str:
+    """A page of a batch, if it could be one; raises ``InvalidParameters``."""
+    try:
+        return str(URL.deserialize(url))
+    except ValidationError as error:
+        raise InvalidParameters({"url": [str(message) for message in error.messages]}) from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,9 +120,9 @@ class _Outcome:
 def _taken(urls: Sequence[str], given: Mapping[str, Any]) -> Response:
     def take(url: str) -> _Outcome:
         try:
-            asked, delivery = deliver({**given, "url": url}, screenshot_door())
+            asked, delivery = deliver({**given, "url": _checked(url)}, screenshot_door())
         except ThumbnailerError as error:
-            return _Outcome(url, problem_of_error(error).slug, str(error))
+            return _Outcome(url, problem_of_error(error).slug, in_words(error))
         except Exception as error:  # noqa: BLE001  one bad page spoils no other; it is logged in full
             kind = log_bug(error)
             return _Outcome(url, kind.slug, kind.explanation)
@@ -117,8 +130,10 @@ def _taken(urls: Sequence[str], given: Mapping[str, Any]) -> Response:
         return _Outcome(url, capture=services().thumbnails.look_up(asked.request) or delivery.capture)
 
     demand_powers(POWERFUL & given.keys(), is_fresh=given.get("fresh", False))
-    line_up()
     pages = list(dict.fromkeys(urls))
+    for url in pages:
+        _order_of({**given, "url": url})  # options that nobody can honour are refused once, not page by page
+    line_up()
     # Each has the time of a request, from its turn on.
     allow_more_time((len(pages) - 1) // CAPTURES_AT_ONCE * services().bounds.deadline_seconds)
     pool = ThreadPoolExecutor(CAPTURES_AT_ONCE, thread_name_prefix="batch")

@@ -21,7 +21,7 @@ from blueprints.access import RENDER, needs
 from blueprints.documented_headers import problem_headers
 from blueprints.errors import (
     detail_of_status,
-    faults_in_words,
+    in_words,
     log_bug,
     log_failure,
     refusal_headers,
@@ -50,7 +50,7 @@ from blueprints.schemas import (
 )
 from blueprints.services import public_url
 from blueprints.strict_blueprint import StrictBlueprint
-from thumbnailer.errors import InvalidParameters, ThumbnailerError
+from thumbnailer.errors import ThumbnailerError
 from thumbnailer.pipeline import CacheStatus
 
 blueprint = StrictBlueprint("hermesforge", __name__, description="The hermesforge API.")
@@ -194,8 +194,7 @@ def hermesforge_failure(error: ThumbnailerError) -> Response:
     """A failure that the service knows, told the way hermesforge does."""
     kind = problem_of_error(error)
     log_failure(error, kind)
-    message = faults_in_words(error) if isinstance(error, InvalidParameters) else str(error)
-    return _error(kind, message, retry_headers(error, kind), status=_status_of(error, kind))
+    return _error(kind, in_words(error), retry_headers(error, kind), status=_status_of(error, kind))
 
 
 def _status_of(error: ThumbnailerError, kind: ProblemType) -> int:

@@ -188,6 +188,11 @@ def retry_headers(error: ThumbnailerError, kind: ProblemType) -> dict[str, str]:
     return headers
 
 
+def in_words(error: ThumbnailerError) -> str:
+    """What is wrong, where an answer has no place for fields."""
+    return faults_in_words(error) if isinstance(error, InvalidParameters) else str(error)
+
+
 def faults_in_words(error: InvalidParameters, spelled: Mapping[str, str] = MappingProxyType({})) -> str:
     """All faults in one text, where an answer has no place for fields; ``spelled`` renames those."""
     faults = (f"{spelled.get(name, name)}: {' '.join(texts)}" for name, texts in error.fields.items())

@@ -6,7 +6,7 @@ from typing import Any
 
 from marshmallow import Schema, ValidationError, fields, validate, validates_schema
 
-from blueprints.fields import Flag, Text, WholeNumber
+from blueprints.fields import Flag, Text, WholeMatch, WholeNumber, encodable
 from blueprints.schemas import IMAGE_PIXELS, BodyOptions, described
 from thumbnailer.jobs import JobState
 from thumbnailer.jobs.deliveries import DeliveryState
@@ -14,6 +14,9 @@ from thumbnailer.jobs.deliveries import DeliveryState
 MAX_WAIT_SECONDS = 60
 MAX_SYNCHRONOUS_URLS = 10
 MAX_URLS = 100
+
+#: What no database keeps; all else that is no page's URL is told page by page.
+NO_NULLS = WholeMatch(r"^[^\x00]*$", error="Must not contain control characters.")
 
 STATES = [state.value for state in JobState]
 TIME = {"format": "date-time"}
@@ -45,7 +48,7 @@ class BatchBody(JobOptions):
         exclude = ("url",)
 
     urls = fields.List(
-        Text(max_length=2048, metadata={"format": "uri"}),
+        fields.String(validate=[NO_NULLS, encodable], metadata={"format": "uri"}),
         required=True,
         validate=validate.Length(1, MAX_URLS),
         metadata=described(f"The pages: up to {MAX_SYNCHRONOUS_URLS}, with async up to {MAX_URLS}."),

@@ -28,6 +28,7 @@ from wiring.client_watch import ClientBounds, ClientWatch, PromptBodies
 
 SECRET = "whsec_" + base64.b64encode(b"s" * 32).decode()
 PRIVATE = "http://10.0.0.1/"
+SAID_OF_NO_URL = "The target must be a whole URL: http:// or https://, then a host."
 DEAD = "http://93.184.216.34/dead"
 
 
@@ -162,10 +163,17 @@ def test_an_archive_is_sent_picture_by_picture_and_never_held_as_a_whole(
 
 
 def test_one_bad_page_spoils_no_other(client: FlaskClient) -> None:
-    urls = [page(1), PRIVATE, "http://[broken"]
+    bad = ["http://[broken", "", "nonsense", "http://example.com/\n", "http://example.com/" + "x" * 2048]
+    urls = [page(1), PRIVATE, *bad]
+    errors = [None, "target-forbidden", *["invalid-parameters"] * len(bad)]
     batch = post(client, urls=urls, **{"async": True}).get_json()
     done = ended(client, f"/batches/{batch['batch_id']}")
-    assert [job["error"] for job in done["jobs"]] == [None, "target-forbidden", "invalid-parameters"]
+    assert [job["error"] for job in done["jobs"]] == errors
+    results = post(client, urls=urls).get_json()["results"]
+    assert [result.get("error") for result in results] == errors
+    said = [job["error_detail"] for job in done["jobs"][2:]]
+    assert said == [result["detail"] for result in results[2:]]
+    assert said[1:3] == ["url: Length must be between 1 and 2048.", "url: " + SAID_OF_NO_URL]
 
 
 def test_a_batch_holds_one_thread_and_stands_in_one_place(upstream: Upstream) -> None:
@@ -216,6 +224,7 @@ def test_a_batch_of_bad_pages_ends_at_once(client: FlaskClient, upstream: Upstre
 
 
 def test_an_option_that_nobody_can_honour_refuses_the_whole_batch(client: FlaskClient) -> None:
-    refused = post(client, urls=[page(1)], quality=50, **{"async": True})
-    assert refused.status_code == 400
-    assert "quality" in refused.get_json()["errors"]
+    for is_async in (True, False):
+        refused = post(client, urls=[PRIVATE, page(1)], quality=50, **{"async": is_async})
+        assert refused.status_code == 400
+        assert "quality" in refused.get_json()["errors"]
