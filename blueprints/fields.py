@@ -162,6 +162,21 @@ class MomentField(fields.Field[float]):
         raise ValidationError("Must be a time, e.g. 2026-11-21T07:44:47Z, or Unix time in seconds.")
 
 
+#: Where the documentation of a field lists what it may be.
+_CHOICES = ("oneOf", "enum")
+
+
+def allow_null(field: fields.Field[Any]) -> None:
+    """Let a field be null, and document so."""
+    field.allow_none = True
+    choices = {key: _with_null(field.metadata[key]) for key in _CHOICES if key in field.metadata}
+    field.metadata = {**field.metadata, **choices}
+
+
+def _with_null(choices: list[Any]) -> list[Any]:
+    return [*choices, {"type": "null"} if isinstance(choices[0], dict) else None]
+
+
 @cache
 def _timezones() -> frozenset[str]:
     """Their names; reading the database takes some 20 ms, so it is done once, and not at a start."""

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from marshmallow import Schema, fields, validate
+from collections.abc import Mapping
+from typing import Any
 
-from blueprints.fields import Text, WholeNumber
+from marshmallow import Schema, fields, pre_load, validate
+
+from blueprints.fields import MomentField, Text, WholeNumber, allow_null
 from blueprints.job_schemas import TIME
 from blueprints.schemas import IMAGE_FORMATS, IMAGE_PIXELS, BodyOptions, StrictSchema, described
 from thumbnailer.pages import PageState
@@ -40,17 +43,31 @@ class PageBody(BodyOptions):
 
 
 class PageChanges(PageBody):
-    """``PATCH /pages/<page_id>``: what is not named stays as it is."""
+    """``PATCH /pages/<page_id>``: what is not named stays as it is, what is null is taken away (RFC 7396)."""
 
     url = Text(max_length=2048, metadata=described("Another page.", format="uri"))
+
+    def on_bind_field(self, field_name: str, field_obj: fields.Field[Any]) -> None:
+        """Document what may be taken away."""
+        if field_name != "url":
+            allow_null(field_obj)
+
+    @pre_load
+    def drop_what_is_taken_away(self, data: Mapping[str, Any], **_more: object) -> dict[str, Any]:
+        return {name: value for name, value in data.items() if value is not None or name == "url"}
 
 
 class PageList(StrictSchema):
     """``GET /pages``."""
 
-    before = WholeNumber(
-        validate=validate.Range(0, 100_000_000_000),
-        metadata=described("Only pages made before this moment, Unix time in seconds."),
+    before = MomentField(
+        metadata=described(
+            "Only pages made before this moment: the created_at of the last one goes on.",
+            oneOf=[
+                {"type": "string", "format": "date-time"},
+                {"type": "number", "minimum": 0, "maximum": MomentField.MAX_SECONDS},
+            ],
+        )
     )
 
 

@@ -14,6 +14,7 @@ from blueprints.access import OPEN, PERSIST, RENDER, needs
 from blueprints.answers import SAFETY_HEADERS, validate_by
 from blueprints.capture_requests import complete
 from blueprints.conditions import answer_conditionally
+from blueprints.errors import answer_failure
 from blueprints.jobs import OPENED_SECONDS, POLL_AFTER_SECONDS, owner, receiver_of
 from blueprints.openapi import (
     CONDITION_PROBLEMS,
@@ -24,6 +25,7 @@ from blueprints.openapi import (
     READ_PROBLEMS,
     answers_not_modified,
     answers_pictures,
+    answers_placeholders,
     answers_problems,
     answers_ranges,
     takes_idempotency_key,
@@ -32,12 +34,14 @@ from blueprints.page_answers import describe_page, page_path
 from blueprints.page_schemas import PageAnswer, PageBody, PageChanges, PageList, PagesAnswer
 from blueprints.parsing import flat_messages
 from blueprints.pictures import entitle
+from blueprints.placeholders import NEGOTIATED_BY, placeholder_answer, wants_placeholder
 from blueprints.request_log import note
 from blueprints.services import public_url, services
 from blueprints.strict_blueprint import StrictBlueprint
 from thumbnailer.errors import ImageNotReady, InvalidParameters
 from thumbnailer.model import Capture
 from thumbnailer.pages import Page, PageOrder, PageState, PageVersion
+from thumbnailer.placeholders import PlaceholderKind
 
 REFRESH_SECONDS = 86_400
 
@@ -101,10 +105,11 @@ def kept_page(page_id: str) -> Response:
 @blueprint.response(202, PageAnswer, description="The page is photographed this way from now on.")
 @answers_problems(blueprint, (*JOB_PROBLEMS, "not-found"))
 def amend_page(_changes: dict[str, Any], page_id: str) -> Response:
-    """Keep a page another way; what is not named stays as it is."""
+    """Keep a page another way; what is not named stays as it is, and what is null is taken away."""
     services().allowance.answer()
     page = own_page(page_id)
-    words = {**_words_of(page.order), **flask.request.get_json()}
+    changed = {**_words_of(page.order), **flask.request.get_json()}
+    words = {name: value for name, value in changed.items() if value is not None}
     try:
         given = PageBody().load(words)
     except ValidationError as error:
@@ -134,6 +139,7 @@ def forget_page(page_id: str) -> Response:
 @answers_ranges(blueprint, IMAGE_TYPES, {})
 @answers_not_modified(blueprint)
 @blueprint.alt_response(302, description="The stored picture.", success=True)
+@answers_placeholders(blueprint, ["image-not-ready"])
 @answers_problems(
     blueprint, (*OPEN_READ_PROBLEMS, *CONDITION_PROBLEMS, "image-not-ready", "storage-unavailable")
 )
@@ -144,12 +150,24 @@ def page_thumb(page_id: str) -> Response:
     if page is None:
         raise NotFound
     if not page.versions:
-        raise ImageNotReady("There is no picture of this page yet.", retry_after_seconds=POLL_AFTER_SECONDS)
+        return _no_picture(page)
     newest, request = page.versions[0], page.order.request
     capture = services().thumbnails.look_up(request) if request else None
     if capture is None or capture.record.sha256 != newest.sha256:
         return _stored_version(newest)
     return _picture(page, capture)
+
+
+def _no_picture(page: Page) -> Response:
+    """A placeholder of the page's size for an ``<img>``, a problem document for a program."""
+    error = ImageNotReady("There is no picture of this page yet.", retry_after_seconds=POLL_AFTER_SECONDS)
+    if wants_placeholder():
+        is_pending = page.state is PageState.PENDING
+        kind = PlaceholderKind.PENDING if is_pending else PlaceholderKind.FAILED
+        return placeholder_answer(error, page.order.options, kind)
+    response = answer_failure(error)
+    response.vary.update(NEGOTIATED_BY)
+    return response
 
 
 def _picture(page: Page, capture: Capture) -> Response:

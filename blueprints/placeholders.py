@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 import flask
@@ -53,11 +54,15 @@ def wants_placeholder() -> bool:
     return DOCUMENTS.isdisjoint(accepted) and any(one.startswith("image/") for one in accepted)
 
 
-def placeholder_answer(error: ThumbnailerError) -> Response:
-    """For a picture that cannot be made."""
+def placeholder_answer(
+    error: ThumbnailerError,
+    asked: Mapping[str, Any] | None = None,
+    shown: PlaceholderKind = PlaceholderKind.FAILED,
+) -> Response:
+    """For a picture that cannot be made; ``asked`` is what was asked for, by default the query."""
     kind = problem_of_error(error)
     log_failure(error, kind)
-    response = _drawn(PlaceholderKind.FAILED, kind.status)
+    response = _drawn(shown, kind.status, flask.request.args if asked is None else asked)
     response.headers[PROBLEM_HEADER] = kind.slug
     response.headers.update(retry_headers(error, kind))
     return response
@@ -69,7 +74,7 @@ def pending_answer() -> Response:
     A program gets the same in JSON.
     """
     if wants_placeholder():
-        response = _drawn(PlaceholderKind.PENDING, 202)
+        response = _drawn(PlaceholderKind.PENDING, 202, flask.request.args)
     else:
         response = flask.jsonify(
             status="pending",
@@ -86,10 +91,10 @@ def pending_answer() -> Response:
     return response
 
 
-def _drawn(kind: PlaceholderKind, status: int) -> Response:
+def _drawn(kind: PlaceholderKind, status: int, asked: Mapping[str, Any]) -> Response:
     """A neutral picture of the size asked for; nobody keeps it, and nothing vouches for it."""
     wanted = choose_format(flask.request.headers.get("Accept"), has_alpha=True)
-    drawn = services().placeholders.placeholder(_size_asked_for(), kind, wanted)
+    drawn = services().placeholders.placeholder(_size_asked_for(asked), kind, wanted)
     response = Response(drawn.body, status=status, content_type=drawn.content_type)
     response.headers.update(SAFETY_HEADERS)
     _keep_from_caches(response)
@@ -101,33 +106,35 @@ def _keep_from_caches(response: Response) -> None:
     response.vary.update(NEGOTIATED_BY)
 
 
-def _size_asked_for() -> Dimensions:
+def _size_asked_for(asked: Mapping[str, Any]) -> Dimensions:
     """As well as it can be told: the request may be at fault in these very parameters."""
-    preset = services().presets.get(flask.request.args.get("preset", ""), {})
+    preset = services().presets.get(asked.get("preset", ""), {})
     usual = {**services().bounds.thumb.options, **preset}
-    proportion = _viewport_side("width", usual) / _viewport_side("height", usual)
-    width: float | None = _side("thumb_width") or usual.get("thumb_width")
-    height: float | None = _side("thumb_height") or usual.get("thumb_height")
+    proportion = _viewport_side(asked, "width", usual) / _viewport_side(asked, "height", usual)
+    width: float | None = _side(asked, "thumb_width") or usual.get("thumb_width")
+    height: float | None = _side(asked, "thumb_height") or usual.get("thumb_height")
     if width is None:
         width = min(MAX_SIDE, max(MIN_SIDE, height * proportion)) if height else USUAL_WIDTH
     if height is None:
         height = min(MAX_SIDE, max(MIN_SIDE, width / proportion))
-    dpr = min(MAX_DPR, max(1.0, _number("dpr") or 1.0))
+    dpr = min(MAX_DPR, max(1.0, _number(asked, "dpr") or 1.0))
     return Dimensions(round(width * dpr), round(height * dpr))
 
 
-def _viewport_side(name: str, usual: Mapping[str, Any]) -> float:
-    number = _number(name)
+def _viewport_side(asked: Mapping[str, Any], name: str, usual: Mapping[str, Any]) -> float:
+    number = _number(asked, name)
     if number is not None and MIN_SIDE <= number <= MAX_VIEWPORT_SIDE:
         return number
     return float(usual.get(name) or USUAL_VIEWPORT[name])
 
 
-def _side(name: str) -> float | None:
-    number = _number(name)
+def _side(asked: Mapping[str, Any], name: str) -> float | None:
+    number = _number(asked, name)
     return number if number is not None and MIN_SIDE <= number <= MAX_SIDE else None
 
 
-def _number(name: str) -> float | None:
-    number = flask.request.args.get(name, type=float)
-    return number if number is not None and math.isfinite(number) else None
+def _number(asked: Mapping[str, Any], name: str) -> float | None:
+    with suppress(KeyError, ValueError):
+        number = float(asked[name])
+        return number if math.isfinite(number) else None
+    return None

@@ -8,7 +8,7 @@ from typing import Any
 
 from marshmallow import ValidationError, fields, pre_load
 
-from blueprints.fields import Flag
+from blueprints.fields import Flag, allow_null
 from blueprints.powers import (
     COOKIE_VALUE,
     FIELD_NAME,
@@ -62,19 +62,8 @@ class VendorBody(VendorOptions):
 
     def on_bind_field(self, field_name: str, field_obj: fields.Field[Any]) -> None:
         """Document that null may be said."""
-        if field_obj.required:
-            return
-        field_obj.allow_none = True
-        choices = {key: _with_null(field_obj.metadata[key]) for key in _CHOICES if key in field_obj.metadata}
-        field_obj.metadata = {**field_obj.metadata, **choices}
-
-
-#: Where the documentation of a field lists what it may be.
-_CHOICES = ("oneOf", "enum")
-
-
-def _with_null(choices: list[Any]) -> list[Any]:
-    return [*choices, {"type": "null"} if isinstance(choices[0], dict) else None]
+        if not field_obj.required:
+            allow_null(field_obj)
 
 
 def _asks_for_nothing(field: fields.Field[Any] | None, value: object) -> bool:

@@ -9,6 +9,7 @@ import json
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -147,12 +148,17 @@ def test_a_page_is_photographed_at_once(client: FlaskClient, upstream: Upstream)
 
 def test_before_its_first_picture_a_page_has_none(client: FlaskClient, upstream: Upstream) -> None:
     upstream.behave(answers.json_error(404, {"message": "no such page"}))
-    page = keep(client)
+    page = keep(client, thumb_width=240)
     failed = when(client, page["id"], lambda page: page["status"] == "failed")
     assert failed["error"] == "target-unreachable"
     missing = client.get(f"/pages/{page['id']}/thumb")
     assert missing.status_code == 404
     assert missing.get_json()["type"] == "/problems/image-not-ready"
+    shown = client.get(f"/pages/{page['id']}/thumb", headers={"Sec-Fetch-Dest": "image"})
+    assert (shown.status_code, shown.headers["X-Problem"]) == (404, "image-not-ready")
+    assert Image.open(io.BytesIO(shown.data)).size == (240, 135)
+    assert shown.headers["Cache-Control"] == missing.headers["Cache-Control"] == "no-store"
+    assert shown.headers["Vary"] == missing.headers["Vary"]
 
 
 def test_old_versions_go_and_their_files_with_them(
@@ -251,6 +257,17 @@ def test_a_page_can_be_kept_another_way(client: FlaskClient, upstream: Upstream)
     assert refused.status_code == 400
     assert "width" in refused.get_json()["errors"]
     assert client.patch(f"/pages/{page_id}", json={"quality": 50}).status_code == 400
+
+
+def test_an_option_of_a_page_can_be_taken_away(client: FlaskClient) -> None:
+    body = {"selector": "main", "format": "jpeg", "quality": 50, "refresh_seconds": 3600}
+    path = f"/pages/{keep(client, **body)['id']}"
+    amended = client.patch(path, json={"selector": None, "quality": None, "format": "png", "full_page": True})
+    assert amended.status_code == 202
+    assert amended.get_json()["options"] == {"format": "png", "full_page": True}
+    assert client.patch(path, json={"refresh_seconds": None}).get_json()["refresh_seconds"] == 86_400
+    refused = client.patch(path, json={"url": None})
+    assert refused.get_json()["errors"] == {"url": ["Field may not be null."]}
 
 
 def test_a_page_that_is_wanted_another_way_has_not_changed_itself(
@@ -392,6 +409,10 @@ def test_pages_are_listed_newest_first(client: FlaskClient) -> None:
     ids = [keep(client, width=width)["id"] for width in (800, 801, 802)]
     listed = client.get("/pages").get_json()["pages"]
     assert [page["id"] for page in listed] == ids[::-1]
+    made_at = listed[0]["created_at"]
+    for before in (made_at, datetime.fromisoformat(made_at).timestamp()):
+        rest = client.get("/pages", query_string={"before": before}).get_json()["pages"]
+        assert [page["id"] for page in rest] == ids[1::-1]
 
 
 @pytest.mark.parametrize(
