@@ -317,6 +317,7 @@ class TestFailures:
             pytest.param(Fault.ACCESS_DENIED, "AccessDenied", "error", id=Fault.ACCESS_DENIED),
             pytest.param(Fault.NO_SUCH_BUCKET, "NoSuchBucket", "error", id=Fault.NO_SUCH_BUCKET),
             pytest.param(Fault.HTML, "NotAnswered", "error", id=Fault.HTML),
+            pytest.param(Fault.MOVED, "Moved", "error", id=Fault.MOVED),
         ],
     )
     def test_a_failed_write_is_unavailable_and_the_log_says_why(
@@ -338,7 +339,10 @@ class TestFailures:
 
     @pytest.mark.parametrize(
         "fault",
-        [None, Fault.SILENT, Fault.SLOW_DOWN, Fault.INTERNAL_ERROR, Fault.CUT_OFF, Fault.ACCESS_DENIED],
+        [
+            *(None, Fault.SILENT, Fault.SLOW_DOWN, Fault.INTERNAL_ERROR, Fault.CUT_OFF, Fault.ACCESS_DENIED),
+            Fault.MOVED,
+        ],
         ids=str,
     )
     def test_a_storage_that_cannot_say_is_unavailable_and_not_ready(self, fault: Fault | None) -> None:

@@ -222,7 +222,20 @@ def _client(session: Session, settings: S3Settings, config: Config) -> S3Client:
     client = session.client(
         "s3", endpoint_url=settings.endpoint_url, verify=settings.ca_bundle, config=config
     )
+    client.meta.events.register_first("needs-retry.s3.HeadBucket", _look_no_further)
     return cast(S3Client, client)  # the stubs spell the parameters in another way
+
+
+def _look_no_further(
+    request_dict: dict[str, Any], response: tuple[object, Mapping[str, Any]] | None, **_more: object
+) -> None:
+    """Let boto3 take a redirect of ``HeadBucket`` for an answer where it names no region.
+
+    boto3 finds out by ``HeadBucket`` in which region a bucket is that redirects, and asks the same of a
+    redirect of that, until Python has no room any more: where a web server sends everybody to https, for one.
+    """
+    if response is not None and "x-amz-bucket-region" not in response[1]["ResponseMetadata"]["HTTPHeaders"]:
+        request_dict["context"]["s3_redirect"]["redirected"] = True
 
 
 def _metadata(record: CaptureRecord) -> dict[str, str]:

@@ -141,6 +141,7 @@ class Fault(StrEnum):
     INTERNAL_ERROR = "500 InternalError"
     ACCESS_DENIED = "403 AccessDenied"
     NO_SUCH_BUCKET = "404 NoSuchBucket"
+    MOVED = "301 Moved"
     CUT_OFF = "hangs up in the middle of the upload"
     HTML = "answers HTML with status 200"
     SLOW_LINE = "reads slowly"
