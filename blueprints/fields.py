@@ -75,6 +75,19 @@ class WholeNumber(fields.Integer):
         return super()._deserialize(value, attr, data, **kwargs)
 
 
+class ShortList(fields.List[Any]):
+    """A list of 1 to ``most`` members, which are not looked at where there are more."""
+
+    def __init__(self, member: fields.Field[Any], *, most: int, **kwargs: Any) -> None:
+        self._length = validate.Length(1, most)
+        super().__init__(member, validate=self._length, **kwargs)
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> list[Any]:
+        if isinstance(value, list):
+            self._length(value)
+        return super()._deserialize(value, attr, data, **kwargs)
+
+
 class ClipField(fields.Field[Clip]):
     """A rectangle, ``x,y,width,height`` in CSS pixels."""
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from marshmallow import Schema, ValidationError, fields, validate, validates_schema
 
-from blueprints.fields import Flag, Text, WholeMatch, WholeNumber, encodable
+from blueprints.fields import Flag, ShortList, Text, WholeMatch, WholeNumber, encodable
 from blueprints.schemas import IMAGE_PIXELS, BodyOptions, described
 from thumbnailer.jobs import JobState
 from thumbnailer.jobs.deliveries import DeliveryState
@@ -47,10 +47,10 @@ class BatchBody(JobOptions):
     class Meta(JobOptions.Meta):
         exclude = ("url",)
 
-    urls = fields.List(
+    urls = ShortList(
         fields.String(validate=[NO_NULLS, encodable], metadata={"format": "uri"}),
+        most=MAX_URLS,
         required=True,
-        validate=validate.Length(1, MAX_URLS),
         metadata=described(f"The pages: up to {MAX_SYNCHRONOUS_URLS}, with async up to {MAX_URLS}."),
     )
     is_async = Flag(data_key="async", metadata=described("Do it behind the answer.", default=False))

@@ -16,6 +16,9 @@ from thumbnailer.errors import InvalidParameters
 
 INTEGER = re.compile(r"-?\d{1,12}", re.ASCII)
 NUMBER = re.compile(r"-?\d{1,12}(\.\d{1,20})?", re.ASCII)
+#: Of one object: more than any schema has. Each that is unknown is named in the answer.
+MAX_NAMES = 256
+
 FLAGS = {"true": True, "false": False, "1": True, "0": False}
 
 
@@ -104,11 +107,13 @@ def _loaded(options: Mapping[str, str], schema: Schema, *, is_partial: bool) -> 
 
 
 def _unique_names(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    names = [name for name, _ in pairs]
-    repeated = sorted({name for name in names if names.count(name) > 1})
-    if repeated:
+    if len(pairs) > MAX_NAMES:
+        raise InvalidParameters({}, f"The body has an object of more than {MAX_NAMES} names.")
+    found, names = dict(pairs), [name for name, _ in pairs]
+    if len(found) < len(names):
+        repeated = sorted(name for name in found if names.count(name) > 1)
         raise InvalidParameters({name: ["Must not be repeated."] for name in repeated})
-    return dict(pairs)
+    return found
 
 
 def flat_messages(error: ValidationError) -> dict[str, list[str]]:

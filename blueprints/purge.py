@@ -8,11 +8,11 @@ from typing import Any
 
 import structlog
 from flask import Response, jsonify
-from marshmallow import Schema, fields, validate
+from marshmallow import Schema, fields
 
 from blueprints.access import PURGE, needs
 from blueprints.callers import caller
-from blueprints.fields import Flag, MomentField, Text
+from blueprints.fields import Flag, MomentField, ShortList, Text
 from blueprints.openapi import PURGE_PROBLEMS, answers_problems
 from blueprints.schemas import StrictSchema, described
 from blueprints.services import services
@@ -46,14 +46,14 @@ class PurgeQuery(StrictSchema):
 class PurgeBody(StrictSchema):
     """``POST /cache/purge``."""
 
-    targets = fields.List(
+    targets = ShortList(
         Text(max_length=2048, metadata={"format": "uri"}),
-        validate=validate.Length(1, MAX_NAMED),
+        most=MAX_NAMED,
         metadata=described("Pages, by their URLs."),
     )
-    hosts = fields.List(
+    hosts = ShortList(
         Text(max_length=260),
-        validate=validate.Length(1, MAX_NAMED),
+        most=MAX_NAMED,
         metadata=described("Hosts: example.com means that host, *.example.com all below it as well."),
     )
     everything = Flag(metadata=described("All pages there are.", default=False))

@@ -154,6 +154,24 @@ def test_a_parameter_beside_a_body_is_named(client: FlaskClient, upstream: Upstr
 
 
 @pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        pytest.param("/screenshot", dict.fromkeys(map(str, range(257)), 0), id="unknown names"),
+        pytest.param("/persist", {"headers": dict.fromkeys(map(str, range(257)), "")}, id="within another"),
+        pytest.param("/screenshots/batch", {"urls": [""] * 101, "async": True}, id="targets"),
+        pytest.param("/cache/purge", {"targets": [""] * 101}, id="targets to purge"),
+        pytest.param("/cache/purge", {"hosts": [""] * 101}, id="hosts to purge"),
+    ],
+)
+def test_a_crowd_in_a_body_is_refused_as_a_whole_and_not_one_by_one(
+    client: FlaskClient, path: str, body: dict[str, Any]
+) -> None:
+    """A megabyte of them would take minutes, and an answer of many megabytes."""
+    document = _assert_problem(client.post(path, json=body), "invalid-parameters")
+    assert [len(texts) for texts in document.get("errors", {"": [""]}).values()] == [1]
+
+
+@pytest.mark.parametrize(
     "target",
     [
         "http://127.0.0.1/",

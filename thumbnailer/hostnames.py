@@ -14,6 +14,7 @@ import idna
 from thumbnailer.addresses import parse_address
 
 MAX_NAME_LENGTH = 253  # RFC 1035, 2.3.4, without the length bytes
+MAX_LABEL_LENGTH = 63  # the same; an A-label is longer than what it stands for
 _A_LABEL_PREFIX = "xn--"
 _JOINERS = ("\u200c", "\u200d")
 
@@ -77,6 +78,9 @@ def is_public_name(host: str) -> bool:
 
 
 def _normalise_label(label: str) -> str:
+    # Before Punycode, which takes the square of a label's length.
+    if len(label) > MAX_LABEL_LENGTH:
+        raise ValueError("label too long")
     if not label.isascii():
         _check_u_label(label)
         label = _A_LABEL_PREFIX + label.encode("punycode").decode("ascii")
