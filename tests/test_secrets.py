@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
+import subprocess
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -87,6 +89,22 @@ def test_no_secret_of_an_upstreams_error_comes_out(
     for secret in SECRETS:
         assert secret not in log
     assert upstream.requests
+
+
+@pytest.mark.parametrize("piece", ["-a", "\n", "a.internal-"])
+def test_no_message_however_long_stops_the_service(piece: str) -> None:
+    """As long as one may be, it took most of a minute, in which no thread of the process runs."""
+    program = (
+        "import resource\n"
+        "from thumbnailer.providers.exchange import UpstreamSession\n"
+        "from thumbnailer.providers.remote import MAX_ERROR_BYTES, RemoteProvider\n"
+        "from thumbnailer.providers.snapapi import SNAPAPI\n"
+        "provider = RemoteProvider(SNAPAPI, UpstreamSession(), key='k', base_url='http://127.0.0.1:9')\n"
+        "used = int(sum(resource.getrusage(resource.RUSAGE_SELF)[:2]))\n"
+        "resource.setrlimit(resource.RLIMIT_CPU, (used + 2, used + 2))\n"
+        f"provider._presentable({piece!r} * (MAX_ERROR_BYTES // {len(piece)}))\n"
+    )
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
 
 
 HIDDEN = (" 10.9.8.7 ", " [fd00::77]:80 ", " db.internal ")

@@ -54,11 +54,12 @@ from thumbnailer.providers.vendor import Fault, Option, Vendor
 MAX_ERROR_BYTES = 65536
 MAX_MESSAGE_CHARACTERS = 200
 
-#: How programs begin to tell where they broke.
-TRACEBACK = re.compile(r"Traceback \(most recent|^\s*at \S+.*:\d+|File \"[^\"]+\", line \d+", re.MULTILINE)
+#: How programs begin to tell where they broke. This and the next meet each letter a few times at most: a
+#: long message would stop the whole process otherwise.
+TRACEBACK = re.compile(r"Traceback \(most recent|^[ \t]*at \S.*:\d|File \"[^\"]+\", line \d", re.MULTILINE)
 #: What may be an address, or a name of the same machine or network.
 ADDRESS = re.compile(
-    r"(?<![\w.])(?:\d{1,3}(?:\.\d{1,3}){3}|localhost|[\w-]+(?:\.[\w-]+)*\.(?:internal|local|svc))(?![\w-])"
+    r"(?<![\w.])(?:\d{1,3}(?:\.\d{1,3}){3}|localhost|(?<!-)[\w-]+(?:\.[\w-]+)*\.(?:internal|local|svc))(?![\w-])"
     r"|(?<![\w:.])[0-9a-f]{0,4}(?::[0-9a-f]{0,4}){2,7}(?:\.\d{1,3}){0,3}(?![\w:])",
     re.IGNORECASE | re.ASCII,
 )
