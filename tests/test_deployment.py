@@ -206,6 +206,12 @@ NGINX_REFUSES = {
     "no host": (head("GET / HTTP/1.1", host=None), 400, "invalid-parameters"),
     "an odd host": (head("GET / HTTP/1.1", host="evil.example/x"), 400, "invalid-parameters"),
     "TRACE": (head("TRACE / HTTP/1.1"), 405, "invalid-parameters"),
+    "a coding that nobody knows": (
+        head("POST / HTTP/1.1", "Transfer-Encoding: bogus"),
+        501,
+        "invalid-parameters",
+    ),
+    "HTTP/3": (head("GET / HTTP/3.0"), 505, "invalid-parameters"),
     "a body that is too long": (head("POST / HTTP/1.1", "Content-Length: 9999999"), 413, "body-too-large"),
 }
 

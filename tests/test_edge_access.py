@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
@@ -12,6 +13,7 @@ import pytest
 from tests.support.access import make_key, sqlite_url
 from tests.support.edge import TARGETS, ask, edge_cache, port_of
 from tests.support.nginx import Nginx, running_nginx
+from tests.support.processes import free_port
 from tests.support.service import running_app, running_service, snapapi_environment
 from tests.support.upstream import Upstream
 from tests.support.vectors import SIGNING_KEYS
@@ -117,3 +119,27 @@ def test_a_wrong_key_is_refused_although_the_picture_lies_in_the_edge(closed: Cl
     assert [edge_cache(ask(closed.url, path)) for _ in range(2)] == ["MISS", "HIT"]
     for field in ("X-API-Key: tn_wrong", "Authorization: Bearer tn_wrong"):
         assert ask(closed.url, path, field).status == 401
+
+
+def test_the_edge_counts_networks_of_ipv6_and_addresses_of_ipv4(tmp_path: Path) -> None:
+    """Who has a network has no end of addresses in it."""
+    changes = {
+        "rate=600r/m": "rate=1r/m",
+        "zone=answers burst=300 nodelay": "zone=answers",
+        "limit_req_status 429;": "limit_req_status 429; set_real_ip_from 127.0.0.1; real_ip_header X-Client;",
+    }
+    clients = {
+        "2001:db8:0:1::1": 502,
+        "2001:db8:0:1:ffff::2": 429,
+        "2001:db8:0:2::1": 502,
+        "192.0.2.1": 502,
+        "192.0.2.2": 502,
+        "192.0.2.1 ": 429,
+        "::ffff:192.0.2.3": 502,
+        "::ffff:192.0.2.4": 502,
+        "2001:db8:0a0a:0a0a::1": 502,  # line feeds
+        "2001:db8:a0a:a0a::a0a": 429,
+    }
+    with running_nginx(tmp_path, free_port(), changes=changes) as nginx:
+        seen = {client: ask(nginx.url, "/health", f"X-Client: {client}").status for client in clients}
+    assert seen == clients
