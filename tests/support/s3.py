@@ -94,7 +94,7 @@ class S3Server:
 def running_s3(folder: Path, *, tls: bool = False) -> Iterator[S3Server]:
     """A whole S3 server, whose log and certificates go to ``folder``; signatures are checked."""
     port = free_port()
-    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
+    command = [sys.executable, "-m", "tests.support.moto_server", "-H", "127.0.0.1", "-p", str(port)]
     ca_path = None
     if tls:
         certificates = make_certificates(folder)
