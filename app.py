@@ -103,13 +103,13 @@ def _make_app(profile: str | None, environ: Mapping[str, str] | None) -> Flask:
 
 
 def _tell_doubts(settings: Settings, services: Services) -> None:
-    """The database is closed again, for no connection may be carried over a fork."""
+    """The database is let go of again, for no connection may be carried over a fork."""
     for warning in settings.warnings:
         log.warning("configuration_doubt", detail=warning)
     with contextlib.suppress(DatabaseUnavailable):
         if services.gate.is_open():
             log.warning("configuration_doubt", detail=OPENNESS)
-    services.database.close()
+    services.database.disconnect()
 
 
 def register_routes(app: Flask, services: Services, doors: DoorSettings) -> None:

@@ -256,6 +256,21 @@ def test_a_child_process_opens_connections_of_its_own(database: Database) -> Non
     assert count(database) == 1
 
 
+def test_who_is_not_done_when_it_is_closed_goes_on_and_leaves_no_connection_open(database: Database) -> None:
+    used: list[Any] = []
+    with database.reading() as early:
+        database.close()
+        used.append(early.connection.driver_connection)
+        assert count(database) == 0
+    with database.transaction() as late:
+        late.execute(insert(api_keys).values(row()))
+        used.append(late.connection.driver_connection)
+    for connection in used:
+        with pytest.raises(Exception, match="closed"):
+            connection.execute("SELECT 1")
+    assert count(database) == 1
+
+
 def test_nothing_is_opened_before_the_first_use(tmp_path: Path) -> None:
     path = tmp_path / "folder" / "test.sqlite3"
     with closing(open_database(f"sqlite:///{path}")) as database:

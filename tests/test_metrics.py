@@ -187,7 +187,7 @@ def test_without_its_database_the_rest_is_still_told(upstream: Upstream, tmp_pat
     with client_of(snapapi_environment(upstream.url, DATABASE_URL=f"sqlite:///{file}")) as client:
         assert value(scraped(client), "thumbnailer_part_up", part="database") == 1
         services: Services = client.application.extensions[EXTENSION]
-        services.database.close()
+        services.database.disconnect()
         file.write_bytes(b"no database at all" * 1000)
         found = scraped(client)
     assert value(found, "thumbnailer_part_up", part="database") == 0

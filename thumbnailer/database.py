@@ -13,10 +13,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from sqlalchemy import Connection, Engine, MetaData, Table, make_url, select
+from sqlalchemy import Connection, Engine, MetaData, Table, event, make_url, select
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, NotSupportedError, ProgrammingError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.pool import ConnectionPoolEntry
 
 from thumbnailer.cooldown import CoolDown
 from thumbnailer.engines import BEGIN_OPTION, DatabaseBounds, make_engine
@@ -57,6 +58,7 @@ class Database:
         self._cool_down = cool_down or CoolDown("The database")
         self._opening = threading.Lock()
         self._opened: tuple[int, Engine] | None = None
+        self._is_closed = False
 
     @property
     def is_sqlite(self) -> bool:
@@ -101,6 +103,7 @@ class Database:
             if opened is not None:
                 opened[1].dispose(close=False)  # a fork: the connections belong to the parent
             engine = make_engine(self._url, self._bounds)
+            event.listen(engine, "checkin", self._keep_none)
             try:
                 self._upgrade(engine)
             except BaseException:
@@ -110,11 +113,23 @@ class Database:
             return engine
 
     def close(self) -> None:
-        """Close the connections; the next use opens new ones."""
+        """Close the connections for good, those in use when they are given back.
+
+        Who is not done yet goes on: each use opens a connection of its own from now on.
+        """
+        self._is_closed = True
+        self.disconnect()
+
+    def disconnect(self) -> None:
+        """Close the connections that nobody uses; the next use opens new ones."""
         with self._opening:
             opened, self._opened = self._opened, None
         if opened is not None:
             opened[1].dispose(close=opened[0] == os.getpid())
+
+    def _keep_none(self, _connection: object, entry: ConnectionPoolEntry) -> None:
+        if self._is_closed:
+            entry.close()
 
     @contextmanager
     def _connected(self, begin: str) -> Iterator[Connection]:
