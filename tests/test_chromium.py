@@ -215,6 +215,7 @@ def test_a_clip_gives_that_rectangle_of_the_page(
             id="a font that never comes",
         ),
         pytest.param("/moves-on", {}, id="a script moves on"),
+        pytest.param("/own-globals", {"full_page": True}, id="a page that redefines what scripts call"),
         pytest.param("/redirect", {}, id="redirect"),
         pytest.param("/frames-elsewhere", {}, id="parts of a page are refused"),
         pytest.param("/status/404", {"fail_on_status": (StatusRange(500, 599),)}, id="an accepted status"),

@@ -166,6 +166,14 @@ PAGES: dict[str, Answer] = {
     "/posts-to-forbidden": Answer(
         "<form method='post' action='http://0xa.1/'></form><script>document.forms[0].submit()</script>"
     ),
+    "/own-globals": Answer(
+        document(
+            box("lime", height="100vh")
+            + "<script>window.Map = window.Set = function () {}; window.visualViewport = null;"
+            "Array.prototype.toJSON = () => 'x'; document.querySelectorAll = null;"
+            "Element.prototype.getBoundingClientRect = () => ({}); setTimeout = () => {};</script>"
+        )
+    ),
     "/redirect": Answer(status=302, headers=(("Location", "/plain"),)),
     "/empty-404": Answer(status=404),
     "/no-content": Answer(status=204),

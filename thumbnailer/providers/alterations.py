@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 from thumbnailer.errors import CaptureRefused
 from thumbnailer.model import CaptureRequest
 from thumbnailer.providers.page_scripts import ADD_STYLE
+from thumbnailer.providers.page_world import PageWorld
 from thumbnailer.providers.playwright_errors import PlaywrightError, PlaywrightTimeout
 
 if TYPE_CHECKING:
@@ -44,10 +45,10 @@ async def introduce_caller(page: Page, request: CaptureRequest) -> None:
         raise _refusal(page, error, "The browser does not take these cookies.") from None
 
 
-async def style(page: Page, css: str) -> None:
+async def style(page: Page, world: PageWorld, css: str) -> None:
     """Add a style sheet. Raises ``CaptureRefused``."""
     try:
-        await page.evaluate(ADD_STYLE, css)
+        await world.run(ADD_STYLE, css)
     except PlaywrightError as error:
         raise _refusal(page, error, "The page does not take the style sheet of the option css.") from None
 

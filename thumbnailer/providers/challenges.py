@@ -12,13 +12,11 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from thumbnailer.errors import PageChallenged
+from thumbnailer.providers.page_world import PageWorld
 from thumbnailer.providers.playwright_errors import PlaywrightError
-
-if TYPE_CHECKING:
-    from playwright.async_api import Page
 
 SHIPPED_MARKERS = Path(__file__).parent / "assets" / "challenge_markers.toml"
 
@@ -79,14 +77,14 @@ class Challenges:
             if headers.get(name, "").strip().lower() == value:
                 raise _challenged(marker)
 
-    async def refuse_page(self, page: Page) -> None:
+    async def refuse_page(self, world: PageWorld) -> None:
         """Raise ``PageChallenged`` for a page that is a check. One that cannot be looked at is none."""
         if not self._by_page:
             return
         found = -1
         with suppress(PlaywrightError, TimeoutError):
             async with asyncio.timeout(FIND_SECONDS):
-                found = await page.evaluate(FIND, [asdict(marker) for marker in self._by_page])
+                found = await world.run(FIND, [asdict(marker) for marker in self._by_page])
         if found >= 0:
             raise _challenged(self._by_page[found])
 

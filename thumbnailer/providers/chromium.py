@@ -46,8 +46,9 @@ from thumbnailer.providers.ads import AdFilter
 from thumbnailer.providers.browser import Browsers
 from thumbnailer.providers.browser_thread import BrowserThread
 from thumbnailer.providers.challenges import Challenges
+from thumbnailer.providers.equipment import Equipment, read_banner_selectors, read_consent_script
 from thumbnailer.providers.launch import ChromiumSettings, find_chromium, is_executable
-from thumbnailer.providers.page import Equipment, Visit, read_banner_selectors, read_consent_script
+from thumbnailer.providers.page import Visit
 from thumbnailer.providers.page_errors import PROVIDER
 from thumbnailer.providers.picture import PictureBounds
 from thumbnailer.providers.playwright_errors import PlaywrightError

@@ -5,9 +5,8 @@ from __future__ import annotations
 import asyncio
 import copy
 import json
+from collections.abc import Awaitable
 from contextlib import suppress
-from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from thumbnailer.egress_proxy import EgressProxy
@@ -21,16 +20,14 @@ from thumbnailer.errors import (
 )
 from thumbnailer.model import CaptureRequest, Deadline, WaitUntil
 from thumbnailer.providers import alterations, page_scripts
-from thumbnailer.providers.ads import AdFilter
-from thumbnailer.providers.challenges import Challenges
+from thumbnailer.providers.equipment import Equipment
 from thumbnailer.providers.page_errors import PROVIDER, net_error, translate_navigation
-from thumbnailer.providers.picture import PictureBounds, photograph
+from thumbnailer.providers.page_world import PageWorld
+from thumbnailer.providers.picture import photograph
 from thumbnailer.providers.playwright_errors import PlaywrightError, PlaywrightTimeout
 
 if TYPE_CHECKING:
     from playwright.async_api import Dialog, Page, Request, Response, Route
-
-ASSETS = Path(__file__).parent / "assets"
 
 #: The most that each wait may take, in seconds; every one also takes only a share of what is left.
 IDLE_SECONDS = 10.0
@@ -46,27 +43,6 @@ RESERVED_SECONDS = 2.0
 
 SCROLL_PAUSE_MILLISECONDS = 60
 MAX_NAMES = 5_000
-
-
-@dataclass(frozen=True, slots=True)
-class Equipment:
-    """What all captures of a provider share."""
-
-    ads: AdFilter
-    consent_script: str
-    banner_selectors: tuple[str, ...]
-    challenges: Challenges
-    bounds: PictureBounds
-
-
-def read_consent_script() -> str:
-    """autoconsent's script that needs no counterpart; see the notes beside it."""
-    return (ASSETS / "autoconsent" / "autoconsent.standalone.js").read_text(encoding="utf-8")
-
-
-def read_banner_selectors() -> tuple[str, ...]:
-    lines = (ASSETS / "cookie_banners.txt").read_text(encoding="utf-8").splitlines()
-    return tuple(line for line in lines if line and not line.startswith("# "))
 
 
 class Visit:
@@ -85,6 +61,7 @@ class Visit:
         deadline: Deadline,
     ) -> None:
         self._page = page
+        self._world = PageWorld(page)
         self._request = request
         self._equipment = equipment
         self._proxy = proxy
@@ -133,7 +110,7 @@ class Visit:
         await self._come_to_rest()
         await self._refuse_failed_document()
         await self._refuse_challenge()
-        picture = await photograph(self._page, self._request, self._equipment.bounds)
+        picture = await photograph(self._page, self._world, self._request, self._equipment.bounds)
         # A script may have left the page at the last moment.
         await self._refuse_failed_document()
         return picture
@@ -146,7 +123,7 @@ class Visit:
         }
         for option, values in asked.items():
             selectors = [value for value in values if value is not None]
-            if selectors and await self._page.evaluate(page_scripts.INVALID_SELECTORS, selectors):
+            if selectors and await self._world.run(page_scripts.INVALID_SELECTORS, selectors):
                 raise CaptureRefused(f"The option {option} is not a valid CSS selector.")
 
     def _listen(self) -> None:
@@ -209,14 +186,15 @@ class Visit:
 
     async def _alter(self) -> None:
         if self._request.css is not None:
-            await alterations.style(self._page, self._request.css)
+            await alterations.style(self._page, self._world, self._request.css)
         if self._request.js is not None:
             await alterations.run(self._page, self._request.js, self._share(2, PROGRAM_SECONDS))
 
     async def _tidy_up(self) -> None:
         if self._request.block_cookie_banners:
             patience = self._share(3, CONSENT_SECONDS)
-            await self._run(page_scripts.CONSENT_SETTLED, {"patience": patience * 1000}, patience + 0.5)
+            settled = self._page.evaluate(page_scripts.CONSENT_SETTLED, patience * 1000)
+            await _if_possible(settled, patience + 0.5)
             await self._run(page_scripts.HIDE_LEFTOVERS, list(self._equipment.banner_selectors))
         hidden = list(self._request.hide_selectors)
         if self._request.block_ads:
@@ -243,11 +221,7 @@ class Visit:
         return min(most, self._deadline.remaining_seconds() / parts)
 
     async def _run(self, script: str, argument: Any, seconds: float = SCRIPT_SECONDS) -> Any:
-        """The result of a script that the picture can do without; None where it fails or takes too long."""
-        with suppress(PlaywrightError, TimeoutError):
-            async with asyncio.timeout(seconds):
-                return await self._page.evaluate(script, argument)
-        return None
+        return await _if_possible(self._world.run(script, argument), seconds)
 
     def _note_request(self, request: Request) -> None:
         # Redirects come here too, one request for each hop.
@@ -270,7 +244,7 @@ class Visit:
 
     async def _refuse_challenge(self) -> None:
         self._equipment.challenges.refuse_answer(self._headers)
-        await self._equipment.challenges.refuse_page(self._page)
+        await self._equipment.challenges.refuse_page(self._world)
 
     async def _refuse_failed_answer(self) -> None:
         if self._failure is not None:
@@ -294,6 +268,14 @@ class Visit:
                 await route.abort("blockedbyclient")
             else:
                 await route.continue_()
+
+
+async def _if_possible(work: Awaitable[Any], seconds: float) -> Any:
+    """The result of what the picture can do without; None where it fails or takes too long."""
+    with suppress(PlaywrightError, TimeoutError):
+        async with asyncio.timeout(seconds):
+            return await work
+    return None
 
 
 def _is_of_main_frame(request: Request) -> bool:

@@ -1,7 +1,6 @@
 """The few scripts that run inside a page. Each is one function expression; times are milliseconds.
 
-A page may redefine whatever these call; it then spoils its own picture and nothing else, because
-every run is bounded from outside too.
+All but ``CONSENT_SETTLED``, and ``HIDE`` where it runs before the page's own scripts, run in a ``PageWorld``.
 """
 
 from __future__ import annotations
@@ -61,7 +60,7 @@ limit => {
 #: Settled once autoconsent has refused, or has found nothing to refuse in its second look; the first
 #: half of its heuristics runs in the second.
 CONSENT_SETTLED = """
-async ({patience}) => {
+async patience => {
   const pause = time => new Promise(resolve => setTimeout(resolve, time));
   const ends = ["done", "optOutSucceeded", "optOutFailed", "nothingDetected"];
   const until = Date.now() + patience;

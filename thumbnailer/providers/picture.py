@@ -11,6 +11,7 @@ from thumbnailer.devices import DEVICES
 from thumbnailer.errors import CaptureRefused, ImageTooLarge
 from thumbnailer.model import CaptureRequest, Format
 from thumbnailer.providers.page_scripts import BOX_OF, MEASURES
+from thumbnailer.providers.page_world import PageWorld
 
 if TYPE_CHECKING:
     from playwright.async_api import Page
@@ -58,7 +59,7 @@ class _Area:
         return self.width <= 0 or self.height <= 0
 
 
-async def photograph(page: Page, request: CaptureRequest, bounds: PictureBounds) -> bytes:
+async def photograph(page: Page, world: PageWorld, request: CaptureRequest, bounds: PictureBounds) -> bytes:
     """Encode what ``request`` wants of ``page`` in the format that it wants.
 
     ``selector`` or ``clip`` decide the area where given, else ``full_page``, else it is what the
@@ -72,8 +73,8 @@ async def photograph(page: Page, request: CaptureRequest, bounds: PictureBounds)
     """
     if request.format is Format.PDF:
         return await _print(page, request)
-    box = await _box_of(page, request.selector) if request.selector else None
-    measures = await page.evaluate(MEASURES)
+    box = await _box_of(world, request.selector) if request.selector else None
+    measures = await world.run(MEASURES)
     # Only a phone that fits a wide page into its screen has a scale other than 1.
     pixels_per_css = measures["scale"] * request.device_scale_factor
     seen = _Area.around(*(measures[name] for name in ("left", "top", "width", "height")))
@@ -83,7 +84,7 @@ async def photograph(page: Page, request: CaptureRequest, bounds: PictureBounds)
         area = _Area(area.x, area.y, min(area.width, side), min(area.height, side))
     if area.width * area.height * pixels_per_css**2 > bounds.max_image_pixels:
         raise ImageTooLarge("The picture would have more pixels than allowed.", provider="chromium")
-    return await _shoot(page, request, area, scale=measures["scale"], is_seen=area.within(seen) == area)
+    return await _shoot(world, request, area, scale=measures["scale"], is_seen=area.within(seen) == area)
 
 
 def _asked_area(
@@ -103,8 +104,8 @@ def _asked_area(
     return seen
 
 
-async def _box_of(page: Page, selector: str) -> _Area:
-    box = await page.evaluate(BOX_OF, selector)
+async def _box_of(world: PageWorld, selector: str) -> _Area:
+    box = await world.run(BOX_OF, selector)
     if box is None:
         raise CaptureRefused("No element of the page matches the selector.")
     corner = _Area.around(box["x"], box["y"], box["width"], box["height"])
@@ -114,7 +115,9 @@ async def _box_of(page: Page, selector: str) -> _Area:
     return area
 
 
-async def _shoot(page: Page, request: CaptureRequest, area: _Area, *, scale: float, is_seen: bool) -> bytes:
+async def _shoot(
+    world: PageWorld, request: CaptureRequest, area: _Area, *, scale: float, is_seen: bool
+) -> bytes:
     """Take the picture over the DevTools protocol.
 
     Playwright's own method waits for web fonts without a bound, and for a body that frame sets lack.
@@ -124,9 +127,8 @@ async def _shoot(page: Page, request: CaptureRequest, area: _Area, *, scale: flo
     options["captureBeyondViewport"] = not is_seen
     if request.format.takes_quality:
         options["quality"] = request.quality or DEFAULT_QUALITY
-    session = await page.context.new_cdp_session(page)
-    await session.send("Emulation.setDeviceMetricsOverride", _metrics(request))
-    answer = await session.send("Page.captureScreenshot", options)
+    await world.send("Emulation.setDeviceMetricsOverride", _metrics(request))
+    answer = await world.send("Page.captureScreenshot", options)
     return base64.b64decode(answer["data"])
 
 

@@ -1,0 +1,66 @@
+"""Scripts of our own in a page, where the page's cannot get in their way.
+
+They run in an isolated world: the same document, but globals of their own. Many pages have a ``Map``, an
+``Event`` or a ``name`` that is not the browser's, or an old library that changes what every array can do.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from thumbnailer.providers.playwright_errors import PlaywrightError
+
+if TYPE_CHECKING:
+    from playwright.async_api import CDPSession, Page
+
+WORLD_NAME = "thumbnailer"
+
+#: How the browser tells that the page has gone elsewhere since the world was made.
+LEFT = "Cannot find context with specified id"
+
+
+class PageWorld:
+    """Our world in ``page``, made anew wherever the page goes."""
+
+    def __init__(self, page: Page) -> None:
+        self._page = page
+        self._session: CDPSession | None = None
+        self._context: int | None = None
+
+    async def run(self, script: str, argument: Any = None) -> Any:
+        """What a function expression makes of ``argument``; both are plain JSON, a promise is waited for.
+
+        Raises playwright.async_api.Error where it throws, or the page goes elsewhere meanwhile.
+        """
+        if self._context is not None:
+            try:
+                return await self._call(self._context, script, argument)
+            except PlaywrightError as error:
+                if LEFT not in error.message:
+                    raise
+        self._context = await self._make()
+        return await self._call(self._context, script, argument)
+
+    async def send(self, method: str, parameters: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Ask the page something by the DevTools protocol; always in the same session."""
+        if self._session is None:
+            self._session = await self._page.context.new_cdp_session(self._page)
+        return await self._session.send(method, parameters)
+
+    async def _make(self) -> int:
+        tree = await self.send("Page.getFrameTree")
+        frame = {"frameId": tree["frameTree"]["frame"]["id"], "worldName": WORLD_NAME}
+        return int((await self.send("Page.createIsolatedWorld", frame))["executionContextId"])
+
+    async def _call(self, context: int, script: str, argument: Any) -> Any:
+        call = {
+            "functionDeclaration": script,
+            "arguments": [{"value": argument}],
+            "executionContextId": context,
+            "awaitPromise": True,
+            "returnByValue": True,
+        }
+        answer = await self.send("Runtime.callFunctionOn", call)
+        if "exceptionDetails" in answer:
+            raise PlaywrightError(str(answer["exceptionDetails"].get("exception", {}).get("description")))
+        return answer["result"].get("value")
