@@ -201,6 +201,7 @@ def test_a_clip_gives_that_rectangle_of_the_page(
         pytest.param(
             "/hanging-image", {"wait_until": WaitUntil.DOMCONTENTLOADED, "seconds": 6}, id="domcontentloaded"
         ),
+        pytest.param("/hanging-style", {"seconds": 5}, id="parts that never load"),
         pytest.param("/chain", {"wait_until": WaitUntil.NETWORKIDLE}, id="networkidle"),
         pytest.param("/restless", {"wait_until": WaitUntil.NETWORKIDLE, "seconds": 6}, id="never idle"),
         pytest.param("/chain", {"wait_for": "#late"}, id="wait_for"),

@@ -61,7 +61,7 @@ def provider() -> Iterator[ChromiumProvider]:
         pytest.param("/plain", {"clip": Clip(9000, 0, 10, 10)}, CaptureRefused, id="clip beside the page"),
         pytest.param("/plain", {"timezone": "Mars/Olympus"}, CaptureRefused, id="timezone unknown"),
         pytest.param("/plain", {"device": "Abacus"}, CaptureRefused, id="device unknown"),
-        pytest.param("/hanging-image", {"seconds": 2}, TargetTooSlow, id="never loads"),
+        pytest.param("/hanging-script", {"seconds": 2}, TargetTooSlow, id="never shows anything"),
         pytest.param("/loop", {"seconds": 3}, TargetTooSlow, id="script without end"),
         pytest.param("/hog", {}, PageCrashed, id="page that eats memory"),
     ],

@@ -80,6 +80,14 @@ PAGES: dict[str, Answer] = {
         )
     ),
     "/hanging-image": Answer(document(f"<img src='/hang'><script>{TURN_GREEN}</script>", style=FILL)),
+    "/hanging-script": Answer(document("<script src='/hang'></script>", style=FILL)),
+    "/hanging-style": Answer(
+        document(
+            "<iframe src='/hang' hidden></iframe><img src='/hang' hidden>",
+            head="<link rel=stylesheet href='/hang'>",
+            style="body { background: lime; height: 100vh }",
+        )
+    ),
     "/chain": Answer(
         document(
             "",

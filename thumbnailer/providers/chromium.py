@@ -10,7 +10,8 @@ what happens                             becomes
 browser or driver dies or hangs          one more attempt with a new one, then UpstreamFailed
 a picture cannot be taken                one more attempt, then PageCrashed
 the page crashes, takes too much memory  PageCrashed
-the page never loads                     TargetTooSlow at the deadline
+the page shows nothing in time           TargetTooSlow at the deadline
+a part of the page never loads           the picture without it, after at most 15 seconds
 ``networkidle`` never comes              the picture all the same, after at most ten seconds
 ``wait_for`` never appears               CaptureRefused, shortly before the deadline
 no such host, refused, bad certificate   TargetUnreachable

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from playwright.async_api import Dialog, Page, Request, Response, Route
 
 #: The most that each wait may take, in seconds; every one also takes only a share of what is left.
+LOAD_SECONDS = 15.0
 IDLE_SECONDS = 10.0
 CONSENT_SECONDS = 5.0
 SCROLL_SECONDS = 10.0
@@ -150,7 +151,7 @@ class Visit:
             "domcontentloaded" if self._request.wait_until is WaitUntil.DOMCONTENTLOADED else "load"
         )
         try:
-            await self._page.goto(self._request.url, wait_until=moment, timeout=0)
+            await self._page.goto(self._request.url, wait_until="commit", timeout=0)
         except PlaywrightError as error:
             failure = translate_navigation(error)
             if failure is not None:
@@ -160,8 +161,19 @@ class Visit:
                 raise self._refusal() or failure from error
             if "interrupted by another navigation" not in error.message:
                 raise
-            await self._page.wait_for_load_state(moment, timeout=0)
+        await self._load(moment)
         await self._refuse_failed_document()
+
+    async def _load(self, moment: Literal["load", "domcontentloaded"]) -> None:
+        """Wait for the moment, and for what never comes only while there is nothing to show."""
+        with suppress(PlaywrightTimeout):
+            await self._page.wait_for_load_state(moment, timeout=self._share(2, LOAD_SECONDS) * 1000)
+            return
+        if await self._run(page_scripts.HAS_CONTENT):
+            # What hangs may be a style sheet, without which nothing is drawn.
+            await self._world.send("Page.stopLoading")
+        else:
+            await self._page.wait_for_load_state(moment, timeout=0)
 
     async def _hear_of_a_crash(self, error: PlaywrightError) -> None:
         """Give the news of a crash time to come: the navigation that it broke off is told first."""
@@ -220,7 +232,7 @@ class Visit:
         """The n-th part of the seconds that are left, at most ``most``."""
         return min(most, self._deadline.remaining_seconds() / parts)
 
-    async def _run(self, script: str, argument: Any, seconds: float = SCRIPT_SECONDS) -> Any:
+    async def _run(self, script: str, argument: Any = None, seconds: float = SCRIPT_SECONDS) -> Any:
         return await _if_possible(self._world.run(script, argument), seconds)
 
     def _note_request(self, request: Request) -> None:

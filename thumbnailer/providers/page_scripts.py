@@ -45,6 +45,14 @@ urls => {
 }
 """
 
+#: Whether the page, which may still be loading, has anything that a visitor would look at.
+HAS_CONTENT = """
+() => {
+  const body = document.body;
+  return !!body && (body.innerText.trim() !== "" || body.querySelector("img, svg, canvas, video") !== null);
+}
+"""
+
 #: The classes and ids that occur in the page, at most so many of each.
 NAMES_IN_USE = """
 limit => {
