@@ -133,6 +133,14 @@ PAGES: dict[str, Answer] = {
             style="body { overflow: hidden }",
         )
     ),
+    "/from-the-right": Answer(
+        document(
+            "<div style='width:1000px;height:400px;background:red'>"
+            + box("lime", width="320px", height="400px", more="id='start'")
+            + "</div>",
+            style="html { direction: rtl }",
+        )
+    ),
     "/hideable": Answer(
         document(
             "<div class='chat'></div><aside>x</aside>",

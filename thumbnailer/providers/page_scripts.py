@@ -131,25 +131,43 @@ async ({depth, patience}) => {
 }
 """
 
-#: The sizes a picture is measured by, in CSS pixels; ``scale`` is a phone's zoom that fits a wide page.
-MEASURES = """
-() => {
-  const root = document.documentElement, body = document.body, seen = window.visualViewport;
-  return {
-    left: seen.pageLeft, top: seen.pageTop, width: seen.width, height: seen.height, scale: seen.scale,
-    pageWidth: Math.max(root.scrollWidth, body ? body.scrollWidth : 0),
-    pageHeight: Math.max(root.scrollHeight, root.offsetHeight, body ? body.scrollHeight : 0),
+#: How far the page reaches to the left of where it begins, in CSS pixels: one that is written from the right
+#: and wider than the viewport does.
+_REACH_LEFT = """
+  const reachLeft = () => {
+    const {direction, writingMode} = getComputedStyle(document.documentElement), seen = [scrollX, scrollY];
+    if (direction !== "rtl" && writingMode !== "vertical-rl") return 0;
+    window.scrollTo({left: -1e9, behavior: "instant"});
+    const reach = Math.round(-scrollX);
+    window.scrollTo({left: seen[0], top: seen[1], behavior: "instant"});
+    return reach;
   };
-}
+"""
+
+#: The sizes a picture is measured by, in CSS pixels from the page's top left corner, ``start`` being where it
+#: begins; ``scale`` is a phone's zoom that fits a wide page.
+MEASURES = f"""
+() => {{
+  {_REACH_LEFT}
+  const root = document.documentElement, body = document.body, seen = window.visualViewport;
+  const start = reachLeft();
+  return {{
+    start, left: seen.pageLeft + start, top: seen.pageTop,
+    width: seen.width, height: seen.height, scale: seen.scale,
+    pageWidth: Math.max(root.scrollWidth, body ? body.scrollWidth : 0),
+    pageHeight: Math.max(root.scrollHeight, root.offsetHeight || 0, body ? body.scrollHeight : 0),
+  }};
+}}
 """
 
 #: The box of the first match, brought into view, from the page's top left corner; null where none is.
-BOX_OF = """
-selector => {
+BOX_OF = f"""
+selector => {{
+  {_REACH_LEFT}
   const element = document.querySelector(selector);
   if (!element) return null;
-  element.scrollIntoView({block: "nearest", inline: "nearest", behavior: "instant"});
+  element.scrollIntoView({{block: "nearest", inline: "nearest", behavior: "instant"}});
   const box = element.getBoundingClientRect();
-  return {x: box.x + scrollX, y: box.y + scrollY, width: box.width, height: box.height};
-}
+  return {{x: box.x + scrollX + reachLeft(), y: box.y + scrollY, width: box.width, height: box.height}};
+}}
 """

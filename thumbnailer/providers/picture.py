@@ -100,7 +100,7 @@ def _asked_area(
             raise CaptureRefused("The clip lies outside of the page.")
         return area
     if request.full_page:
-        return _Area(0, 0, seen.width, min(whole.height, bounds.max_full_page_height))
+        return _Area(measures["start"], 0, seen.width, min(whole.height, bounds.max_full_page_height))
     return seen
 
 
