@@ -156,6 +156,25 @@ def test_what_loads_when_it_is_seen_is_in_the_picture_of_a_whole_page(
     assert set(colours_at(body, *((160, y) for y in range(300, 3600, 600)))) == {GREEN}
 
 
+@pytest.mark.parametrize("path", ["/shell", "/scrolling-body", "/components"])
+def test_what_scrolls_in_place_of_the_page_is_laid_out(
+    provider: ChromiumProvider, pages: PageServer, path: str
+) -> None:
+    body = take(provider, pages.url(path), full_page=True)
+    assert picture_of(body).size == (320, 940)
+    assert set(colours_at(body, *((160, y) for y in (10, 200, 500, 930)))) == {GREEN}
+
+
+def test_a_whole_page_shows_what_clings_to_the_viewport_once_and_all_that_was_shown_on_the_way(
+    provider: ChromiumProvider, pages: PageServer
+) -> None:
+    body = take(provider, pages.url("/clinging"), full_page=True)
+    assert picture_of(body).size == (320, 1460)
+    sticky, fixed = (1250, 1440), (1231, 1269)
+    assert set(colours_at(body, *((160, y) for y in sticky))) == {BLUE}
+    assert set(colours_at(body, *((160, y) for y in (*range(10, 1240, 50), *fixed[1:], 1420)))) == {GREEN}
+
+
 def test_a_page_that_grows_for_ever_is_photographed_all_the_same(
     provider: ChromiumProvider, pages: PageServer
 ) -> None:
@@ -201,6 +220,9 @@ def test_a_clip_gives_that_rectangle_of_the_page(
         pytest.param(
             "/hanging-image", {"wait_until": WaitUntil.DOMCONTENTLOADED, "seconds": 6}, id="domcontentloaded"
         ),
+        pytest.param("/late-background", {}, id="a picture that a script wants"),
+        pytest.param("/deep", {"clip": Clip(0, 2000, 320, 240)}, id="a clip of what loads when seen"),
+        pytest.param("/deep", {"selector": "#part"}, id="an element that loads when seen"),
         pytest.param("/hanging-style", {"seconds": 5}, id="parts that never load"),
         pytest.param("/chain", {"wait_until": WaitUntil.NETWORKIDLE}, id="networkidle"),
         pytest.param("/restless", {"wait_until": WaitUntil.NETWORKIDLE, "seconds": 6}, id="never idle"),

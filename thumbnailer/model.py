@@ -216,5 +216,9 @@ class Deadline:
         """Seconds left, never below zero."""
         return max(0.0, self.at - time.monotonic())
 
+    def share_seconds(self, parts: int, most: float) -> float:
+        """The n-th part of the seconds left, at most ``most``."""
+        return min(most, self.remaining_seconds() / parts)
+
     def has_passed(self) -> bool:
         return self.remaining_seconds() == 0.0

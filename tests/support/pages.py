@@ -30,8 +30,8 @@ class PageServer(ThreadingHTTPServer):
     """Serves ``PAGES``, and remembers what it was asked for.
 
     Besides: ``/status/N`` answers with that status; ``/check?js=`` is green where the expression is
-    true; ``/to?to=`` leads there; ``/hang`` answers when the server ends; ``/pairs`` answers when
-    two ask for it at once.
+    true; ``/to?to=`` leads there; ``/hang`` answers when the server ends, ``/late.svg`` after a second;
+    ``/pairs`` answers when two ask for it at once.
     """
 
     daemon_threads = True
@@ -63,6 +63,9 @@ class PageServer(ThreadingHTTPServer):
             return Answer(_check(parse_qs(parts.query)["js"][0]))
         if parts.path == "/hang":
             self.ending.wait(60)
+        if parts.path == "/late.svg":
+            self.ending.wait(1)
+            return PAGES["/lime.svg"]
         if parts.path == "/pairs":
             return self._answer_in_pairs()
         return PAGES.get(parts.path, Answer("nothing here", status=404))

@@ -66,6 +66,56 @@ PAGES: dict[str, Answer] = {
             "addEventListener('scroll', grow);</script>"
         )
     ),
+    "/shell": Answer(
+        document(
+            "<header></header><main>" + box("lime", height="300px") * 3 + "</main>",
+            style="body { position: fixed; inset: 0; display: grid; grid-template-rows: 40px 1fr }"
+            "header { background: lime } main { overflow: auto; contain: strict; background: red }",
+        )
+    ),
+    "/scrolling-body": Answer(
+        document(
+            box("lime", height="340px") + box("lime", height="600px"),
+            style="html { height: 100%; overflow: hidden } body { height: 100%; overflow: auto }",
+        )
+    ),
+    "/components": Answer(
+        document(
+            "<x-app></x-app><script>customElements.define('x-app', class extends HTMLElement {"
+            "connectedCallback() { this.attachShadow({mode: 'open'}).innerHTML ="
+            "`<div style='height:100vh;overflow-y:scroll'><p style='margin:0;height:940px;background:lime'>`"
+            "} });</script>"
+        )
+    ),
+    "/clinging": Answer(
+        document(
+            box("lime", height="100vh")
+            + "<div style='height:300px;background:red url(/lime.svg) fixed no-repeat'></div>"
+            + "<div class='toggled' style='height:200px'></div>" * 3
+            + "<div data-aos style='height:100px;background:lime'></div>"
+            + box("blue", height="20px; position:sticky; bottom:0")
+            + box("lime", height="200px")
+            + box("blue", height="30px; position:fixed; bottom:0")
+            + box("red", height="50px; position:fixed; bottom:0; transform:translateY(100%)")
+            + "<script>const seen = new IntersectionObserver(entries => entries.forEach(entry =>"
+            " entry.target.style.background = entry.isIntersecting ? 'lime' : ''));"
+            "document.querySelectorAll('.toggled').forEach(element => seen.observe(element));</script>",
+            style="body { background: red } [data-aos] { opacity: 0; transition: all .4s }",
+        )
+    ),
+    "/late-background": Answer(
+        document(
+            "<script>onload = () => { document.body.style.backgroundImage = 'url(/late.svg)' }</script>",
+            style=FILL,
+        )
+    ),
+    "/deep": Answer(
+        document(
+            box("red", height="2000px")
+            + "<div id='part'><img src='/late.svg' loading='lazy' width='320' height='300'></div>",
+            style="#part { background: red } img { display: block }",
+        )
+    ),
     "/elements": Answer(
         document(
             box("red", height="2000px")

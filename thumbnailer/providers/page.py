@@ -5,9 +5,8 @@ from __future__ import annotations
 import asyncio
 import copy
 import json
-from collections.abc import Awaitable
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from thumbnailer.egress_proxy import EgressProxy
 from thumbnailer.errors import (
@@ -19,12 +18,13 @@ from thumbnailer.errors import (
     UpstreamFailed,
 )
 from thumbnailer.model import CaptureRequest, Deadline, WaitUntil
-from thumbnailer.providers import alterations, page_scripts
+from thumbnailer.providers import alterations, page_scripts, whole_page
 from thumbnailer.providers.equipment import Equipment
 from thumbnailer.providers.page_errors import PROVIDER, net_error, translate_navigation
-from thumbnailer.providers.page_world import PageWorld
+from thumbnailer.providers.page_world import PageWorld, if_possible
 from thumbnailer.providers.picture import photograph
 from thumbnailer.providers.playwright_errors import PlaywrightError, PlaywrightTimeout
+from thumbnailer.providers.resting import PicturesUnderWay, come_to_rest
 
 if TYPE_CHECKING:
     from playwright.async_api import Dialog, Page, Request, Response, Route
@@ -33,16 +33,12 @@ if TYPE_CHECKING:
 LOAD_SECONDS = 15.0
 IDLE_SECONDS = 10.0
 CONSENT_SECONDS = 5.0
-SCROLL_SECONDS = 10.0
-SETTLE_SECONDS = 4.0
-SCRIPT_SECONDS = 2.0
 PROGRAM_SECONDS = 10.0
 CRASH_NEWS_SECONDS = 0.2
 NOT_LOADED = "The browser could not load the page."
 #: Kept back from ``wait_for``, so that there is time left to refuse in good order.
 RESERVED_SECONDS = 2.0
 
-SCROLL_PAUSE_MILLISECONDS = 60
 MAX_NAMES = 5_000
 
 
@@ -63,6 +59,7 @@ class Visit:
     ) -> None:
         self._page = page
         self._world = PageWorld(page)
+        self._pictures = PicturesUnderWay(page)
         self._request = request
         self._equipment = equipment
         self._proxy = proxy
@@ -139,6 +136,8 @@ class Visit:
         if self._request.hide_selectors:
             selectors = json.dumps(self._request.hide_selectors)
             await self._page.add_init_script(f"({page_scripts.HIDE})({selectors})")
+        if self._request.full_page:
+            await self._page.add_init_script(f"({whole_page.KEEP_SHOWN})()")
         if self._request.block_cookie_banners:
             await self._page.add_init_script(self._equipment.consent_script)
         await alterations.introduce_caller(self._page, self._request)
@@ -167,9 +166,11 @@ class Visit:
     async def _load(self, moment: Literal["load", "domcontentloaded"]) -> None:
         """Wait for the moment, and for what never comes only while there is nothing to show."""
         with suppress(PlaywrightTimeout):
-            await self._page.wait_for_load_state(moment, timeout=self._share(2, LOAD_SECONDS) * 1000)
+            await self._page.wait_for_load_state(
+                moment, timeout=self._deadline.share_seconds(2, LOAD_SECONDS) * 1000
+            )
             return
-        if await self._run(page_scripts.HAS_CONTENT):
+        if await self._world.attempt(page_scripts.HAS_CONTENT):
             # What hangs may be a style sheet, without which nothing is drawn.
             await self._world.send("Page.stopLoading")
         else:
@@ -187,7 +188,7 @@ class Visit:
         if self._request.wait_until is WaitUntil.NETWORKIDLE:
             with suppress(PlaywrightTimeout):
                 await self._page.wait_for_load_state(
-                    "networkidle", timeout=self._share(2, IDLE_SECONDS) * 1000
+                    "networkidle", timeout=self._deadline.share_seconds(2, IDLE_SECONDS) * 1000
                 )
         if self._request.wait_for is not None:
             seconds = max(0.1, self._deadline.remaining_seconds() - RESERVED_SECONDS)
@@ -200,40 +201,35 @@ class Visit:
         if self._request.css is not None:
             await alterations.style(self._page, self._world, self._request.css)
         if self._request.js is not None:
-            await alterations.run(self._page, self._request.js, self._share(2, PROGRAM_SECONDS))
+            await alterations.run(
+                self._page, self._request.js, self._deadline.share_seconds(2, PROGRAM_SECONDS)
+            )
 
     async def _tidy_up(self) -> None:
         if self._request.block_cookie_banners:
-            patience = self._share(3, CONSENT_SECONDS)
+            patience = self._deadline.share_seconds(3, CONSENT_SECONDS)
             settled = self._page.evaluate(page_scripts.CONSENT_SETTLED, patience * 1000)
-            await _if_possible(settled, patience + 0.5)
-            await self._run(page_scripts.HIDE_LEFTOVERS, list(self._equipment.banner_selectors))
+            await if_possible(settled, patience + 0.5)
+            await self._world.attempt(page_scripts.HIDE_LEFTOVERS, list(self._equipment.banner_selectors))
         hidden = list(self._request.hide_selectors)
         if self._request.block_ads:
-            names = await self._run(page_scripts.NAMES_IN_USE, MAX_NAMES) or {"classes": [], "ids": []}
+            names = await self._world.attempt(page_scripts.NAMES_IN_USE, MAX_NAMES) or {
+                "classes": [],
+                "ids": [],
+            }
             hidden += self._equipment.ads.selectors_for(self._page.url, **names)
-            await self._run(page_scripts.COLLAPSE, sorted(self._blocked))
+            await self._world.attempt(page_scripts.COLLAPSE, sorted(self._blocked))
         if hidden:
-            await self._run(page_scripts.HIDE, hidden)
+            await self._world.attempt(page_scripts.HIDE, hidden)
 
     async def _come_to_rest(self) -> None:
-        limit = self._equipment.bounds.max_full_page_height
-        if self._request.full_page:
-            patience = self._share(3, SCROLL_SECONDS)
-            options = {"limit": limit, "patience": patience * 1000, "pause": SCROLL_PAUSE_MILLISECONDS}
-            await self._run(page_scripts.SCROLL_THROUGH, options, patience + 1)
-        if self._request.delay:
-            await asyncio.sleep(self._request.delay / 1000)
-        patience = self._share(4, SETTLE_SECONDS)
-        depth = limit if self._request.full_page else self._request.height
-        await self._run(page_scripts.SETTLED, {"depth": depth, "patience": patience * 1000}, patience + 0.5)
-
-    def _share(self, parts: int, most: float) -> float:
-        """The n-th part of the seconds that are left, at most ``most``."""
-        return min(most, self._deadline.remaining_seconds() / parts)
-
-    async def _run(self, script: str, argument: Any = None, seconds: float = SCRIPT_SECONDS) -> Any:
-        return await _if_possible(self._world.run(script, argument), seconds)
+        await come_to_rest(
+            self._world,
+            self._request,
+            self._pictures,
+            self._deadline,
+            max_full_page_height=self._equipment.bounds.max_full_page_height,
+        )
 
     def _note_request(self, request: Request) -> None:
         # Redirects come here too, one request for each hop.
@@ -280,14 +276,6 @@ class Visit:
                 await route.abort("blockedbyclient")
             else:
                 await route.continue_()
-
-
-async def _if_possible(work: Awaitable[Any], seconds: float) -> Any:
-    """The result of what the picture can do without; None where it fails or takes too long."""
-    with suppress(PlaywrightError, TimeoutError):
-        async with asyncio.timeout(seconds):
-            return await work
-    return None
 
 
 def _is_of_main_frame(request: Request) -> bool:

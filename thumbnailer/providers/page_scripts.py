@@ -96,26 +96,10 @@ selectors => {
 }
 """
 
-#: Down in steps of a viewport, so that what loads when seen is seen, and up again. Ends at the
-#: bottom, at ``limit`` CSS pixels or after ``patience``, whichever comes first: some pages grow for ever.
-SCROLL_THROUGH = """
-async ({limit, patience, pause}) => {
-  const wait = time => new Promise(resolve => setTimeout(resolve, time));
-  const until = Date.now() + patience;
-  const root = document.scrollingElement || document.documentElement;
-  for (const image of document.querySelectorAll("img[loading=lazy]")) image.loading = "eager";
-  for (let top = 0; Date.now() < until && top < Math.min(root.scrollHeight, limit); top += innerHeight) {
-    window.scrollTo({top, behavior: "instant"});
-    await wait(pause);
-  }
-  window.scrollTo({top: 0, behavior: "instant"});
-  await wait(pause);
-}
-"""
-
 #: Fonts loaded, pictures above ``depth`` CSS pixels there, animations that have an end at their end.
 SETTLED = """
 async ({depth, patience}) => {
+  document.documentElement.getBoundingClientRect();  // so that pictures of new styles are asked for
   const tooLong = new Promise(resolve => setTimeout(resolve, patience));
   const shown = image => {
     const box = image.getBoundingClientRect();
@@ -158,6 +142,15 @@ MEASURES = f"""
     pageHeight: Math.max(root.scrollHeight, root.offsetHeight || 0, body ? body.scrollHeight : 0),
   }};
 }}
+"""
+
+#: Brings the first match into view, so that what loads when seen is seen.
+BRING_INTO_VIEW = """
+selector => {
+  const element = document.querySelector(selector);
+  for (const image of element?.querySelectorAll("img[loading=lazy]") ?? []) image.loading = "eager";
+  element?.scrollIntoView({block: "nearest", inline: "nearest", behavior: "instant"});
+}
 """
 
 #: The box of the first match, brought into view, from the page's top left corner; null where none is.

@@ -6,6 +6,9 @@ They run in an isolated world: the same document, but globals of their own. Many
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Awaitable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from thumbnailer.providers.playwright_errors import PlaywrightError
@@ -17,6 +20,18 @@ WORLD_NAME = "thumbnailer"
 
 #: How the browser tells that the page has gone elsewhere since the world was made.
 LEFT = "Cannot find context with specified id"
+
+
+#: How long a script may take that the picture can do without.
+SCRIPT_SECONDS = 2.0
+
+
+async def if_possible(work: Awaitable[Any], seconds: float) -> Any:
+    """The result of what the picture can do without; None where it fails or takes too long."""
+    with suppress(PlaywrightError, TimeoutError):
+        async with asyncio.timeout(seconds):
+            return await work
+    return None
 
 
 class PageWorld:
@@ -40,6 +55,10 @@ class PageWorld:
                     raise
         self._context = await self._make()
         return await self._call(self._context, script, argument)
+
+    async def attempt(self, script: str, argument: Any = None, seconds: float = SCRIPT_SECONDS) -> Any:
+        """The same for a script that the picture can do without; None where it fails or takes too long."""
+        return await if_possible(self.run(script, argument), seconds)
 
     async def send(self, method: str, parameters: dict[str, Any] | None = None) -> dict[str, Any]:
         """Ask the page something by the DevTools protocol; always in the same session."""

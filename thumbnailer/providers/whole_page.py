@@ -1,0 +1,97 @@
+"""Scripts that make a page fit to be photographed from top to bottom, in the order in which they run.
+
+Each is one function expression; times are milliseconds, lengths CSS pixels. The viewport keeps its size, so
+that nothing that is as high as the viewport becomes as high as the page; what clings to it is moved instead.
+"""
+
+from __future__ import annotations
+
+#: What a page shows when it comes into view, it may take away again when it goes out of view. From the event
+#: on that ``SCROLL_THROUGH`` sends, the page is told of arrivals only. Runs before the page's own scripts.
+KEEP_SHOWN = """
+() => {
+  const Observer = window.IntersectionObserver;
+  let hasBegun = false;
+  addEventListener("thumbnailer-scrolls", () => { hasBegun = true; });
+  window.IntersectionObserver = class IntersectionObserver extends Observer {
+    constructor(callback, options) {
+      super((entries, self) => {
+        const told = hasBegun ? entries.filter(entry => entry.isIntersecting) : entries;
+        if (told.length) callback.call(self, told, self);
+      }, options);
+    }
+  };
+}
+"""
+
+#: Lays out in full what scrolls in place of the page: it is in the middle of the viewport, and half as large.
+UNFOLD = """
+() => {
+  const root = document.documentElement, [x, y] = [innerWidth / 2, innerHeight / 2];
+  if (root.scrollHeight - innerHeight > innerHeight / 4) return;
+  const around = element => element.assignedSlot || element.parentElement || element.getRootNode().host;
+  const scrolls = element => element !== root && /auto|scroll/.test(getComputedStyle(element).overflowY)
+    && element.scrollHeight > element.clientHeight + 1
+    && element.clientWidth * element.clientHeight >= innerWidth * innerHeight / 2;
+  let element = document.elementFromPoint(x, y);
+  for (let inner; (inner = element?.shadowRoot?.elementFromPoint(x, y)) && inner !== element;) {
+    element = inner;
+  }
+  while (element && !scrolls(element)) element = around(element);
+  for (; element; element = around(element)) {
+    const free = {height: "auto", "max-height": "none", overflow: "visible", contain: "none"};
+    if (/fixed|absolute/.test(getComputedStyle(element).position)) {
+      Object.assign(free, {position: "absolute", bottom: "auto"});
+    }
+    for (const name in free) element.style.setProperty(name, free[name], "important");
+  }
+}
+"""
+
+#: Down in steps of a viewport, so that what loads when seen is seen, and up again. Ends at the
+#: bottom, at ``limit`` or after ``patience``, whichever comes first: some pages grow for ever.
+#: At the top, what began to move on the way has time to come to its end.
+SCROLL_THROUGH = """
+async ({limit, patience, pause, rest}) => {
+  const wait = time => new Promise(resolve => setTimeout(resolve, time));
+  const until = Date.now() + patience;
+  const root = document.scrollingElement || document.documentElement;
+  window.dispatchEvent(new Event("thumbnailer-scrolls"));
+  for (const image of document.querySelectorAll("img[loading=lazy]")) image.loading = "eager";
+  for (let top = 0; Date.now() < until && top < Math.min(root.scrollHeight, limit); top += innerHeight) {
+    window.scrollTo({top, behavior: "instant"});
+    await wait(pause);
+  }
+  window.scrollTo({top: 0, behavior: "instant"});
+  await wait(rest);
+}
+"""
+
+#: On a page that is drawn at once no background stands still while the rest scrolls. And the library AOS has
+#: hidden again what is below the viewport, by its position alone.
+LAY_FLAT = """
+*, ::before, ::after { background-attachment: scroll !important }
+[data-aos] { opacity: 1 !important; transform: none !important }
+"""
+
+#: Moves what clings to the bottom of the viewport to the bottom of the page.
+SINK = """
+limit => {
+  const heights = [document.documentElement, document.body].map(element => element?.scrollHeight ?? 0);
+  const further = Math.min(limit, Math.max(...heights)) - innerHeight;
+  if (further <= 0) return;
+  const set = (element, styles) => {
+    for (const name in styles) element.style.setProperty(name, styles[name], "important");
+  };
+  for (const element of document.querySelectorAll("body *")) {
+    const {position, top, bottom} = getComputedStyle(element);
+    if (position === "sticky" && top === "auto" && bottom !== "auto") {
+      set(element, {position: "relative", bottom: "auto"});
+    } else if (position === "fixed" && !element.offsetParent
+               && element.getBoundingClientRect().top >= innerHeight / 2) {
+      const moved = {top: parseFloat(top) + further, bottom: parseFloat(bottom) - further};
+      set(element, {top: `${moved.top}px`, bottom: `${moved.bottom}px`, transition: "none"});
+    }
+  }
+}
+"""
