@@ -37,7 +37,6 @@ class Load:
     """What came of a load: how many answers a second, how soon, and for how much processor time each."""
 
     answers_per_second: float
-    p50_ms: float
     p99_ms: float
     cpu_us: float
 
@@ -57,27 +56,26 @@ def cpu_seconds(pids: Iterable[int]) -> float:
     return sum(each.user + each.system for each in times)
 
 
-def put_load(candidate: Candidate, seconds: float, *, connections: int = CONNECTIONS) -> Load:
+def put_load(candidate: Candidate, seconds: float) -> Load:
     """Ask for as much as it gives; raises ValueError where an answer was no picture."""
     before = cpu_seconds(candidate.pids)
-    told = _wrk(candidate.url, candidate.paths, seconds, connections)
+    told = _wrk(candidate.url, candidate.paths, seconds)
     spent = cpu_seconds(candidate.pids) - before
     answers = told["answers"]
     if not answers or told["failed"] or told["bytes"] < answers * candidate.size_bytes:
         raise ValueError(f"{candidate.name}: not all answers are pictures: {told}")
     return Load(
         answers_per_second=answers / told["microseconds"] * 1e6,
-        p50_ms=told["p50"] / 1000,
         p99_ms=told["p99"] / 1000,
         cpu_us=spent / answers * 1e6,
     )
 
 
-def _wrk(url: str, paths: Sequence[str], seconds: float, connections: int) -> dict[str, int]:
+def _wrk(url: str, paths: Sequence[str], seconds: float) -> dict[str, int]:
     program = shutil.which("wrk")
     if program is None:
         raise FileNotFoundError("wrk is not installed: run make setup-bench")
-    command = [program, "-t1", f"-c{connections}", f"-d{seconds:g}s", "--timeout", "20s", "-s", str(SCRIPT)]
+    command = [program, "-t1", f"-c{CONNECTIONS}", f"-d{seconds:g}s", "--timeout", "20s", "-s", str(SCRIPT)]
     printed = subprocess.run([*command, url, *paths], capture_output=True, check=True, text=True).stdout
     told: dict[str, int] = json.loads(printed.strip().splitlines()[-1])
     return told

@@ -15,7 +15,7 @@ end
 function done(summary, latency)
     local errors = summary.errors
     io.write(string.format(
-        '\n{"answers": %d, "microseconds": %d, "bytes": %d, "p50": %d, "p99": %d, "failed": %d, "broken": %d}\n',
-        summary.requests, summary.duration, summary.bytes, latency:percentile(50), latency:percentile(99),
+        '\n{"answers": %d, "microseconds": %d, "bytes": %d, "p99": %d, "failed": %d, "broken": %d}\n',
+        summary.requests, summary.duration, summary.bytes, latency:percentile(99),
         errors.status, errors.connect + errors.read + errors.write + errors.timeout))
 end

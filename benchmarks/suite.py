@@ -43,13 +43,13 @@ PARTS: dict[str, Callable[[Scale], Iterator[Figure]]] = {
 }
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main() -> int:
     """Measure, print, save; the exit status is 1 where a goal is missed."""
     parser = argparse.ArgumentParser(prog="make bench", description="Measure what the service promises.")
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"some of: {', '.join(PARTS)}")
     parser.add_argument("--quick", action="store_true", help="short rounds, to try it out")
     parser.add_argument("--save", type=Path, metavar="FILE", help="where the figures go")
-    options = parser.parse_args(arguments)
+    options = parser.parse_args()
     if unknown := set(options.parts) - set(PARTS):
         parser.error(f"no such part: {', '.join(sorted(unknown))}; there are {', '.join(PARTS)}")
     names = [name for name in PARTS if name in (options.parts or PARTS)]

@@ -113,7 +113,7 @@ def test_messages_are_sent_again_by_the_usual_schedule_and_then_given_up(
         clock=clock,
         jitter=lambda _least, most: most,
     )
-    (message,) = deliveries.about(job.id)
+    (message,) = deliveries.latest(job.owner)
     assert (message.event, json.loads(message.body)["type"]) == ("screenshot.failed", "screenshot.failed")
     for pause in (*webhooks.pauses_seconds, None):
         claim = deliveries.claim(message.id)
@@ -142,7 +142,7 @@ def test_the_end_of_a_batch_is_told_once_however_its_last_jobs_end(database: Dat
         ends = list(pool.map(lambda claim: ledger.fail(claim, TargetStatus(404)), claims))
     again = [ledger.fail(claim, TargetStatus(404)) for claim in claims]
     assert sum(len(end.messages) for end in [*ends, *again]) == 1
-    (told,) = DeliveryLedger(database, pauses_seconds=(), lease_seconds=30, clock=clock).about(batch.id)
+    (told,) = DeliveryLedger(database, pauses_seconds=(), lease_seconds=30, clock=clock).latest(batch.owner)
     assert told.event == "batch.completed"
     assert not any(end.has_ended for end in again)
 
@@ -153,7 +153,7 @@ def test_a_message_that_finds_no_room_comes_again_soon_and_none_before_its_time(
     ledger, queue = ledger_of(database, clock), Queue()
     job, sweeper = failed_job(ledger, "https://receiver.example/"), sweeper_of(database, ledger, clock, queue)
     deliveries = DeliveryLedger(database, pauses_seconds=(HOUR,), lease_seconds=30, clock=clock)
-    (message,) = deliveries.about(job.id)
+    (message,) = deliveries.latest(job.owner)
     deliveries.put_off(message.id)
     sweeper.sweep()
     assert queue.deliveries == []
@@ -165,14 +165,14 @@ def test_a_message_that_finds_no_room_comes_again_soon_and_none_before_its_time(
     deliveries.put_off(message.id)
     deliveries.record(claim, FAILED, 0.1)
     deliveries.put_off(message.id)
-    (planned,) = deliveries.about(job.id)
+    (planned,) = deliveries.latest(job.owner)
     assert planned.due_at >= clock.now + HOUR
 
 
 def test_a_receiver_that_is_gone_hears_no_more(database: Database, clock: Clock) -> None:
     job = failed_job(ledger_of(database, clock), "https://receiver.example/")
     deliveries = DeliveryLedger(database, pauses_seconds=(5,), lease_seconds=30, clock=clock)
-    (message,) = deliveries.about(job.id)
+    (message,) = deliveries.latest(job.owner)
     claim = deliveries.claim(message.id)
     assert claim is not None
     deliveries.record(claim, Attempt(Verdict.GONE, 410), 0.1)

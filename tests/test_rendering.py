@@ -14,7 +14,6 @@ from PIL import Image, ImageCms, ImageOps
 from tests.support.pictures import picture
 from tests.support.screenshots import decoded, encoded, likeness, page_picture
 from thumbnailer import libvips
-from thumbnailer.decoding import may_be_transparent
 from thumbnailer.encoding import avif_quality
 from thumbnailer.errors import ImageTooLarge, NotAnImage, Overloaded
 from thumbnailer.imaging import PictureLimits, inspect
@@ -466,33 +465,3 @@ def test_libvips_uses_one_thread_for_a_picture_and_keeps_none() -> None:
     assert libvips.vips().concurrency_get() == 1
     assert libvips.vips().cache_get_max() == 0
     assert libvips.LOADERS == ("VipsForeignLoadPng", "VipsForeignLoadJpeg", "VipsForeignLoadWebp")
-
-
-def _png_header(colour_type: int, *chunks: bytes) -> bytes:
-    header = b"\x89PNG\r\n\x1a\n" + struct.pack(">I4sIIBBBBBI", 13, b"IHDR", 9, 9, 8, colour_type, 0, 0, 0, 0)
-    return header + b"".join(struct.pack(">I4sI", 0, chunk, 0) for chunk in (*chunks, b"IDAT", b"tRNS"))
-
-
-@pytest.mark.parametrize(
-    ("body", "expected"),
-    [
-        pytest.param(_png_header(0), False, id="png, grey"),
-        pytest.param(_png_header(2), False, id="png, colour"),
-        pytest.param(_png_header(3), False, id="png, palette"),
-        pytest.param(_png_header(4), True, id="png, grey with alpha"),
-        pytest.param(_png_header(6), True, id="png, colour with alpha"),
-        pytest.param(_png_header(2, b"tEXt", b"tRNS"), True, id="png, one colour transparent"),
-        pytest.param(b"\x89PNG\r\n\x1a\n", False, id="png, cut off"),
-        pytest.param(picture("jpeg"), False, id="jpeg"),
-        pytest.param(encoded(Image.new("RGB", (9, 9)), "webp"), False, id="webp"),
-        pytest.param(encoded(Image.new("RGBA", (9, 9)), "webp"), True, id="webp with alpha"),
-        pytest.param(encoded(Image.new("RGB", (9, 9)), "webp", lossless=True), False, id="lossless"),
-        pytest.param(
-            encoded(Image.new("RGBA", (9, 9)), "webp", lossless=True), True, id="lossless with alpha"
-        ),
-        pytest.param(b"RIFF1234WEBP", False, id="webp, cut off"),
-        pytest.param(b"", False, id="nothing"),
-    ],
-)
-def test_transparency_is_seen_in_the_header(body: bytes, expected: bool) -> None:
-    assert may_be_transparent(body) is expected

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from thumbnailer import libvips
 from thumbnailer.errors import NotAnImage
-from thumbnailer.imaging import PNG, WEBP, Dimensions, PictureLimits, inspect
+from thumbnailer.imaging import WEBP, Dimensions, PictureLimits, inspect
 
 if TYPE_CHECKING:
     import pyvips
@@ -101,26 +100,3 @@ def unreadable_is_no_image() -> Iterator[None]:
         yield
     except libvips.vips().Error as error:
         raise NotAnImage("The picture cannot be read.") from error
-
-
-def may_be_transparent(body: bytes) -> bool:
-    """Whether the header of a picture announces an alpha channel; reads no pixels.
-
-    PNG (third edition), sections 11.2.1 and 11.3.1.1; RFC 9649, sections 2.7.1 and 3.4.
-    """
-    if PNG.begins(body):
-        return len(body) > 25 and (body[25] in (4, 6) or _has_transparency_chunk(body))
-    if WEBP.begins(body) and len(body) > 24:
-        return bool(
-            (body[12:16] == b"VP8X" and body[20] & 0x10) or (body[12:16] == b"VP8L" and body[24] & 0x10)
-        )
-    return False
-
-
-def _has_transparency_chunk(png: bytes) -> bool:
-    at = 8
-    while at + 8 <= len(png) and png[at + 4 : at + 8] != b"IDAT":
-        if png[at + 4 : at + 8] == b"tRNS":
-            return True
-        at += 12 + int(struct.unpack(">I", png[at : at + 4])[0])
-    return False

@@ -139,16 +139,12 @@ class DeliveryLedger:
 
     def find(self, delivery_id: str) -> Delivery | None:
         """The message of that id, with its log."""
-        found = self._select(deliveries.c.id == delivery_id, limit=1)
+        found = self._select(deliveries.c.id == delivery_id)
         return found[0] if found else None
 
-    def about(self, subject: str) -> list[Delivery]:
-        """The messages about a job, batch or page, the newest first."""
-        return self._select(deliveries.c.subject == subject, limit=MAX_LISTED)
-
-    def latest(self, owner: str | None, limit: int = MAX_LISTED) -> list[Delivery]:
-        """An owner's messages, or with None everybody's, the newest first."""
-        return self._select(*([] if owner is None else [deliveries.c.owner == owner]), limit=limit)
+    def latest(self, owner: str) -> list[Delivery]:
+        """An owner's messages, the newest first, at most a hundred."""
+        return self._select(deliveries.c.owner == owner)
 
     def count(self) -> dict[DeliveryState, int]:
         """How many messages stand in each state, of those that are still kept."""
@@ -185,10 +181,10 @@ class DeliveryLedger:
         pause = self._pauses_seconds[claim.attempts - 1]
         return {"due_at": now + pause + self._jitter(0, JITTER * pause)}
 
-    def _select(self, *conditions: Any, limit: int) -> list[Delivery]:
-        newest = select(deliveries).where(*conditions).order_by(deliveries.c.created_at.desc()).limit(limit)
+    def _select(self, condition: ColumnElement[bool]) -> list[Delivery]:
+        newest = select(deliveries).where(condition).order_by(deliveries.c.created_at.desc())
         with self._database.reading() as connection:
-            rows = connection.execute(newest).mappings().all()
+            rows = connection.execute(newest.limit(MAX_LISTED)).mappings().all()
             ids = [row["id"] for row in rows]
             logged = connection.execute(
                 select(delivery_attempts)
