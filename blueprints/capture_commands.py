@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from enum import Enum, auto
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from flask.cli import with_appcontext
 from blueprints.capture_requests import Asked
 from blueprints.command_lines import faults_told, takes_options, texts_of, told
 from blueprints.parsing import typed_options
-from blueprints.pictures import FRESH_SECONDS, judge, thumb_door
+from blueprints.pictures import judge, thumb_door
 from blueprints.schemas import ThumbQuery
 from blueprints.services import Services, services
 from thumbnailer.egress import GuardedSession
@@ -56,9 +57,8 @@ def thumb(url: str, output: str, options: tuple[tuple[str, str], ...]) -> None:
             raise click.ClickException(f"FILE must end in {', '.join(FORMATS)}, or --option say format=….")
         texts["format"] = FORMATS[ending]
     with faults_told():
-        given = _given(texts)
-        asked = judge({**given, "url": url}, thumb_door(), accept=None)
-        delivery = _fetch(services(), asked, given, services().bounds.deadline_seconds)
+        asked = judge({**_given(texts), "url": url}, thumb_door(), accept=None)
+        delivery = _fetch(services(), asked)
     _write(output, delivery.capture)
     if delivery.trouble:
         click.echo(f"It is an old one. A new one failed: {told(delivery.trouble)}", err=True)
@@ -170,7 +170,7 @@ def _wishes(
     pages: Sequence[str], variants: Sequence[Mapping[str, Any]], accept: str
 ) -> Iterator[tuple[str, Fetch]]:
     """One for each page and variant. Raises ``InvalidParameters`` where not the page is at fault."""
-    found, door, seconds = services(), thumb_door(), services().bounds.deadline_seconds
+    found, door = services(), thumb_door()
     for page in pages:
         for given in variants:
             try:
@@ -180,11 +180,7 @@ def _wishes(
                     raise
                 yield page, _failing(error)
             else:
-                yield page, _fetching(found, asked, given, seconds)
-
-
-def _fetching(found: Services, asked: Asked, given: Mapping[str, Any], seconds: float) -> Fetch:
-    return lambda: _fetch(found, asked, given, seconds)
+                yield page, partial(_fetch, found, asked)
 
 
 def _failing(error: ThumbnailerError) -> Fetch:
@@ -201,15 +197,14 @@ def _given(texts: Mapping[str, str]) -> dict[str, Any]:
     return typed_options(texts, ThumbQuery())
 
 
-def _fetch(found: Services, asked: Asked, given: Mapping[str, Any], seconds: float) -> Delivery:
+def _fetch(found: Services, asked: Asked) -> Delivery:
     """Bring a picture on the operator's own account; an old one only where a new one fails.
 
     Limits are for callers over HTTP, but the budget of the service is that of its providers.
     """
-    is_fresh = given.get("fresh", False)
     terms = Terms(
-        max_age_seconds=min(asked.ttl_seconds, FRESH_SECONDS) if is_fresh else asked.ttl_seconds,
-        deadline=Deadline.after(seconds),
+        max_age_seconds=asked.max_age_seconds,
+        deadline=Deadline.after(found.bounds.deadline_seconds),
         admit=lambda: _charge(found),
         timings=Timings(),
         stale_use=StaleUse.WHERE_A_NEW_ONE_FAILS,

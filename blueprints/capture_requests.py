@@ -16,6 +16,10 @@ from thumbnailer.thumbnails import ThumbnailRequest
 
 DEFAULT_QUALITY = 80
 
+#: ``fresh=true`` wants a capture that is not older than this: so a target is photographed again at
+#: most once a minute, however often it is asked for.
+FRESH_SECONDS = 60
+
 #: What means nothing without a size, in the values that want nothing.
 UNSIZED = {"dpr": 1, "fit": Fit.INSIDE}
 
@@ -39,7 +43,7 @@ class RouteDefaults:
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """A caller's wish, complete: the picture, and how old it may be in seconds.
+    """A caller's wish, complete: the picture, and how old it may usually be, in seconds.
 
     ``varies_by_accept`` says that another ``Accept`` header might have made it another picture;
     ``download`` is the name to save it under, where the caller wants to save it. ``is_fresh`` asks for a
@@ -51,6 +55,11 @@ class Asked:
     varies_by_accept: bool
     download: str | None = None
     is_fresh: bool = False
+
+    @property
+    def max_age_seconds(self) -> int:
+        """The age of the oldest picture that will do."""
+        return min(self.ttl_seconds, FRESH_SECONDS) if self.is_fresh else self.ttl_seconds
 
 
 def refuse_ttl(ttl_seconds: int | None, least: int, most: int) -> None:

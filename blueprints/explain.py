@@ -13,7 +13,7 @@ from blueprints.access import ANY_KEY, needs
 from blueprints.capture_requests import Asked
 from blueprints.explain_schemas import ExplainAnswer, ExplainQuery
 from blueprints.openapi import EXPLAIN_PROBLEMS, answers_problems
-from blueprints.pictures import FRESH_SECONDS, complete_request, entitle, screenshot_door, thumb_door
+from blueprints.pictures import complete_request, entitle, screenshot_door, thumb_door
 from blueprints.problems import problem_of_error
 from blueprints.services import services
 from blueprints.strict_blueprint import StrictBlueprint
@@ -42,17 +42,16 @@ def explain(given: dict[str, Any]) -> Response:
     """Why a URL yields the picture it does."""
     services().allowance.answer()
     route = given.pop("route", "thumb")
-    asked = complete_request(given, thumb_door() if route == "thumb" else screenshot_door())
-    is_fresh = given.get("fresh", False)
-    asked = entitle(asked, is_fresh=is_fresh)
-    max_age_seconds = min(asked.ttl_seconds, FRESH_SECONDS) if is_fresh else asked.ttl_seconds
-    found = services().explainer.explain(asked.request, max_age_seconds=max_age_seconds, wants_new=is_fresh)
-    response = jsonify(_told(asked, route, found, max_age_seconds, services().clock()))
+    asked = entitle(complete_request(given, thumb_door() if route == "thumb" else screenshot_door()))
+    found = services().explainer.explain(
+        asked.request, max_age_seconds=asked.max_age_seconds, wants_new=asked.is_fresh
+    )
+    response = jsonify(_told(asked, route, found, services().clock()))
     response.headers["Cache-Control"] = "no-store"
     return response
 
 
-def _told(asked: Asked, route: str, found: Explanation, max_age_seconds: int, now: float) -> dict[str, Any]:
+def _told(asked: Asked, route: str, found: Explanation, now: float) -> dict[str, Any]:
     outcome = found.outcome
     return {
         "target": asked.request.capture.url,
@@ -60,8 +59,8 @@ def _told(asked: Asked, route: str, found: Explanation, max_age_seconds: int, no
         "options": _options(asked),
         "capture_key": found.capture_key,
         "rendition_key": found.rendition_key,
-        "capture": _picture(found.capture, max_age_seconds, now),
-        "rendition": _picture(found.rendition, max_age_seconds, now),
+        "capture": _picture(found.capture, asked.max_age_seconds, now),
+        "rendition": _picture(found.rendition, asked.max_age_seconds, now),
         "failure": _failure(found.setback, now),
         "purges": [_purge(mark) for mark in found.marks],
         "tags": list(found.site.tags()),

@@ -101,8 +101,7 @@ def order_of(given: Mapping[str, Any]) -> JobOrder:
     if given.get("persist", False):
         caller().demand(Scope.PERSIST, "persist")
     options = {name: value for name, value in given.items() if name not in ("persist", "webhook_url")}
-    asked = complete(options, services().bounds.screenshot, services().guard, None)
-    asked = entitle(asked, is_fresh=given.get("fresh", False))
+    asked = entitle(complete(options, services().bounds.screenshot, services().guard, None))
     services().thumbnails.pipeline.judge(asked.request.capture)
     return JobOrder(
         request=asked.request,

@@ -207,8 +207,7 @@ def _order_of(words: Mapping[str, Any], given: Mapping[str, Any]) -> PageOrder:
         InvalidParameters, OptionUnsupported, TargetForbidden, ScopeMissing: it can never be photographed.
     """
     options = {name: value for name, value in given.items() if name not in PAGE_WORDS}
-    asked = complete(options, services().bounds.thumb, services().guard, None)
-    asked = entitle(asked, is_fresh=False)
+    asked = entitle(complete(options, services().bounds.thumb, services().guard, None))
     services().thumbnails.pipeline.judge(asked.request.capture)
     return PageOrder(
         url=given["url"],

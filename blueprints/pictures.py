@@ -29,10 +29,6 @@ from thumbnailer.model import POWERFUL, Format
 from thumbnailer.pipeline import CacheStatus, Delivery, StaleUse, Terms
 from thumbnailer.sites import Site
 
-#: ``fresh=true`` wants a capture that is not older than this: so a target is photographed again at
-#: most once a minute, however often it is asked for.
-FRESH_SECONDS = 60
-
 #: What stands between two tags: Cloudflare's header, and Fastly's.
 TAG_SEPARATORS = {"Cache-Tag": ",", "Surrogate-Key": " "}
 
@@ -130,7 +126,7 @@ def _offer_replay(asked: Asked, delivery: Delivery) -> None:
     version, not_after = purges.version, freshness.not_after
     if purges.covers(asked.request.picture.site, record):
         return  # it came while the picture was being loaded
-    good_until = record.captured_at + _oldest_seconds(asked)
+    good_until = record.captured_at + asked.max_age_seconds
     request.environ[REPLAY] = Replay(
         body=delivery.capture.body(),
         dated_headers=lambda now: dated_headers(delivery, freshness, now),
@@ -156,16 +152,11 @@ def _freshness(asked: Asked) -> Freshness:
     """What caches may do with the answer to the current request."""
     signed = caller().signed
     return Freshness(
-        ttl_seconds=_oldest_seconds(asked),
+        ttl_seconds=asked.max_age_seconds,
         wants_new=asked.is_fresh,
         is_private=caller().key is not None or bool(asked.request.capture.partition),
         not_after=signed.exp if signed else None,
     )
-
-
-def _oldest_seconds(asked: Asked) -> int:
-    """The age of the oldest picture that will do."""
-    return min(asked.ttl_seconds, FRESH_SECONDS) if asked.is_fresh else asked.ttl_seconds
 
 
 def deliver(given: Mapping[str, Any], door: Door, *, recapture: bool = False) -> tuple[Asked, Delivery]:
@@ -185,12 +176,11 @@ def prepare(given: Mapping[str, Any], door: Door, *, recapture: bool = False) ->
     """Count the answer, complete the request and set its terms."""
     deadline = request_deadline(services().bounds.deadline_seconds)
     services().allowance.answer()
-    asked = complete_request(given, door)
-    asked = entitle(asked, is_fresh=asked.is_fresh)
+    asked = entitle(complete_request(given, door))
     stale_use = StaleUse.WHERE_A_NEW_ONE_FAILS if asked.is_fresh or door.wants_new else StaleUse.AT_ONCE
     note(target=urlsplit(asked.request.capture.url).hostname)
     terms = Terms(
-        max_age_seconds=_oldest_seconds(asked),
+        max_age_seconds=asked.max_age_seconds,
         deadline=deadline,
         admit=door.charge_capture,
         timings=timings(),
@@ -222,7 +212,7 @@ def judge(given: Mapping[str, Any], door: Door, accept: str | None) -> Asked:
     return asked
 
 
-def entitle(asked: Asked, *, is_fresh: bool) -> Asked:
+def entitle(asked: Asked) -> Asked:
     """What this caller gets of what they ask for; refuses what the gate could not see yet.
 
     A picture that something of the caller's own went into is theirs alone.
@@ -233,7 +223,7 @@ def entitle(asked: Asked, *, is_fresh: bool) -> Asked:
     """
     caller().demand_target(urlsplit(asked.request.capture.url).hostname or "")
     powers = asked.request.capture.asked & POWERFUL
-    demand_powers(powers, is_fresh=is_fresh)
+    demand_powers(powers, is_fresh=asked.is_fresh)
     return keep_apart(asked) if powers else asked
 
 

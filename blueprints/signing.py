@@ -107,8 +107,7 @@ def sign(given: Mapping[str, Any]) -> Response:
     services().allowance.answer()
     path = given.get("path", "/thumb")
     texts = _as_query(flask.request.get_json())
-    asked = judge_query(path, texts)
-    entitle(asked, is_fresh=given.get("fresh", False))
+    entitle(judge_query(path, texts))
     signed = sign_query(path, texts, given.get("exp"))
     answer = {"url": public_url(str(signed)), "path": signed.path}
     return jsonify(answer | {"sig": signed.sig, "kid": signed.kid, "exp": signed.exp})
