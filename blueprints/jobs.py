@@ -12,7 +12,6 @@ from werkzeug.exceptions import NotFound
 from blueprints.access import RENDER, needs
 from blueprints.answers import SAFETY_HEADERS, validate_by
 from blueprints.callers import caller
-from blueprints.capture_requests import complete
 from blueprints.conditions import answer_conditionally
 from blueprints.job_answers import describe_job, job_path
 from blueprints.job_schemas import MAX_WAIT_SECONDS, JobAnswer, JobBody
@@ -27,7 +26,7 @@ from blueprints.openapi import (
     answers_ranges,
     takes_idempotency_key,
 )
-from blueprints.pictures import entitle
+from blueprints.pictures import entitle, judge, screenshot_door
 from blueprints.preferences import preferred_wait
 from blueprints.request_log import note
 from blueprints.services import public_url, services
@@ -101,12 +100,12 @@ def order_of(given: Mapping[str, Any]) -> JobOrder:
     if given.get("persist", False):
         caller().demand(Scope.PERSIST, "persist")
     options = {name: value for name, value in given.items() if name not in ("persist", "webhook_url")}
-    asked = entitle(complete(options, services().bounds.screenshot, services().guard, None))
+    asked = entitle(judge(options, screenshot_door(), accept=None))
     services().thumbnails.pipeline.judge(asked.request.capture)
     return JobOrder(
         request=asked.request,
         url=given["url"],
-        ttl_seconds=asked.ttl_seconds,
+        ttl_seconds=asked.max_age_seconds,
         persist=given.get("persist", False),
         webhook_url=receiver_of(given),
     )

@@ -12,7 +12,6 @@ from werkzeug.exceptions import NotFound
 
 from blueprints.access import OPEN, PERSIST, RENDER, needs
 from blueprints.answers import SAFETY_HEADERS, validate_by
-from blueprints.capture_requests import complete
 from blueprints.conditions import answer_conditionally
 from blueprints.errors import answer_failure
 from blueprints.jobs import OPENED_SECONDS, POLL_AFTER_SECONDS, owner, receiver_of
@@ -33,7 +32,7 @@ from blueprints.openapi import (
 from blueprints.page_answers import describe_page, page_path
 from blueprints.page_schemas import PageAnswer, PageBody, PageChanges, PageList, PagesAnswer
 from blueprints.parsing import flat_messages
-from blueprints.pictures import entitle
+from blueprints.pictures import entitle, judge, thumb_door
 from blueprints.placeholders import NEGOTIATED_BY, placeholder_answer, wants_placeholder
 from blueprints.request_log import note
 from blueprints.services import public_url, services
@@ -207,7 +206,7 @@ def _order_of(words: Mapping[str, Any], given: Mapping[str, Any]) -> PageOrder:
         InvalidParameters, OptionUnsupported, TargetForbidden, ScopeMissing: it can never be photographed.
     """
     options = {name: value for name, value in given.items() if name not in PAGE_WORDS}
-    asked = entitle(complete(options, services().bounds.thumb, services().guard, None))
+    asked = entitle(judge(options, thumb_door(), accept=None))
     services().thumbnails.pipeline.judge(asked.request.capture)
     return PageOrder(
         url=given["url"],

@@ -68,7 +68,13 @@ def environment(upstream: Upstream, folder: Path, **more: str) -> dict[str, str]
 
 @pytest.fixture
 def client(upstream: Upstream, tmp_path: Path) -> Iterator[FlaskClient]:
-    more = {"WEBHOOK_SECRET": SECRET, "WEBHOOK_RETRIES": "0.1,0.1", "ALLOWED_PRIVATE_TARGETS": "127.0.0.0/8"}
+    more = {
+        "WEBHOOK_SECRET": SECRET,
+        "WEBHOOK_RETRIES": "0.1,0.1",
+        "ALLOWED_PRIVATE_TARGETS": "127.0.0.0/8",
+        "PRESETS": "card:thumb_width=64,format=webp",
+        "TTL_MIN": "120",
+    }
     with client_of(environment(upstream, tmp_path, **more)) as client:
         yield client
 
@@ -279,6 +285,8 @@ def test_a_stored_picture_stays_the_jobs_own_when_there_is_a_newer_one(
         ({"url": "http://10.0.0.1/"}, 403, "target-forbidden", None),
         ({"url": TARGET, "wait": 61}, 400, "invalid-parameters", "wait"),
         ({"url": TARGET, "unknown": 1}, 400, "invalid-parameters", "unknown"),
+        ({"url": TARGET, "preset": "poster"}, 400, "invalid-parameters", "preset"),
+        ({"url": TARGET, "ttl": 60}, 400, "invalid-parameters", "ttl"),
         ({"url": TARGET, "webhook_url": "http://exa mple.com/"}, 400, "invalid-parameters", "webhook_url"),
         ({"url": TARGET, "webhook_url": "ftp://example.com/"}, 403, "target-forbidden", None),
         ({"url": TARGET, "webhook_url": "http://10.0.0.1/"}, 403, "target-forbidden", None),
@@ -292,6 +300,19 @@ def test_a_job_that_can_never_be_done_is_not_accepted(
     assert refused.get_json()["type"] == f"/problems/{slug}"
     if field:
         assert field in refused.get_json()["errors"]
+
+
+def test_a_job_heeds_a_preset(client: FlaskClient) -> None:
+    image = client.post("/screenshots", json={"url": TARGET, "preset": "card", "wait": 20}).get_json()[
+        "image"
+    ]
+    assert (image["content_type"], image["width"]) == ("image/webp", 64)
+
+
+def test_a_job_that_wants_a_new_picture_takes_none_that_is_older_than_a_minute(client: FlaskClient) -> None:
+    accepted = client.post("/screenshots", json={"url": TARGET, "fresh": True}).get_json()
+    job = client.application.extensions[EXTENSION].jobs.find(accepted["job_id"])
+    assert job.order.ttl_seconds == 60
 
 
 def test_without_a_secret_no_webhook_is_promised(upstream: Upstream, tmp_path: Path) -> None:

@@ -425,6 +425,7 @@ def test_pages_are_listed_newest_first(client: FlaskClient) -> None:
         ({"refresh_seconds": 59}, "refresh_seconds"),
         ({"refresh_seconds": 31_536_001}, "refresh_seconds"),
         ({"width": 1}, "width"),
+        ({"preset": "poster"}, "preset"),
     ],
 )
 def test_what_cannot_be_kept_is_refused(client: FlaskClient, body: dict[str, Any], field: str) -> None:
