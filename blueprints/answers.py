@@ -2,26 +2,42 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any
 
-from flask import Response
+from flask import Response, jsonify
 
+from blueprints.conditions import answer_conditionally
 from blueprints.freshness import Freshness
+from blueprints.job_answers import whole_url
 from blueprints.problems import problem_of_error
 from blueprints.request_log import note
-from thumbnailer.model import CaptureRecord
+from blueprints.services import public_url, services
+from thumbnailer.model import Capture
 from thumbnailer.pipeline import CacheStatus, Delivery
 from thumbnailer.streaming import CaptureStream
 
 #: The slug of a problem, where the answer is a picture and no document.
 PROBLEM_HEADER = "X-Problem"
 
+#: How long a URL works that opens a private object, in seconds.
+OPENED_SECONDS = 300
+
 SAFETY_HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Content-Security-Policy": "default-src 'none'",
     "Cross-Origin-Resource-Policy": "cross-origin",
 }
+
+
+def document(content: Mapping[str, Any], status: int = 200) -> Response:
+    """A JSON document; nobody keeps it."""
+    response = jsonify(content)
+    response.status_code = status
+    response.headers["Cache-Control"] = "no-store"
+    return response
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,14 +63,10 @@ def _cache_answer(delivery: Delivery, ttl_seconds: int, age_seconds: int) -> Cac
 
 def picture_answer(delivery: Delivery, freshness: Freshness, now: float) -> Response:
     """A whole capture."""
-    record = delivery.capture.record
-    response = Response(delivery.capture.chunks(), content_type=record.content_type)
-    response.content_length = record.size_bytes
-    response.headers.update(SAFETY_HEADERS)
+    record, response = delivery.capture.record, _whole(delivery.capture)
     response.headers.update(dated_headers(delivery, freshness, now))
     if delivery.trouble is not None:
         response.headers[PROBLEM_HEADER] = problem_of_error(delivery.trouble).slug
-    validate_by(response, record)
     note(cache=delivery.cache_status.value, bytes=record.size_bytes)
     if delivery.cache_status is CacheStatus.MISS:
         note(provider=record.provider, upstream_ms=round(record.upstream_seconds * 1000, 1))
@@ -71,10 +83,30 @@ def dated_headers(delivery: Delivery, freshness: Freshness, now: float) -> dict[
     return headers | _keeping_headers(freshness, now, age_seconds)
 
 
-def validate_by(response: Response, record: CaptureRecord) -> None:
-    """Give an answer its validators: RFC 9110, section 8.8."""
+def cached_answer(capture: Capture, cache_control: str) -> Response:
+    """A capture that the cache has, or what of it the current request wants."""
+    response = _whole(capture)
+    response.headers["Cache-Control"] = cache_control
+    return answer_conditionally(response, capture.record.size_bytes)
+
+
+def stored_answer(object_key: str, stored_url: str) -> Response:
+    """Sends the caller to where a picture is stored."""
+    url = services().storage.presigned_url(object_key, OPENED_SECONDS) or stored_url
+    response = Response(status=302, headers={"Location": whole_url(url, public_url(""))})
+    response.headers["Cache-Control"] = "no-store"
+    return response
+
+
+def _whole(capture: Capture) -> Response:
+    """All bytes of a capture, and its validators: RFC 9110, section 8.8."""
+    record = capture.record
+    response = Response(capture.chunks(), content_type=record.content_type)
+    response.content_length = record.size_bytes
+    response.headers.update(SAFETY_HEADERS)
     response.set_etag(record.etag)
     response.last_modified = datetime.fromtimestamp(record.captured_at, UTC)
+    return response
 
 
 def stream_answer(stream: CaptureStream, freshness: Freshness, now: float) -> Response:

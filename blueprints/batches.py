@@ -11,17 +11,18 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import flask
-from flask import Response, jsonify
+from flask import Response
 from marshmallow import ValidationError
-from werkzeug.exceptions import NotFound
 from zipstream import ZIP_STORED, ZipStream
 
 from blueprints.access import RENDER, needs
+from blueprints.answers import document
+from blueprints.callers import caller, own
 from blueprints.errors import in_words, log_bug
 from blueprints.idempotency import sent_key
 from blueprints.job_answers import batch_path, describe_batch
 from blueprints.job_schemas import BatchAnswer, BatchBody, BatchResults
-from blueprints.jobs import POLL_AFTER_SECONDS, order_of, owner, receiver_of
+from blueprints.jobs import POLL_AFTER_SECONDS, order_of, receiver_of
 from blueprints.openapi import (
     JOB_PROBLEMS,
     READ_PROBLEMS,
@@ -79,7 +80,7 @@ def _accepted(urls: Sequence[str], given: Mapping[str, Any]) -> Response:
     order = BatchOrder(jobs=orders, webhook_url=receiver_of(given))
     for _ in urls:
         services().allowance.jobs()
-    batch = services().jobs.accept_batch(order, owner(), services().idempotency.order_key())
+    batch = services().jobs.accept_batch(order, caller().owner, services().idempotency.order_key())
     note(batch_id=batch.id)
     response = answer_batch(batch, 202)
     response.headers["Location"] = public_url(batch_path(batch.id))
@@ -193,7 +194,7 @@ def _pieces(chunks: Iterator[bytes]) -> Iterator[bytes]:
 def batch(batch_id: str) -> Response:
     """How a batch stands."""
     services().allowance.answer()
-    return answer_batch(own_batch(batch_id))
+    return answer_batch(own(services().jobs.find_batch(batch_id)))
 
 
 @blueprint.get("/batches/<batch_id>/download")
@@ -203,7 +204,7 @@ def batch(batch_id: str) -> Response:
 def batch_download(batch_id: str) -> Response:
     """The finished pictures of a batch as a ZIP, written while it is sent."""
     services().allowance.answer()
-    found = own_batch(batch_id)
+    found = own(services().jobs.find_batch(batch_id))
     line_up()
     archive = ZipStream(compress_type=ZIP_STORED)  # pictures are compressed already
     for member in found.jobs:
@@ -230,19 +231,9 @@ def _name_of(member: Job, capture: Capture) -> str:
     return f"{member.position + 1:03}-{plain}.{EXTENSIONS.get(capture.record.content_type, 'bin')}"
 
 
-def own_batch(batch_id: str) -> Batch:
-    """A batch of the current caller. Raises NotFound for others' as well: nobody learns that they exist."""
-    found = services().jobs.find_batch(batch_id)
-    if found is None or found.owner != owner():
-        raise NotFound
-    return found
-
-
 def answer_batch(found: Batch, status: int = 200) -> Response:
-    """A batch as a document; nobody keeps it."""
-    response = jsonify(describe_batch(found, public_url("")))
-    response.status_code = status
-    response.headers["Cache-Control"] = "no-store"
+    """A batch as a document."""
+    response = document(describe_batch(found, public_url("")), status)
     if found.completed_at is None:
         response.headers["Retry-After"] = str(POLL_AFTER_SECONDS)
     return response

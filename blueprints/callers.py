@@ -5,9 +5,10 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import cast
+from typing import Protocol, TypeVar, cast
 
 import flask
+from werkzeug.exceptions import NotFound
 
 from thumbnailer.accounts import account_of_key
 from thumbnailer.errors import ScopeMissing, TargetForbidden
@@ -41,8 +42,13 @@ class Caller:
 
     @property
     def identity(self) -> str:
-        """Whose allowance, jobs and idempotency keys these are: the key's, else the address's."""
-        return f"key:{self.key.id}" if self.key else self.address
+        """Whose allowance and idempotency keys these are: the key's, else the address's."""
+        return account_of_key(self.key.id) if self.key else self.address
+
+    @property
+    def owner(self) -> str:
+        """Whose jobs, pages and messages these are: the key's, else of whoever knows their ids."""
+        return account_of_key(self.key.id) if self.key else ""
 
     @property
     def account(self) -> str:
@@ -73,6 +79,26 @@ class Caller:
 def caller() -> Caller:
     """The caller of the current request, as the gate has found them."""
     return cast(Caller, flask.request.environ[ENVIRON_NAME])
+
+
+class Owned(Protocol):
+    """What belongs to a caller."""
+
+    @property
+    def owner(self) -> str: ...
+
+
+Thing = TypeVar("Thing", bound=Owned)
+
+
+def own(found: Thing | None) -> Thing:
+    """What was found, where it is the current caller's.
+
+    Raises NotFound for others' as well: nobody learns that they exist.
+    """
+    if found is None or found.owner != caller().owner:
+        raise NotFound
+    return found
 
 
 def caller_so_far() -> Caller | None:

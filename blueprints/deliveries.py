@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from flask import Response, jsonify
-from werkzeug.exceptions import NotFound
+from flask import Response
 
 from blueprints.access import RENDER, needs
+from blueprints.answers import document
+from blueprints.callers import caller, own
 from blueprints.job_answers import describe_delivery
 from blueprints.job_schemas import Deliveries, DeliveryAnswer
-from blueprints.jobs import owner
 from blueprints.openapi import (
     LIST_PROBLEMS,
     READ_PROBLEMS,
@@ -18,7 +18,6 @@ from blueprints.openapi import (
 )
 from blueprints.services import services
 from blueprints.strict_blueprint import StrictBlueprint
-from thumbnailer.jobs.deliveries import Delivery
 
 blueprint = StrictBlueprint("deliveries", __name__, description="Webhook messages and how they fared.")
 
@@ -30,8 +29,8 @@ blueprint = StrictBlueprint("deliveries", __name__, description="Webhook message
 def deliveries() -> Response:
     """The caller's latest webhook messages."""
     services().allowance.answer()
-    latest = services().jobs.deliveries.latest(owner())
-    return _answer({"deliveries": [describe_delivery(each) for each in latest]})
+    latest = services().jobs.deliveries.latest(caller().owner)
+    return document({"deliveries": [describe_delivery(each) for each in latest]})
 
 
 @blueprint.get("/webhooks/deliveries/<delivery_id>")
@@ -41,7 +40,7 @@ def deliveries() -> Response:
 def delivery(delivery_id: str) -> Response:
     """One webhook message and how it fared."""
     services().allowance.answer()
-    return _answer(describe_delivery(_own_delivery(delivery_id)))
+    return _described(delivery_id)
 
 
 @blueprint.post("/webhooks/deliveries/<delivery_id>/redeliver")
@@ -56,21 +55,10 @@ def redeliver(delivery_id: str) -> Response:
 
 def _redelivered(delivery_id: str) -> Response:
     services().allowance.answer()
-    _own_delivery(delivery_id)
+    own(services().jobs.deliveries.find(delivery_id))
     services().jobs.redeliver(delivery_id)
-    return _answer(describe_delivery(_own_delivery(delivery_id)), 202)
+    return _described(delivery_id, 202)
 
 
-def _own_delivery(delivery_id: str) -> Delivery:
-    """A message of the current caller. Raises NotFound for others' as well."""
-    found = services().jobs.deliveries.find(delivery_id)
-    if found is None or found.owner != owner():
-        raise NotFound
-    return found
-
-
-def _answer(document: dict[str, object], status: int = 200) -> Response:
-    response = jsonify(document)
-    response.status_code = status
-    response.headers["Cache-Control"] = "no-store"
-    return response
+def _described(delivery_id: str, status: int = 200) -> Response:
+    return document(describe_delivery(own(services().jobs.deliveries.find(delivery_id))), status)

@@ -7,9 +7,10 @@ from dataclasses import fields as fields_of
 from datetime import UTC, datetime
 from typing import Any
 
-from flask import Response, jsonify
+from flask import Response
 
 from blueprints.access import ANY_KEY, needs
+from blueprints.answers import document
 from blueprints.capture_requests import Asked
 from blueprints.explain_schemas import ExplainAnswer, ExplainQuery
 from blueprints.openapi import EXPLAIN_PROBLEMS, answers_problems
@@ -46,9 +47,7 @@ def explain(given: dict[str, Any]) -> Response:
     found = services().explainer.explain(
         asked.request, max_age_seconds=asked.max_age_seconds, wants_new=asked.is_fresh
     )
-    response = jsonify(_told(asked, route, found, services().clock()))
-    response.headers["Cache-Control"] = "no-store"
-    return response
+    return document(_told(asked, route, found, services().clock()))
 
 
 def _told(asked: Asked, route: str, found: Explanation, now: float) -> dict[str, Any]:

@@ -104,12 +104,12 @@ def _facts_of(result: JobResult) -> dict[str, Any]:
 
 
 def _stored(result: JobResult, base_url: str) -> dict[str, Any]:
-    return {"key": result.object_key, "url": whole_url(result.stored_url, base_url)}
+    return {"key": result.object_key, "url": result.stored_url and whole_url(result.stored_url, base_url)}
 
 
-def whole_url(url: str | None, base_url: str) -> str | None:
+def whole_url(url: str, base_url: str) -> str:
     """A URL of the storage; the local folder's are paths."""
-    return base_url + url if url and url.startswith("/") else url
+    return base_url + url if url.startswith("/") else url
 
 
 def _error_of(job: Job) -> ThumbnailerError:

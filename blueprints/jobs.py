@@ -6,13 +6,12 @@ import contextlib
 from collections.abc import Mapping
 from typing import Any
 
-from flask import Response, jsonify
+from flask import Response
 from werkzeug.exceptions import NotFound
 
 from blueprints.access import RENDER, needs
-from blueprints.answers import SAFETY_HEADERS, validate_by
-from blueprints.callers import caller
-from blueprints.conditions import answer_conditionally
+from blueprints.answers import cached_answer, document, stored_answer
+from blueprints.callers import caller, own
 from blueprints.job_answers import describe_job, job_path
 from blueprints.job_schemas import MAX_WAIT_SECONDS, JobAnswer, JobBody
 from blueprints.openapi import (
@@ -44,9 +43,6 @@ from thumbnailer.keys import Scope
 
 POLL_AFTER_SECONDS = 2
 
-#: How long a URL works that opens a private object, in seconds.
-OPENED_SECONDS = 300
-
 blueprint = StrictBlueprint("jobs", __name__, description="Pictures that are taken behind the answer.")
 
 
@@ -71,7 +67,7 @@ def _accepted(given: dict[str, Any]) -> Response:
     services().allowance.answer()
     order = order_of(given)
     services().allowance.jobs()
-    job = services().jobs.accept(order, owner(), services().idempotency.order_key())
+    job = services().jobs.accept(order, caller().owner, services().idempotency.order_key())
     note(job_id=job.id)
     job = _waited_for(job, preferred or 0 if wait is None else wait)
     response = answer_job(job, 200 if job.state.is_final else 202)
@@ -132,7 +128,7 @@ def receiver_of(given: Mapping[str, Any]) -> str | None:
 def job(job_id: str) -> Response:
     """How a job stands."""
     services().allowance.answer()
-    return answer_job(own_job(job_id))
+    return answer_job(own(services().jobs.find(job_id)))
 
 
 @blueprint.delete("/jobs/<job_id>")
@@ -142,11 +138,8 @@ def job(job_id: str) -> Response:
 def cancel_job(job_id: str) -> Response:
     """Cancel a job that has not begun."""
     services().allowance.answer()
-    own_job(job_id)
-    cancelled = services().jobs.cancel(job_id)
-    if cancelled is None:
-        raise NotFound
-    return answer_job(cancelled)
+    own(services().jobs.find(job_id))
+    return answer_job(own(services().jobs.cancel(job_id)))
 
 
 @blueprint.get("/jobs/<job_id>/image")
@@ -159,7 +152,7 @@ def cancel_job(job_id: str) -> Response:
 def job_image(job_id: str) -> Response:
     """The picture of a job."""
     services().allowance.answer()
-    found = own_job(job_id)
+    found = own(services().jobs.find(job_id))
     if not found.state.is_final:
         raise ImageNotReady("The job has not ended.", retry_after_seconds=POLL_AFTER_SECONDS)
     if found.state is not JobState.COMPLETED or found.result is None:
@@ -167,48 +160,16 @@ def job_image(job_id: str) -> Response:
     request = found.order.request
     capture = services().thumbnails.look_up(request) if request else None
     is_newer = capture is not None and capture.record.sha256 != found.result.sha256
-    if capture is None or (is_newer and found.result.object_key is not None):
-        return _stored_image(found)
-    record = capture.record
-    response = Response(capture.chunks(), content_type=record.content_type)
-    response.content_length = record.size_bytes
-    response.headers.update(SAFETY_HEADERS)
-    response.headers["Cache-Control"] = "private, no-cache"
-    validate_by(response, record)
-    return answer_conditionally(response, record.size_bytes)
-
-
-def _stored_image(found: Job) -> Response:
-    """Where the picture is stored, once the cache has lost it or has a newer one."""
-    result = found.result
-    if result is None or result.object_key is None or result.stored_url is None:
+    if capture is not None and not (is_newer and found.result.object_key):
+        return cached_answer(capture, "private, no-cache")
+    if found.result.object_key is None or found.result.stored_url is None:
         raise NotFound
-    opened = services().storage.presigned_url(result.object_key, OPENED_SECONDS)
-    url = opened or result.stored_url
-    response = Response(status=302, headers={"Location": public_url(url) if url.startswith("/") else url})
-    response.headers["Cache-Control"] = "no-store"
-    return response
-
-
-def owner() -> str:
-    """Who the current request's jobs belong to: a key, or in an open service whoever knows their ids."""
-    key = caller().key
-    return f"key:{key.id}" if key else ""
-
-
-def own_job(job_id: str) -> Job:
-    """A job of the current caller. Raises NotFound for others' as well: nobody learns that they exist."""
-    found = services().jobs.find(job_id)
-    if found is None or found.owner != owner():
-        raise NotFound
-    return found
+    return stored_answer(found.result.object_key, found.result.stored_url)
 
 
 def answer_job(found: Job, status: int = 200) -> Response:
-    """A job as a document; nobody keeps it."""
-    response = jsonify(describe_job(found, public_url("")))
-    response.status_code = status
-    response.headers["Cache-Control"] = "no-store"
+    """A job as a document."""
+    response = document(describe_job(found, public_url("")), status)
     if not found.state.is_final:
         response.headers["Retry-After"] = str(POLL_AFTER_SECONDS)
     return response

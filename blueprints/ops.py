@@ -8,11 +8,12 @@ from pathlib import Path
 
 import flask
 import flask_swagger_ui
-from flask import Response, jsonify, render_template
+from flask import Response, render_template
 from marshmallow import Schema, fields
 from werkzeug.exceptions import NotFound
 
 from blueprints.access import OPEN, needs
+from blueprints.answers import document
 from blueprints.openapi import PAGE_PROBLEMS, answers_problems
 from blueprints.problems import PROBLEMS
 from blueprints.readiness import standing
@@ -123,15 +124,13 @@ def ready() -> Response:
     providers = services().providers()
     is_down = any(not works and name in VITAL_PARTS for name, works in found.parts.items())
     is_whole = all(found.parts.values()) and all(each.breaker is BreakerState.CLOSED for each in providers)
-    response = jsonify(
-        status="down" if is_down else "ready" if is_whole else "degraded",
-        parts={name: "ok" if works else "down" for name, works in found.parts.items()},
-        providers=[_described(each) for each in providers],
-        jobs=found.backlog and asdict(found.backlog),
-    )
-    response.status_code = 503 if is_down else 200
-    response.headers["Cache-Control"] = "no-store"
-    return response
+    state = {
+        "status": "down" if is_down else "ready" if is_whole else "degraded",
+        "parts": {name: "ok" if works else "down" for name, works in found.parts.items()},
+        "providers": [_described(each) for each in providers],
+        "jobs": found.backlog and asdict(found.backlog),
+    }
+    return document(state, 503 if is_down else 200)
 
 
 def _described(provider: ProviderHealth) -> dict[str, object]:

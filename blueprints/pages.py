@@ -6,15 +6,15 @@ from collections.abc import Mapping
 from typing import Any
 
 import flask
-from flask import Response, jsonify
+from flask import Response
 from marshmallow import ValidationError
 from werkzeug.exceptions import NotFound
 
 from blueprints.access import OPEN, PERSIST, RENDER, needs
-from blueprints.answers import SAFETY_HEADERS, validate_by
-from blueprints.conditions import answer_conditionally
+from blueprints.answers import cached_answer, document, stored_answer
+from blueprints.callers import caller, own
 from blueprints.errors import answer_failure
-from blueprints.jobs import OPENED_SECONDS, POLL_AFTER_SECONDS, owner, receiver_of
+from blueprints.jobs import POLL_AFTER_SECONDS, receiver_of
 from blueprints.openapi import (
     CONDITION_PROBLEMS,
     IMAGE_TYPES,
@@ -38,8 +38,7 @@ from blueprints.request_log import note
 from blueprints.services import public_url, services
 from blueprints.strict_blueprint import StrictBlueprint
 from thumbnailer.errors import ImageNotReady, InvalidParameters
-from thumbnailer.model import Capture
-from thumbnailer.pages import Page, PageOrder, PageState, PageVersion
+from thumbnailer.pages import Page, PageOrder, PageState
 from thumbnailer.placeholders import PlaceholderKind
 
 REFRESH_SECONDS = 86_400
@@ -69,7 +68,7 @@ def _kept(given: Mapping[str, Any]) -> Response:
     services().allowance.answer()
     order = _order_of(flask.request.get_json(), given)
     services().allowance.jobs()
-    page = services().jobs.keep_page(order, owner(), services().idempotency.order_key())
+    page = services().jobs.keep_page(order, caller().owner, services().idempotency.order_key())
     note(page_id=page.id)
     response = answer_page(page, 202)
     response.headers["Location"] = public_url(page_path(page.id))
@@ -84,8 +83,8 @@ def _kept(given: Mapping[str, Any]) -> Response:
 def kept_pages(given: dict[str, Any]) -> Response:
     """The caller's pages."""
     services().allowance.answer()
-    found = services().jobs.pages.latest(owner(), given.get("before"))
-    return _document({"pages": [describe_page(page, public_url("")) for page in found]})
+    found = services().jobs.pages.latest(caller().owner, given.get("before"))
+    return document({"pages": [describe_page(page, public_url("")) for page in found]})
 
 
 @blueprint.get("/pages/<page_id>")
@@ -95,7 +94,7 @@ def kept_pages(given: dict[str, Any]) -> Response:
 def kept_page(page_id: str) -> Response:
     """How a page stands."""
     services().allowance.answer()
-    return answer_page(own_page(page_id))
+    return answer_page(own(services().jobs.pages.find(page_id)))
 
 
 @blueprint.patch("/pages/<page_id>")
@@ -106,7 +105,7 @@ def kept_page(page_id: str) -> Response:
 def amend_page(_changes: dict[str, Any], page_id: str) -> Response:
     """Keep a page another way; what is not named stays as it is, and what is null is taken away."""
     services().allowance.answer()
-    page = own_page(page_id)
+    page = own(services().jobs.pages.find(page_id))
     changed = {**_words_of(page.order), **flask.request.get_json()}
     words = {name: value for name, value in changed.items() if value is not None}
     try:
@@ -128,7 +127,8 @@ def amend_page(_changes: dict[str, Any], page_id: str) -> Response:
 def forget_page(page_id: str) -> Response:
     """Stop keeping a page; its stored pictures go, too."""
     services().allowance.answer()
-    services().jobs.pages.remove(own_page(page_id).id)
+    pages = services().jobs.pages
+    pages.remove(own(pages.find(page_id)).id)
     return Response(status=204)
 
 
@@ -153,8 +153,8 @@ def page_thumb(page_id: str) -> Response:
     newest, request = page.versions[0], page.order.request
     capture = services().thumbnails.look_up(request) if request else None
     if capture is None or capture.record.sha256 != newest.sha256:
-        return _stored_version(newest)
-    return _picture(page, capture)
+        return stored_answer(newest.object_key, newest.stored_url)
+    return cached_answer(capture, _caching(page))
 
 
 def _no_picture(page: Page) -> Response:
@@ -166,24 +166,6 @@ def _no_picture(page: Page) -> Response:
         return placeholder_answer(error, page.order.options, kind)
     response = answer_failure(error)
     response.vary.update(NEGOTIATED_BY)
-    return response
-
-
-def _picture(page: Page, capture: Capture) -> Response:
-    record = capture.record
-    response = Response(capture.chunks(), content_type=record.content_type)
-    response.content_length = record.size_bytes
-    response.headers.update(SAFETY_HEADERS)
-    response.headers["Cache-Control"] = _caching(page)
-    validate_by(response, record)
-    return answer_conditionally(response, record.size_bytes)
-
-
-def _stored_version(version: PageVersion) -> Response:
-    opened = services().storage.presigned_url(version.object_key, OPENED_SECONDS)
-    url = opened or version.stored_url
-    response = Response(status=302, headers={"Location": public_url(url) if url.startswith("/") else url})
-    response.headers["Cache-Control"] = "no-store"
     return response
 
 
@@ -217,21 +199,6 @@ def _order_of(words: Mapping[str, Any], given: Mapping[str, Any]) -> PageOrder:
     )
 
 
-def own_page(page_id: str) -> Page:
-    """A page of the current caller. Raises NotFound for others' as well: nobody learns that they exist."""
-    found = services().jobs.pages.find(page_id)
-    if found is None or found.owner != owner():
-        raise NotFound
-    return found
-
-
 def answer_page(page: Page, status: int = 200) -> Response:
-    """A page as a document; nobody keeps it."""
-    return _document(describe_page(page, public_url("")), status)
-
-
-def _document(content: dict[str, Any], status: int = 200) -> Response:
-    response = jsonify(content)
-    response.status_code = status
-    response.headers["Cache-Control"] = "no-store"
-    return response
+    """A page as a document."""
+    return document(describe_page(page, public_url("")), status)

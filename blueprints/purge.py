@@ -7,10 +7,11 @@ from datetime import UTC, datetime
 from typing import Any
 
 import structlog
-from flask import Response, jsonify
+from flask import Response
 from marshmallow import Schema, fields
 
 from blueprints.access import PURGE, needs
+from blueprints.answers import document
 from blueprints.callers import caller
 from blueprints.fields import Flag, MomentField, ShortList, Text
 from blueprints.openapi import PURGE_PROBLEMS, answers_problems
@@ -148,6 +149,4 @@ def _purged(scopes: Sequence[Scope], before: float | None) -> Response:
         "tags": [scope.tag for scope in scopes],
     }
     log.info("purged", scopes=[scope.text for scope in scopes], **answer)
-    response = jsonify(answer)
-    response.headers["Cache-Control"] = "no-store"
-    return response
+    return document(answer)

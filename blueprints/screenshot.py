@@ -8,13 +8,15 @@ from typing import Any, TypeVar
 
 import flask
 import structlog
-from flask import Response, jsonify
+from flask import Response
 
 from blueprints.access import EMBEDDABLE, PERSIST, RENDER, SIGNABLE, needs
 from blueprints.answer_schemas import StoredImageAnswer
+from blueprints.answers import document
 from blueprints.capture_requests import Asked
 from blueprints.errors import answer_failure
 from blueprints.idempotency import KEPT_SECONDS
+from blueprints.job_answers import whole_url
 from blueprints.openapi import (
     BODY_PROBLEMS,
     IMAGE_TYPES,
@@ -165,13 +167,10 @@ def _persisted(given: dict[str, Any]) -> Response:
     with timings().step("storage"):
         kept, url = _in_time(_keeping(asked, delivery, presign))
     stored = kept.image
-    url = url or stored.url
-    url = public_url(url) if url.startswith("/") else url
+    url = whole_url(url or stored.url, public_url(""))
     note(cache=delivery.cache_status.value, object_key=stored.key, stored=not kept.was_there)
-    response = jsonify(_described(stored, url, cached=kept.was_there))
-    response.status_code = 200 if kept.was_there else 201
+    response = document(_described(stored, url, cached=kept.was_there), 200 if kept.was_there else 201)
     response.headers["Location"] = url
-    response.headers["Cache-Control"] = "no-store"
     return response
 
 

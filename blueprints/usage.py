@@ -7,10 +7,11 @@ from datetime import timedelta
 from itertools import groupby
 from typing import Any
 
-from flask import Response, jsonify
+from flask import Response
 from marshmallow import Schema, fields, validate
 
 from blueprints.access import ANY_KEY, needs
+from blueprints.answers import document
 from blueprints.callers import caller
 from blueprints.fields import WholeNumber
 from blueprints.openapi import USAGE_PROBLEMS, answers_problems
@@ -102,13 +103,8 @@ def usage(given: dict[str, Any]) -> Response:
     found = meter.read(first, None if is_for_all else own)
     by_account = {account: tuple(days) for account, days in groupby(found, lambda day: day.account)}
     accounts: dict[str, Sequence[DayOfUsage]] = {own: (), **by_account}
-    response = jsonify(
-        first_day=first.isoformat(),
-        last_day=last.isoformat(),
-        accounts=[_described(account, days) for account, days in sorted(accounts.items())],
-    )
-    response.headers["Cache-Control"] = "no-store"
-    return response
+    described = [_described(account, days) for account, days in sorted(accounts.items())]
+    return document({"first_day": first.isoformat(), "last_day": last.isoformat(), "accounts": described})
 
 
 def _described(account: str, days: Sequence[DayOfUsage]) -> dict[str, Any]:
