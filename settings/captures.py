@@ -23,6 +23,9 @@ from settings.values import (
 )
 from settings.vendors import HTTP_PROVIDERS, PROVIDER_NAMES
 from thumbnailer.guard import PrivateException, parse_private_exceptions
+from thumbnailer.providers.hermesforge import HERMESFORGE
+from thumbnailer.providers.snapapi import SNAPAPI
+from thumbnailer.providers.snapsharp import SNAPSHARP
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +107,7 @@ class ProviderSettings:
         web_url_of,
         None,
         "hermesforge's base URL.",
-        computed=f"`{HTTP_PROVIDERS['hermesforge'].base}`",
+        computed=f"`{HERMESFORGE.base_url}`",
         alias="HERMESFORGE_BASE",
     )
     snapsharp_key: str | None = setting("SNAPSHARP_API_KEY", token_of, None, "SnapSharp's key.", secret=True)
@@ -113,7 +116,7 @@ class ProviderSettings:
         web_url_of,
         None,
         "SnapSharp's base URL.",
-        computed=f"`{HTTP_PROVIDERS['snapsharp'].base}`",
+        computed=f"`{SNAPSHARP.base_url}`",
         alias="SNAPSHARP_BASE",
     )
     snapapi_key: str | None = setting("SNAPAPI_KEY", token_of, None, "SnapAPI's key.", secret=True)
@@ -122,7 +125,7 @@ class ProviderSettings:
         web_url_of,
         None,
         "SnapAPI's base URL.",
-        computed=f"`{HTTP_PROVIDERS['snapapi'].base}`",
+        computed=f"`{SNAPAPI.base_url}`",
     )
 
     def upstream(self, name: str) -> Upstream:
@@ -130,7 +133,7 @@ class ProviderSettings:
         is_single = [each for each in self.names if each in HTTP_PROVIDERS] == [name]
         base = getattr(self, f"{name}_base") or (self.single_base if is_single else None)
         key = getattr(self, f"{name}_key") or (self.single_key if is_single else None)
-        return Upstream(base or HTTP_PROVIDERS[name].base, key)
+        return Upstream(base or HTTP_PROVIDERS[name].vendor.base_url, key)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -93,7 +93,7 @@ def _provider_faults(values: Mapping[str, Any]) -> Iterator[Fault]:
     for name in http_names:
         provider = HTTP_PROVIDERS[name]
         key = values[provider.key_setting] or values["SCREENSHOT_API_KEY"]
-        if provider.needs_key and not key:
+        if provider.vendor.is_key_required and not key:
             yield Fault(provider.key_setting, f"is needed, because PROVIDERS names {name}")
 
 

@@ -1,29 +1,32 @@
-"""The HTTP providers as the configuration knows them."""
+"""The HTTP providers, and what their settings are called."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from thumbnailer.providers.hermesforge import HERMESFORGE
+from thumbnailer.providers.snapapi import SNAPAPI
+from thumbnailer.providers.snapsharp import SNAPSHARP
+from thumbnailer.providers.vendor import Vendor
+
 
 @dataclass(frozen=True, slots=True)
 class HttpProvider:
-    """What the settings of an HTTP provider are called, and where it is unless they say otherwise."""
+    """A vendor, and the settings of its key and of its base URL."""
 
+    vendor: Vendor
     key_setting: str
     base_setting: str
-    base: str
-    needs_key: bool
 
 
 HTTP_PROVIDERS: Mapping[str, HttpProvider] = {
-    "hermesforge": HttpProvider(
-        "HERMESFORGE_API_KEY", "HERMESFORGE_API_BASE", "https://hermesforge.dev", needs_key=False
-    ),
-    "snapsharp": HttpProvider(
-        "SNAPSHARP_API_KEY", "SNAPSHARP_API_BASE", "https://api.snapsharp.dev", needs_key=True
-    ),
-    "snapapi": HttpProvider("SNAPAPI_KEY", "SNAPAPI_BASE", "https://api.snapapi.pics", needs_key=True),
+    each.vendor.name: each
+    for each in (
+        HttpProvider(HERMESFORGE, "HERMESFORGE_API_KEY", "HERMESFORGE_API_BASE"),
+        HttpProvider(SNAPSHARP, "SNAPSHARP_API_KEY", "SNAPSHARP_API_BASE"),
+        HttpProvider(SNAPAPI, "SNAPAPI_KEY", "SNAPAPI_BASE"),
+    )
 }
 PROVIDER_NAMES = ("chromium", *HTTP_PROVIDERS)
 SINGLE_PROVIDER_SETTINGS = ("SCREENSHOT_API_KEY", "SCREENSHOT_API_BASE")

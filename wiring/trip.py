@@ -15,6 +15,7 @@ from flask_caching import Cache
 from config import Settings
 from settings.reading import ConfigurationError, Fault
 from settings.rules import usable_cores
+from settings.vendors import HTTP_PROVIDERS
 from thumbnailer.backend import RawBytesSerializer, ResilientBackend
 from thumbnailer.blanks import Blanks
 from thumbnailer.bounded_calls import BoundedCalls
@@ -37,10 +38,7 @@ from thumbnailer.providers import Provider
 from thumbnailer.providers.challenges import Marker, read_markers
 from thumbnailer.providers.exchange import UpstreamSession
 from thumbnailer.providers.fallback import Failover
-from thumbnailer.providers.hermesforge import HERMESFORGE
 from thumbnailer.providers.remote import RemoteProvider
-from thumbnailer.providers.snapapi import SNAPAPI
-from thumbnailer.providers.snapsharp import SNAPSHARP
 from thumbnailer.purges import Purges
 from thumbnailer.purging import Purger
 from thumbnailer.refreshing import Refresher
@@ -51,8 +49,6 @@ from thumbnailer.thumbnails import Thumbnails
 
 if TYPE_CHECKING:
     from thumbnailer.s3_settings import S3Settings
-
-VENDORS = {vendor.name: vendor for vendor in (HERMESFORGE, SNAPSHARP, SNAPAPI)}
 
 #: Stale copies that one process replaces at a time, and those in line. What is beyond that is
 #: asked for again by the next request.
@@ -147,8 +143,8 @@ def redis_circuits(settings: Settings, fallback: Circuits) -> Circuits:
 def _build_provider(name: str, settings: Settings, guard: Guard, session: UpstreamSession) -> Provider:
     if name == "chromium":
         return build_chromium(settings, guard)
-    upstream = settings.providers.upstream(name)
-    return RemoteProvider(VENDORS[name], session, key=upstream.key, base_url=upstream.base)
+    vendor, upstream = HTTP_PROVIDERS[name].vendor, settings.providers.upstream(name)
+    return RemoteProvider(vendor, session, key=upstream.key, base_url=upstream.base)
 
 
 def build_chromium(settings: Settings, guard: Guard) -> Provider:

@@ -9,7 +9,7 @@ from config import Settings
 from settings.vendors import HTTP_PROVIDERS
 from thumbnailer.diagnosis import Check, browsers, fonts, stores, vendors
 from thumbnailer.providers.launch import find_chromium
-from wiring.trip import VENDORS, build_chromium, redis_circuits
+from wiring.trip import build_chromium, redis_circuits
 
 CONFIGURATION, DEPLOYMENT = "docs/configuration.md", "docs/deployment.md"
 
@@ -65,15 +65,15 @@ def _browser_checks(settings: Settings) -> Iterator[Check]:
 
 
 def _vendor_checks(settings: Settings, name: str) -> Iterator[Check]:
-    upstream, known, vendor = settings.providers.upstream(name), HTTP_PROVIDERS[name], VENDORS[name]
-    is_usage_told = upstream.key is not None and vendor.usage_path is not None
+    upstream, known = settings.providers.upstream(name), HTTP_PROVIDERS[name]
+    is_usage_told = upstream.key is not None and known.vendor.usage_path is not None
     yield Check(
         part="providers",
         name=name,
-        tried=f"ask for {vendor.usage_path} with our key" if is_usage_told else "ask for /",
+        tried=f"ask for {known.vendor.usage_path} with our key" if is_usage_told else "ask for /",
         look=partial(
             vendors.answers,
-            vendor=vendor,
+            vendor=known.vendor,
             base=upstream.base,
             key=upstream.key,
             key_setting=known.key_setting,
