@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 import redis
 from flask_caching import Cache
 
+from blueprints.media import MEDIA_PREFIX
 from config import Settings
 from settings.reading import ConfigurationError, Fault
 from settings.rules import usable_cores
-from settings.vendors import HTTP_PROVIDERS
 from thumbnailer.backend import RawBytesSerializer, ResilientBackend
 from thumbnailer.blanks import Blanks
 from thumbnailer.bounded_calls import BoundedCalls
@@ -34,11 +34,7 @@ from thumbnailer.local_storage import LocalStorage
 from thumbnailer.locks import FileLocks, Locks, RedisLocks
 from thumbnailer.picture_cache import PictureCache
 from thumbnailer.pipeline import Pipeline
-from thumbnailer.providers import Provider
-from thumbnailer.providers.challenges import Marker, read_markers
-from thumbnailer.providers.exchange import UpstreamSession
 from thumbnailer.providers.fallback import Failover
-from thumbnailer.providers.remote import RemoteProvider
 from thumbnailer.purges import Purges
 from thumbnailer.purging import Purger
 from thumbnailer.refreshing import Refresher
@@ -46,6 +42,7 @@ from thumbnailer.rendering import Renderer
 from thumbnailer.setbacks import Setbacks
 from thumbnailer.storage import Storage
 from thumbnailer.thumbnails import Thumbnails
+from wiring.providers import build_providers
 
 if TYPE_CHECKING:
     from thumbnailer.s3_settings import S3Settings
@@ -108,22 +105,16 @@ def build_guard(settings: Settings) -> Guard:
 Observe = Callable[[str, str, float], None]
 
 
-def nobody_looks(_provider: str, _outcome: str, _seconds: float) -> None:
-    """For who counts no attempts."""
-
-
-def build_failover(settings: Settings, guard: Guard, observe: Observe = nobody_looks) -> Failover:
-    """The configured providers, in their order."""
-    session = UpstreamSession()
+def _build_failover(settings: Settings, guard: Guard, observe: Observe) -> Failover:
     return Failover(
-        [_build_provider(name, settings, guard, session) for name in settings.providers.names],
-        breakers=build_breakers(settings),
+        build_providers(settings, guard),
+        breakers=_build_breakers(settings),
         reserve_seconds=settings.providers.reserve_seconds,
         observe=observe,
     )
 
 
-def build_breakers(settings: Settings) -> Breakers:
+def _build_breakers(settings: Settings) -> Breakers:
     """The providers' circuit breakers: of all machines on one Redis, else of this process."""
     providers, circuits = settings.providers, LocalCircuits()
     return Breakers(
@@ -140,52 +131,13 @@ def redis_circuits(settings: Settings, fallback: Circuits) -> Circuits:
     return RedisCircuits(redis_client(settings), fallback, prefix=prefix)
 
 
-def _build_provider(name: str, settings: Settings, guard: Guard, session: UpstreamSession) -> Provider:
-    if name == "chromium":
-        return build_chromium(settings, guard)
-    vendor, upstream = HTTP_PROVIDERS[name].vendor, settings.providers.upstream(name)
-    return RemoteProvider(vendor, session, key=upstream.key, base_url=upstream.base)
-
-
-def build_chromium(settings: Settings, guard: Guard) -> Provider:
-    """The local browser; nothing is started before its first capture."""
-    from thumbnailer.providers.chromium import ChromiumProvider, ChromiumSettings, find_chromium
-    from thumbnailer.providers.memory_watch import MemoryBounds
-
-    return ChromiumProvider(
-        ChromiumSettings(
-            executable=settings.chromium.path or find_chromium(),
-            concurrency=settings.chromium_concurrency,
-            recycle_after=settings.chromium.recycle_after,
-            has_spare_page=settings.chromium.has_spare_page,
-            ad_filter_list=settings.chromium.filter_list,
-            challenge_markers=read_challenge_markers(settings),
-            max_image_pixels=settings.pictures.max_pixels,
-            is_sandboxed=settings.chromium.sandbox,
-            memory=MemoryBounds(settings.chromium.page_memory_bytes, settings.chromium.memory_bytes),
-        ),
-        guard,
-    )
-
-
-def read_challenge_markers(settings: Settings) -> tuple[Marker, ...]:
-    """What gives checks for robots away; nothing where they are let pass. Raises ``ConfigurationError``."""
-    if not settings.chromium.refuse_challenges:
-        return ()
-    try:
-        return read_markers(settings.chromium.challenge_markers)
-    except (OSError, ValueError) as error:
-        fault = Fault("CHALLENGE_MARKERS", f"must be a file of markers: {error}")
-        raise ConfigurationError([fault]) from None
-
-
-def build_storage(settings: Settings, media_url: str) -> Storage:
-    """The bucket where one is configured, else the local folder behind ``media_url``.
+def build_storage(settings: Settings) -> Storage:
+    """The bucket where one is configured, else the local folder behind ``MEDIA_PREFIX``.
 
     Raises ``ConfigurationError``.
     """
     if settings.s3.bucket is None:
-        return LocalStorage(settings.storage.media_folder, media_url)
+        return LocalStorage(settings.storage.media_folder, MEDIA_PREFIX)
     from thumbnailer.s3_storage import S3Storage
 
     try:
@@ -254,13 +206,12 @@ class Trip:
             provider.close()
 
 
-def build_catalogue(settings: Settings, store: Cache) -> Catalogue:
+def _build_catalogue(settings: Settings, store: Cache) -> Catalogue:
     """What can tell what is in the cache: Redis itself, and our own backends."""
     if not settings.cache.redis_url:
         with store.app.app_context():  # whichever application is being served just now
             return cast(Catalogue, store.cache)
-    client = redis.Redis.from_url(settings.cache.redis_url, **redis_options(settings))
-    return RedisCatalogue(client, key_prefix=settings.cache.key_prefix)
+    return RedisCatalogue(redis_client(settings), key_prefix=settings.cache.key_prefix)
 
 
 def _build_bulkhead(settings: Settings) -> Bulkhead:
@@ -272,10 +223,10 @@ def _build_bulkhead(settings: Settings) -> Bulkhead:
     )
 
 
-def build_trip(settings: Settings, store: Cache, observe: Observe = nobody_looks) -> Trip:
+def build_trip(settings: Settings, store: Cache, observe: Observe) -> Trip:
     """Everything between a request for a capture and its bytes; ``observe`` hears of each attempt at one."""
     guard, backend, locks = build_guard(settings), ResilientBackend(store), build_locks(settings)
-    failover = build_failover(settings, guard, observe)
+    failover = _build_failover(settings, guard, observe)
     cache, flights = CaptureCache(backend), Flights(locks, FailureBoard(backend))
     horizon_seconds = max(settings.cache.retention_seconds, MAX_TTL_SECONDS) + CHUNK_GRACE_SECONDS
     purges = Purges(backend, locks, horizon_seconds=horizon_seconds)
@@ -308,6 +259,6 @@ def build_trip(settings: Settings, store: Cache, observe: Observe = nobody_looks
         errands=errands,
         retention_seconds=settings.cache.retention_seconds,
     )
-    purger = Purger(purges, build_catalogue(settings, store), cache)
+    purger = Purger(purges, _build_catalogue(settings, store), cache)
     explainer = Explainer(failover=failover, pictures=pictures, setbacks=setbacks, purges=purges)
     return Trip(thumbnails, renderer, guard, failover, backend, refresher, errands, purges, purger, explainer)

@@ -17,7 +17,6 @@ from blueprints.callers import caller
 from blueprints.capture_requests import RouteDefaults, refuse_ttl
 from blueprints.idempotency import Ledger
 from blueprints.limits import Allowance
-from blueprints.media import MEDIA_PREFIX
 from blueprints.parsing import typed_options
 from blueprints.schemas import CaptureOptions, ThumbQuery
 from blueprints.services import RequestBounds, Services
@@ -40,14 +39,8 @@ from wiring.accounts import build_accounts
 from wiring.databases import build_database
 from wiring.jobs import Counter, build_counter
 from wiring.limits import build_limiters, limit_texts, limiter_config
-from wiring.trip import (
-    Trip,
-    build_locks,
-    build_storage,
-    build_trip,
-    cache_config,
-    read_challenge_markers,
-)
+from wiring.providers import read_challenge_markers
+from wiring.trip import Trip, build_locks, build_storage, build_trip, cache_config
 
 DAY_SECONDS = 86_400
 HOUR_SECONDS = 3_600
@@ -66,7 +59,7 @@ def check_settings(settings: Settings) -> None:
     Raises ``ConfigurationError``. Starts and calls nothing, so it may come before a fork.
     """
     faults: list[Fault] = []
-    checks = (_bounds, _presets, _own_placeholders, _storage, read_challenge_markers, check_key_file)
+    checks = (_bounds, _presets, _own_placeholders, build_storage, read_challenge_markers, check_key_file)
     for check in checks:
         try:
             check(settings)
@@ -78,7 +71,7 @@ def check_settings(settings: Settings) -> None:
 
 def build_services(app: Flask, settings: Settings) -> Services:
     """Everything the doors call. Raises ``ConfigurationError``."""
-    line, storage, database = Line(settings.server.waiting), _storage(settings), build_database(settings)
+    line, storage, database = Line(settings.server.waiting), build_storage(settings), build_database(settings)
     metrics = _metrics(line)
     trip = build_trip(settings, _configured_cache(app, settings), metrics.count_attempt)
     keyring, signer = build_keyring(settings, database), _signer(settings)
@@ -184,10 +177,6 @@ def _own_placeholders(settings: Settings) -> dict[PlaceholderKind, bytes]:
 def _signer(settings: Settings) -> UrlSigner | None:
     keys = settings.signing.keys
     return UrlSigner(keys, settings.signing.longest_life_seconds) if keys else None
-
-
-def _storage(settings: Settings) -> Storage:
-    return build_storage(settings, MEDIA_PREFIX)
 
 
 def _bounds(settings: Settings) -> RequestBounds:

@@ -10,7 +10,6 @@ from celery.signals import worker_ready, worker_shutdown
 from flask import Flask
 from flask_caching import Cache
 
-from blueprints.media import MEDIA_PREFIX
 from config import Settings
 from settings.reading import ConfigurationError, Fault
 from thumbnailer.metrics import Metrics
@@ -42,7 +41,7 @@ def build_worker(settings: Settings) -> Celery:
     database = build_database(settings)
     office = build_office(settings, database)
     accounts = build_accounts(settings, database, build_keyring(settings, database))
-    storage = build_storage(settings, MEDIA_PREFIX)
+    storage = build_storage(settings)
     workshop = build_workshop(settings, office, trip, storage, accounts, metrics.count_job)
 
     told = ExitStack()

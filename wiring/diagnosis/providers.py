@@ -9,7 +9,8 @@ from config import Settings
 from settings.vendors import HTTP_PROVIDERS
 from thumbnailer.diagnosis import Check, browsers, fonts, stores, vendors
 from thumbnailer.providers.launch import find_chromium
-from wiring.trip import build_chromium, redis_circuits
+from wiring.providers import build_chromium
+from wiring.trip import redis_circuits
 
 CONFIGURATION, DEPLOYMENT = "docs/configuration.md", "docs/deployment.md"
 

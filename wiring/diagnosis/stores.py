@@ -7,7 +7,6 @@ from functools import partial
 
 import redis
 
-from blueprints.media import MEDIA_PREFIX
 from config import Settings
 from thumbnailer.database import Database
 from thumbnailer.diagnosis import Check, Verdict, databases, doubtful, folders, objects, stores, well, work
@@ -169,7 +168,7 @@ def storage_checks(settings: Settings) -> Iterator[Check]:
 
 
 def _bucket_checks(settings: Settings, bucket: str) -> Iterator[Check]:
-    make = partial(build_storage, settings, MEDIA_PREFIX)
+    make = partial(build_storage, settings)
     where = f"{bucket} at {shown(settings.s3.endpoint_url) if settings.s3.endpoint_url else 'Amazon S3'}"
     check = partial(
         Check, part="storage", page=f"{DEPLOYMENT}#storage-s3-r2-minio", advice=objects.UNREACHABLE
