@@ -14,6 +14,7 @@ from environs import Env
 from settings.values import PROJECT_FOLDER
 
 DOCUMENTATION = "docs/configuration.md"
+DOTENV = ".env"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,8 +82,12 @@ class Fault:
     name: str
     problem: str
 
+    @property
+    def page(self) -> str:
+        return DOCUMENTATION if self.name == DOTENV else f"{DOCUMENTATION}#{self.name.lower()}"
+
     def __str__(self) -> str:
-        return f"{self.name}: {self.problem} ({DOCUMENTATION}#{self.name.removesuffix('_FILE').lower()})"
+        return f"{self.name}: {self.problem} ({self.page})"
 
 
 class ConfigurationError(Exception):
@@ -135,7 +140,7 @@ def open_environment(variables: Mapping[str, str], dotenv: Path | None) -> Envir
         if dotenv is not None:
             environment.read_env(dotenv, recurse=False)
     except (OSError, ValueError) as error:
-        raise ConfigurationError([Fault(".env", f"is there but {_trouble(error)}")]) from error
+        raise ConfigurationError([Fault(DOTENV, f"is there but {_trouble(error)}")]) from error
     return environment
 
 

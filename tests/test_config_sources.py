@@ -53,8 +53,9 @@ def test_a_missing_env_file_is_no_fault(tmp_path: Path) -> None:
 )
 def test_an_unreadable_env_file_is_a_fault_that_says_where(make: Any, problem: str, tmp_path: Path) -> None:
     make(tmp_path / ".env")
-    with pytest.raises(ConfigurationError, match=problem):
+    with pytest.raises(ConfigurationError, match=problem) as raised:
         load_settings("testing", {}, tmp_path / ".env")
+    assert str(raised.value).endswith("(docs/configuration.md)")
 
 
 def test_an_env_file_of_another_user_is_a_fault(tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 """What ``flask doctor`` looks at, and what it says: checks, verdicts, findings.
 
 Each module beside this one holds the checks of one kind of part: small functions that try something with
-what the service itself would use, change nothing that lasts, and say what came of it. ``wiring/diagnosis.py``
+what the service itself would use, change nothing that lasts, and say what came of it. ``wiring/diagnosis/``
 lists them.
 """
 

@@ -59,10 +59,7 @@ def is_there(deadline: Deadline, *, program: Path | None) -> Verdict:
         )
     if asked.returncode != 0:
         last = (asked.stderr.strip().splitlines() or [f"status {asked.returncode}"])[-1]
-        return wrong(
-            f"{program} does not start: {last}",
-            "Run scripts/install-chromium.sh, which brings what it needs.",
-        )
+        return wrong(f"{program} does not start: {last}", INSTALL)
     return well(f"{asked.stdout.strip()}, {program}")
 
 

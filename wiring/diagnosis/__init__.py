@@ -12,7 +12,7 @@ from functools import partial
 from typing import Any
 
 from config import ConfigurationError, Reading, Settings, groups_with, secret_values
-from settings.reading import DOCUMENTATION, Fault
+from settings.reading import DOCUMENTATION, DOTENV, Fault
 from thumbnailer.diagnosis import Check, Examination, State, Verdict, doubtful, well, wrong
 from thumbnailer.diagnosis.reasons import reason_of
 from thumbnailer.diagnosis.secrecy import passwords_in
@@ -64,7 +64,7 @@ def plan_examination(reading: Reading, start_error: Exception | None) -> Examina
     """
     faults = _all_faults(reading, start_error)
     at_fault = groups_with({fault.name for fault in faults})
-    is_lost = any(fault.name == ".env" for fault in faults)  # what stands there, nobody knows
+    is_lost = any(fault.name == DOTENV for fault in faults)  # what stands there, nobody knows
     checks = list(_of_configuration(reading.settings, faults, start_error))
     for subject in SUBJECTS:
         if subject.groups and (is_lost or subject.groups & at_fault):
@@ -96,13 +96,10 @@ def _of_configuration(
         found = well(f"all settings are right; the profile is {settings.profile}")
         yield check(name="settings", look=_said(found), page=DOCUMENTATION)
     for fault in faults:
-        page = f"{DOCUMENTATION}#{fault.name.removesuffix('_FILE').lower()}"
         verdict = wrong(
             f"{fault.name} {fault.problem}", f"Mend {fault.name}; the service does not start with it."
         )
-        yield check(
-            name=fault.name, look=_said(verdict), page=DOCUMENTATION if fault.name == ".env" else page
-        )
+        yield check(name=fault.name, look=_said(verdict), page=fault.page)
     for doubt in settings.warnings:
         verdict = doubtful(doubt, "Take it out, or change it to what is meant.")
         yield check(name="doubt", look=_said(verdict), page=DOCUMENTATION)
