@@ -37,6 +37,7 @@ from blueprints.openapi import (
     answers_ranges,
     problems_by_status,
 )
+from blueprints.parsing import spell_for_query
 from blueprints.pictures import answer_picture, answer_stream, deliver, hermesforge_door
 from blueprints.problems import PAGE_FAULTS, ProblemType, problem_of_error, problem_of_status
 from blueprints.request_log import note, request_id
@@ -240,11 +241,5 @@ def _own_options(given: dict[str, Any]) -> dict[str, Any]:
 
 def _image_url(spelled: Mapping[str, Any]) -> str:
     """The GET that answers the same picture from the cache, so without ``fresh``."""
-    texts = {name: _text(value) for name, value in spelled.items() if name != "fresh"}
+    texts = {name: spell_for_query(value) for name, value in spelled.items() if name != "fresh"}
     return public_url(flask.url_for("hermesforge.hermesforge_screenshot") + "?" + urlencode(texts))
-
-
-def _text(value: object) -> str:
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -23,7 +24,7 @@ def batch_path(batch_id: str) -> str:
 def describe_job(job: Job, base_url: str) -> dict[str, Any]:
     """A job; its URLs start with ``base_url``, which may be empty."""
     has_picture, result = job.state is JobState.COMPLETED, job.result
-    error = _error_of(job) if job.state is JobState.FAILED else None
+    error = written_error(job.error or {}) if job.state is JobState.FAILED else None
     return {
         "job_id": job.id,
         "status": job.state.value,
@@ -112,9 +113,9 @@ def whole_url(url: str, base_url: str) -> str:
     return base_url + url if url.startswith("/") else url
 
 
-def _error_of(job: Job) -> ThumbnailerError:
-    """Why a job failed, as far as this version knows the words of the one that wrote it down."""
+def written_error(described: Mapping[str, Any]) -> ThumbnailerError:
+    """Why something failed, as far as this version knows the words of the one that wrote it down."""
     try:
-        return restore(job.error or {})
+        return restore(described)
     except (KeyError, ValueError, TypeError):
         return UpstreamFailed("The capture failed.")

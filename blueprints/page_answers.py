@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from blueprints.job_answers import moment, whole_url
+from blueprints.job_answers import moment, whole_url, written_error
 from blueprints.problems import problem_of_error
-from thumbnailer.errors import ThumbnailerError, UpstreamFailed
-from thumbnailer.failures import restore
 from thumbnailer.pages import Page, PageVersion
 
 #: Options that may let somebody in.
@@ -20,7 +18,7 @@ def page_path(page_id: str) -> str:
 
 def describe_page(page: Page, base_url: str) -> dict[str, Any]:
     """A page; its URLs start with ``base_url``, which may be empty."""
-    error = _error_of(page)
+    error = None if page.error is None else written_error(page.error)
     return {
         "id": page.id,
         "status": page.state.value,
@@ -55,12 +53,3 @@ def _describe_version(version: PageVersion, base_url: str) -> dict[str, Any]:
         "height": version.height,
         "distance": version.distance,
     }
-
-
-def _error_of(page: Page) -> ThumbnailerError | None:
-    if page.error is None:
-        return None
-    try:
-        return restore(page.error)
-    except (KeyError, ValueError, TypeError):
-        return UpstreamFailed("The capture failed.")

@@ -7,7 +7,6 @@ from typing import Any
 
 import flask
 from flask import Response
-from marshmallow import ValidationError
 from werkzeug.exceptions import NotFound
 
 from blueprints.access import OPEN, PERSIST, RENDER, needs
@@ -31,13 +30,13 @@ from blueprints.openapi import (
 )
 from blueprints.page_answers import describe_page, page_path
 from blueprints.page_schemas import PageAnswer, PageBody, PageChanges, PageList, PagesAnswer
-from blueprints.parsing import flat_messages
+from blueprints.parsing import load
 from blueprints.pictures import entitle, judge, thumb_door
 from blueprints.placeholders import NEGOTIATED_BY, placeholder_answer, wants_placeholder
 from blueprints.request_log import note
 from blueprints.services import public_url, services
 from blueprints.strict_blueprint import StrictBlueprint
-from thumbnailer.errors import ImageNotReady, InvalidParameters
+from thumbnailer.errors import ImageNotReady
 from thumbnailer.pages import Page, PageOrder, PageState
 from thumbnailer.placeholders import PlaceholderKind
 
@@ -108,11 +107,7 @@ def amend_page(_changes: dict[str, Any], page_id: str) -> Response:
     page = own(services().jobs.pages.find(page_id))
     changed = {**_words_of(page.order), **flask.request.get_json()}
     words = {name: value for name, value in changed.items() if value is not None}
-    try:
-        given = PageBody().load(words)
-    except ValidationError as error:
-        raise InvalidParameters(flat_messages(error)) from None
-    order = _order_of(words, given)
+    order = _order_of(words, load(words, PageBody()))
     services().allowance.jobs()
     amended = services().jobs.amend_page(page, order)
     if amended is None:

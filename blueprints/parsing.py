@@ -87,23 +87,28 @@ def _typed(value: str, field: fields.Field[Any] | None) -> object:
     return value
 
 
-def typed_options(options: Mapping[str, str], schema: Schema) -> dict[str, object]:
-    """Load options that are written as text in the configuration; raises ``InvalidParameters``."""
-    return _loaded(options, schema, is_partial=True)
+def typed_options(options: Mapping[str, str], schema: Schema, *, is_whole: bool = False) -> dict[str, Any]:
+    """Load options that are written as text; raises ``InvalidParameters``.
 
-
-def typed_query(options: Mapping[str, str], schema: Schema) -> dict[str, Any]:
-    """Load the parameters of a query as ``StrictParser`` does; raises ``InvalidParameters``."""
-    return _loaded(options, schema, is_partial=False)
-
-
-def _loaded(options: Mapping[str, str], schema: Schema, *, is_partial: bool) -> dict[str, object]:
+    ``is_whole``: they are all of a query, and what a query has to say may not be missing.
+    """
     typed = {name: _typed(value, schema.fields.get(name)) for name, value in options.items()}
+    return load(typed, schema, is_whole=is_whole)
+
+
+def load(given: Mapping[str, Any], schema: Schema, *, is_whole: bool = True) -> dict[str, Any]:
+    """What a schema makes of what is given; raises ``InvalidParameters``."""
     try:
-        loaded = schema.load(typed, partial=is_partial)
+        return dict(schema.load(given, partial=not is_whole))
     except ValidationError as error:
         raise InvalidParameters(flat_messages(error)) from None
-    return dict(loaded)
+
+
+def spell_for_query(value: object) -> str:
+    """A value of JSON as a query has it."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
 
 
 def _unique_names(pairs: list[tuple[str, object]]) -> dict[str, object]:

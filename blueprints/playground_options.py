@@ -9,7 +9,7 @@ from enum import StrEnum
 
 from marshmallow import fields, validate
 
-from blueprints.parsing import typed_query
+from blueprints.parsing import typed_options
 from blueprints.pictures import judge, thumb_door
 from blueprints.powers import ProgramText
 from blueprints.schemas import ThumbQuery
@@ -250,7 +250,8 @@ def _reach(name: str, text: str) -> Reach:
 
 def _is_honoured(options: Mapping[str, str]) -> bool:
     try:
-        asked = judge(typed_query({"url": JUDGED_TARGET, **options}, ThumbQuery()), thumb_door(), accept=None)
+        given = typed_options({"url": JUDGED_TARGET, **options}, ThumbQuery(), is_whole=True)
+        asked = judge(given, thumb_door(), accept=None)
         services().thumbnails.pipeline.judge(asked.request.capture)
     except OptionUnsupported:
         return False

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from blueprints.capture_requests import Asked
-from blueprints.parsing import typed_query
+from blueprints.parsing import typed_options
 from blueprints.pictures import Door, judge, screenshot_door, thumb_door
 from blueprints.schemas import CaptureQuery, ScreenshotQuery, ThumbQuery
 from blueprints.services import services
@@ -48,7 +48,7 @@ def judge_query(path: str, texts: Mapping[str, str]) -> Asked:
         InvalidParameters, OptionUnsupported, TargetForbidden: the route would refuse it.
     """
     route = SIGNABLE_ROUTES[path]
-    asked = judge(typed_query(texts, route.query), route.door(), accept=None)
+    asked = judge(typed_options(texts, route.query, is_whole=True), route.door(), accept=None)
     powers = sorted(POWERFUL & asked.request.capture.asked)
     if powers:
         raise InvalidParameters({option: ["Needs a key; a signature will not do."] for option in powers})

@@ -13,6 +13,7 @@ from marshmallow import Schema, fields, validate
 from blueprints.access import RENDER, needs
 from blueprints.fields import Text, WholeNumber
 from blueprints.openapi import SIGN_DEBUG_PROBLEMS, SIGN_PROBLEMS, answers_problems
+from blueprints.parsing import spell_for_query
 from blueprints.pictures import entitle
 from blueprints.schemas import ScreenshotQuery, StrictSchema, described, seconds_to_wait
 from blueprints.services import public_url, services
@@ -115,15 +116,7 @@ def sign(given: Mapping[str, Any]) -> Response:
 
 def _as_query(body: Mapping[str, object]) -> dict[str, str]:
     """Options as JSON has them, already judged, in the spelling of a query."""
-    return {name: _text_of(value) for name, value in body.items() if name not in ("path", "exp")}
-
-
-def _text_of(value: object) -> str:
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, float) and value.is_integer():
-        return str(int(value))
-    return str(value)
+    return {name: spell_for_query(value) for name, value in body.items() if name not in ("path", "exp")}
 
 
 @blueprint.post("/sign/debug")

@@ -12,7 +12,6 @@ from typing import Any
 
 import flask
 from flask import Response, jsonify
-from marshmallow import Schema, ValidationError
 from werkzeug.exceptions import HTTPException
 
 from blueprints.access import ACCESS_KEY, RENDER, RENDER_BY_ACCESS_KEY, needs
@@ -25,7 +24,7 @@ from blueprints.openapi import (
     answers_pictures,
     answers_ranges,
 )
-from blueprints.parsing import flat_messages, refuse_query
+from blueprints.parsing import load, refuse_query
 from blueprints.pictures import (
     answer_delivery,
     answer_picture,
@@ -111,9 +110,9 @@ def vendor_screenshot_from_json() -> Response:
     tell_apart(body)
     refuse_query(flask.request, ACCESS_KEY)
     if spoken() is SNAPAPI:
-        response = _snapapi_answer(_loaded(SNAPAPI_BODY, body))
+        response = _snapapi_answer(load(body, SNAPAPI_BODY))
     else:
-        response = _snapsharp_answer(_loaded(SNAPSHARP_BODY, body))
+        response = _snapsharp_answer(load(body, SNAPSHARP_BODY))
     response.headers["Cache-Control"] = "no-store"
     return response
 
@@ -173,10 +172,3 @@ def _deliver_in_time(options: Mapping[str, Any], timeout_milliseconds: int | Non
     if delivery is None:
         raise UpstreamTimeout(f"The picture was not there within {timeout_milliseconds} ms.")
     return asked, delivery
-
-
-def _loaded(schema: Schema, body: Mapping[str, Any]) -> dict[str, Any]:
-    try:
-        return dict(schema.load(body))
-    except ValidationError as error:
-        raise InvalidParameters(flat_messages(error)) from None
