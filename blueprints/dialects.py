@@ -32,9 +32,7 @@ from blueprints.openapi import (
     BODY_PROBLEMS,
     PICTURE_PROBLEMS,
     PICTURE_TYPES,
-    answers_not_modified,
-    answers_pictures,
-    answers_ranges,
+    answers_pictures_to_get,
     problems_by_status,
 )
 from blueprints.parsing import spell_for_query
@@ -130,9 +128,7 @@ def _answers_errors(slugs: Iterable[str]) -> Callable[[Callable[..., Any]], Call
 
 
 def _answers_pictures(view: Callable[..., Any]) -> Callable[..., Any]:
-    documented = answers_not_modified(blueprint)(_answers_errors(PICTURE_PROBLEMS)(view))
-    documented = answers_ranges(blueprint, PICTURE_TYPES)(documented)
-    return answers_pictures(blueprint, PICTURE_TYPES)(documented)
+    return answers_pictures_to_get(blueprint, PICTURE_TYPES)(_answers_errors(PICTURE_PROBLEMS)(view))
 
 
 @blueprint.get("/api/screenshot")

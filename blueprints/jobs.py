@@ -19,10 +19,8 @@ from blueprints.openapi import (
     JOB_PROBLEMS,
     PICTURE_TYPES,
     READ_PROBLEMS,
-    answers_not_modified,
-    answers_pictures,
+    answers_pictures_to_get,
     answers_problems,
-    answers_ranges,
     takes_idempotency_key,
 )
 from blueprints.pictures import entitle, judge, screenshot_door
@@ -144,9 +142,7 @@ def cancel_job(job_id: str) -> Response:
 
 @blueprint.get("/jobs/<job_id>/image")
 @needs(RENDER)
-@answers_pictures(blueprint, PICTURE_TYPES, {})
-@answers_ranges(blueprint, PICTURE_TYPES, {})
-@answers_not_modified(blueprint)
+@answers_pictures_to_get(blueprint, PICTURE_TYPES, {})
 @blueprint.alt_response(302, description="The stored image, where that is all there is.", success=True)
 @answers_problems(blueprint, (*READ_PROBLEMS, *CONDITION_PROBLEMS, "image-not-ready"))
 def job_image(job_id: str) -> Response:

@@ -14,10 +14,8 @@ from blueprints.documented_headers import STORED_HEADERS
 from blueprints.openapi import (
     MEDIA_PROBLEMS,
     PICTURE_TYPES,
-    answers_not_modified,
-    answers_pictures,
+    answers_pictures_to_get,
     answers_problems,
-    answers_ranges,
 )
 from blueprints.strict_blueprint import StrictBlueprint
 from thumbnailer.local_storage import LocalStorage
@@ -32,9 +30,7 @@ def media_blueprint(storage: LocalStorage) -> StrictBlueprint:
 
     @blueprint.get(f"{MEDIA_PREFIX}<path:key>")
     @needs(OPEN)
-    @answers_pictures(blueprint, PICTURE_TYPES, STORED_HEADERS)
-    @answers_ranges(blueprint, PICTURE_TYPES, STORED_HEADERS)
-    @answers_not_modified(blueprint)
+    @answers_pictures_to_get(blueprint, PICTURE_TYPES, STORED_HEADERS)
     @answers_problems(blueprint, MEDIA_PROBLEMS)
     def media(key: str) -> Response:
         """A stored image."""

@@ -46,17 +46,20 @@ API_OPTIONS = {
 IMAGE_TYPES = ("image/png", "image/jpeg", "image/webp", "image/avif")
 PICTURE_TYPES = (*IMAGE_TYPES, "application/pdf")
 
-#: What a route may answer when something goes wrong, by slug.
+#: What a route may answer when something goes wrong, by slug: whatever it is for, where it needs a key.
+LIST_PROBLEMS = ("unauthorized", "scope-missing", "rate-limited", "internal", "database-unavailable")
+READ_PROBLEMS = (*LIST_PROBLEMS, "not-found")
+#: The same where nobody has to say who they are.
+OPEN_READ_PROBLEMS = tuple(slug for slug in READ_PROBLEMS if slug not in ("unauthorized", "scope-missing"))
+USAGE_PROBLEMS = (*LIST_PROBLEMS, "invalid-parameters")
+#: Of routes that are told of a target, and ask nobody for it.
+EXPLAIN_PROBLEMS = (*USAGE_PROBLEMS, "target-forbidden")
+PURGE_PROBLEMS = (*EXPLAIN_PROBLEMS, "cache-unavailable")
 CAPTURE_PROBLEMS = (
-    "invalid-parameters",
-    "unauthorized",
-    "scope-missing",
-    "target-forbidden",
+    *EXPLAIN_PROBLEMS,
     "target-unreachable",
     "target-status",
     "option-unsupported",
-    "rate-limited",
-    "internal",
     "upstream-failed",
     "upstream-auth",
     "not-an-image",
@@ -64,7 +67,6 @@ CAPTURE_PROBLEMS = (
     "upstream-busy",
     "upstream-quota",
     "overloaded",
-    "database-unavailable",
     "upstream-timeout",
 )
 #: What the headers of a GET ask of its picture, and cannot have.
@@ -75,84 +77,19 @@ SIGNATURE_PROBLEMS = ("signature-required", "signature-invalid", "signature-expi
 SIGNABLE_PROBLEMS = (*CAPTURE_PROBLEMS, *SIGNATURE_PROBLEMS)
 SIGNABLE_PICTURE_PROBLEMS = (*PICTURE_PROBLEMS, *SIGNATURE_PROBLEMS)
 BODY_PROBLEMS = (*CAPTURE_PROBLEMS, "body-too-large")
-PERSIST_PROBLEMS = (
-    *BODY_PROBLEMS,
-    "not-a-real-picture",
-    "idempotency-conflict",
-    "idempotency-mismatch",
-    "storage-unavailable",
-)
+IDEMPOTENCY_PROBLEMS = ("idempotency-conflict", "idempotency-mismatch")
+PERSIST_PROBLEMS = (*BODY_PROBLEMS, *IDEMPOTENCY_PROBLEMS, "not-a-real-picture", "storage-unavailable")
 JOB_PROBLEMS = (
-    "invalid-parameters",
-    "unauthorized",
-    "scope-missing",
-    "target-forbidden",
+    *EXPLAIN_PROBLEMS,
+    *IDEMPOTENCY_PROBLEMS,
     "option-unsupported",
-    "rate-limited",
-    "internal",
     "overloaded",
     "body-too-large",
-    "idempotency-conflict",
-    "idempotency-mismatch",
-    "database-unavailable",
 )
-SIGN_DEBUG_PROBLEMS = (
-    "invalid-parameters",
-    "unauthorized",
-    "scope-missing",
-    "not-found",
-    "body-too-large",
-    "rate-limited",
-    "internal",
-    "database-unavailable",
-)
+REDELIVER_PROBLEMS = (*READ_PROBLEMS, *IDEMPOTENCY_PROBLEMS, "invalid-parameters")
+SIGN_DEBUG_PROBLEMS = (*USAGE_PROBLEMS, "not-found", "body-too-large")
 SIGN_PROBLEMS = (*SIGN_DEBUG_PROBLEMS, "target-forbidden", "option-unsupported")
-READ_PROBLEMS = (
-    "unauthorized",
-    "scope-missing",
-    "not-found",
-    "rate-limited",
-    "internal",
-    "database-unavailable",
-)
-#: The same of a list, which is there however empty it is.
-LIST_PROBLEMS = tuple(slug for slug in READ_PROBLEMS if slug != "not-found")
-#: The same where nobody has to say who they are.
-OPEN_READ_PROBLEMS = tuple(slug for slug in READ_PROBLEMS if slug not in ("unauthorized", "scope-missing"))
-REDELIVER_PROBLEMS = (
-    *READ_PROBLEMS,
-    "invalid-parameters",
-    "idempotency-conflict",
-    "idempotency-mismatch",
-)
-MEDIA_PROBLEMS = ("not-found", *CONDITION_PROBLEMS, "internal", "storage-unavailable")
-PURGE_PROBLEMS = (
-    "invalid-parameters",
-    "unauthorized",
-    "scope-missing",
-    "target-forbidden",
-    "rate-limited",
-    "internal",
-    "cache-unavailable",
-    "database-unavailable",
-)
-EXPLAIN_PROBLEMS = (
-    "invalid-parameters",
-    "unauthorized",
-    "scope-missing",
-    "target-forbidden",
-    "rate-limited",
-    "internal",
-    "database-unavailable",
-)
-USAGE_PROBLEMS = (
-    "invalid-parameters",
-    "unauthorized",
-    "scope-missing",
-    "rate-limited",
-    "internal",
-    "database-unavailable",
-)
+MEDIA_PROBLEMS = (*CONDITION_PROBLEMS, "not-found", "internal", "storage-unavailable")
 PAGE_PROBLEMS = ("not-found", "internal")
 
 IDEMPOTENCY_KEY = {
@@ -174,43 +111,38 @@ def answers_pictures(
     headers: Mapping[str, Mapping[str, Any]] = CAPTURE_HEADERS,
 ) -> Callable[[View], View]:
     """Document that a view answers a picture."""
-
-    def decorate(view: View) -> View:
-        for content_type in content_types:
-            view = blueprint.alt_response(
-                200,
-                schema={},
-                content_type=content_type,
-                description="The picture.",
-                headers=headers,
-                success=True,
-            )(view)
-        return view
-
-    return decorate
+    whole = partial(
+        blueprint.alt_response, 200, schema={}, description="The picture.", headers=headers, success=True
+    )
+    return _in_each(content_types, whole)
 
 
-def answers_ranges(
+def answers_pictures_to_get(
     blueprint: StrictBlueprint,
     content_types: Iterable[str],
     headers: Mapping[str, Mapping[str, Any]] = CAPTURE_HEADERS,
 ) -> Callable[[View], View]:
-    """Document that a view answers a part of a picture, where a part is asked for."""
-    headers = {**headers, "Content-Range": text_header("Which bytes, and of how many.")}
+    """Document that a view answers a picture, the part of it that is asked for, or 304 to who has it."""
+    part = partial(
+        blueprint.alt_response,
+        206,
+        schema={},
+        description="A part of the picture.",
+        headers={**headers, "Content-Range": text_header("Which bytes, and of how many.")},
+        success=True,
+    )
 
     def decorate(view: View) -> View:
-        for content_type in content_types:
-            view = blueprint.alt_response(
-                206,
-                schema={},
-                content_type=content_type,
-                description="A part of the picture.",
-                headers=headers,
-                success=True,
-            )(view)
-        return view
+        view = answers_pictures(blueprint, content_types, headers)(view)
+        view = _in_each(content_types, part)(view)
+        return answers_not_modified(blueprint)(view)
 
     return decorate
+
+
+def answers_not_modified(blueprint: StrictBlueprint) -> Callable[[View], View]:
+    """Document that a view answers 304 to a caller who has what it answers."""
+    return blueprint.alt_response(304, description="The caller's copy is still good.", success=True)
 
 
 def answers_pending(blueprint: StrictBlueprint) -> Callable[[View], View]:
@@ -226,16 +158,23 @@ def answers_pending(blueprint: StrictBlueprint) -> Callable[[View], View]:
     )
 
     def decorate(view: View) -> View:
-        for content_type in IMAGE_TYPES:
-            view = document(schema={}, content_type=content_type)(view)
+        view = _in_each(IMAGE_TYPES, partial(document, schema={}))(view)
         return document(schema=PendingAnswer, content_type="application/json")(view)
 
     return decorate
 
 
-def answers_not_modified(blueprint: StrictBlueprint) -> Callable[[View], View]:
-    """Document that a view answers 304 to a caller who has the picture."""
-    return blueprint.alt_response(304, description="The caller's copy is still good.", success=True)
+def _in_each(
+    content_types: Iterable[str], document: Callable[..., Callable[[View], View]]
+) -> Callable[[View], View]:
+    """Document an answer in each of these types."""
+
+    def decorate(view: View) -> View:
+        for content_type in content_types:
+            view = document(content_type=content_type)(view)
+        return view
+
+    return decorate
 
 
 def takes_idempotency_key(view: View) -> View:
@@ -266,19 +205,19 @@ def problems_by_status(slugs: Iterable[str]) -> Iterator[tuple[int, list[Problem
         yield status, list(group)
 
 
-def answers_placeholders(blueprint: StrictBlueprint, slugs: Iterable[str]) -> Callable[[View], View]:
-    """Document that a view may answer a placeholder, with the status of the problem."""
+def answers_placeholders(blueprint: StrictBlueprint) -> Callable[[View], View]:
+    """Document that a view that takes signatures may answer a placeholder, with the status of the problem."""
 
     def decorate(view: View) -> View:
-        for status, kinds in problems_by_status(slugs):
-            for content_type in IMAGE_TYPES:
-                view = blueprint.alt_response(
-                    status,
-                    schema={},
-                    content_type=content_type,
-                    description="A problem: " + ", ".join(kind.slug for kind in kinds) + ".",
-                    headers=problem_headers(status),
-                )(view)
+        for status, kinds in problems_by_status(SIGNABLE_PROBLEMS):
+            drawn = partial(
+                blueprint.alt_response,
+                status,
+                schema={},
+                description=_told(kinds),
+                headers=problem_headers(status),
+            )
+            view = _in_each(IMAGE_TYPES, drawn)(view)
         return view
 
     return decorate
@@ -293,10 +232,14 @@ def answers_problems(blueprint: StrictBlueprint, slugs: Iterable[str]) -> Callab
                 status,
                 schema=PROBLEM,
                 content_type="application/problem+json",
-                description="A problem: " + ", ".join(kind.slug for kind in kinds) + ".",
+                description=_told(kinds),
                 headers=problem_headers(status),
                 examples={kind.slug: {"$ref": f"#/components/examples/{kind.slug}"} for kind in kinds},
             )(view)
         return view
 
     return decorate
+
+
+def _told(kinds: Iterable[ProblemType]) -> str:
+    return "A problem: " + ", ".join(kind.slug for kind in kinds) + "."

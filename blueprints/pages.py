@@ -21,11 +21,9 @@ from blueprints.openapi import (
     LIST_PROBLEMS,
     OPEN_READ_PROBLEMS,
     READ_PROBLEMS,
-    answers_not_modified,
-    answers_pictures,
+    answers_pictures_to_get,
     answers_placeholders,
     answers_problems,
-    answers_ranges,
     takes_idempotency_key,
 )
 from blueprints.page_answers import describe_page, page_path
@@ -129,9 +127,7 @@ def forget_page(page_id: str) -> Response:
 
 @blueprint.get("/pages/<page_id>/thumb")
 @needs(OPEN)
-@answers_pictures(blueprint, IMAGE_TYPES, {})
-@answers_ranges(blueprint, IMAGE_TYPES, {})
-@answers_not_modified(blueprint)
+@answers_pictures_to_get(blueprint, IMAGE_TYPES, {})
 @blueprint.alt_response(302, description="The stored picture.", success=True)
 @answers_placeholders(blueprint, ["image-not-ready"])
 @answers_problems(

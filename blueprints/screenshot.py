@@ -23,13 +23,11 @@ from blueprints.openapi import (
     PERSIST_PROBLEMS,
     PICTURE_TYPES,
     SIGNABLE_PICTURE_PROBLEMS,
-    SIGNABLE_PROBLEMS,
-    answers_not_modified,
     answers_pending,
     answers_pictures,
+    answers_pictures_to_get,
     answers_placeholders,
     answers_problems,
-    answers_ranges,
     takes_idempotency_key,
 )
 from blueprints.pictures import (
@@ -86,11 +84,9 @@ def vary_failures(response: Response) -> Response:
 @blueprint.get("/thumb")
 @needs(EMBEDDABLE)
 @blueprint.arguments(ThumbQuery(), location="query")
-@answers_pictures(blueprint, IMAGE_TYPES)
-@answers_ranges(blueprint, IMAGE_TYPES)
-@answers_not_modified(blueprint)
+@answers_pictures_to_get(blueprint, IMAGE_TYPES)
 @answers_pending(blueprint)
-@answers_placeholders(blueprint, SIGNABLE_PROBLEMS)
+@answers_placeholders(blueprint)
 @answers_problems(blueprint, SIGNABLE_PICTURE_PROBLEMS)
 def thumb(given: Mapping[str, Any]) -> Response:
     """The embeddable thumbnail of a page."""
@@ -100,10 +96,8 @@ def thumb(given: Mapping[str, Any]) -> Response:
 @blueprint.get("/screenshot")
 @needs(SIGNABLE)
 @blueprint.arguments(ScreenshotQuery(), location="query")
-@answers_pictures(blueprint, PICTURE_TYPES)
-@answers_ranges(blueprint, PICTURE_TYPES)
-@answers_not_modified(blueprint)
-@answers_placeholders(blueprint, SIGNABLE_PROBLEMS)
+@answers_pictures_to_get(blueprint, PICTURE_TYPES)
+@answers_placeholders(blueprint)
 @answers_problems(blueprint, SIGNABLE_PICTURE_PROBLEMS)
 def screenshot(given: dict[str, Any]) -> Response:
     """The capture of a page."""
@@ -114,10 +108,8 @@ def screenshot(given: dict[str, Any]) -> Response:
 @blueprint.get("/screenshot/stream")
 @needs(SIGNABLE)
 @blueprint.arguments(CaptureQuery(), location="query")
-@answers_pictures(blueprint, PICTURE_TYPES)
-@answers_ranges(blueprint, PICTURE_TYPES)
-@answers_not_modified(blueprint)
-@answers_placeholders(blueprint, SIGNABLE_PROBLEMS)
+@answers_pictures_to_get(blueprint, PICTURE_TYPES)
+@answers_placeholders(blueprint)
 @answers_problems(blueprint, SIGNABLE_PICTURE_PROBLEMS)
 def screenshot_stream(given: Mapping[str, Any]) -> Response:
     """The capture of a page, passed on as it arrives."""

@@ -20,9 +20,8 @@ from blueprints.openapi import (
     BODY_PROBLEMS,
     PICTURE_PROBLEMS,
     PICTURE_TYPES,
-    answers_not_modified,
     answers_pictures,
-    answers_ranges,
+    answers_pictures_to_get,
 )
 from blueprints.parsing import load, refuse_query
 from blueprints.pictures import (
@@ -86,9 +85,7 @@ EITHER_BODY = {
 @blueprint.get("/v1/screenshot")
 @needs(RENDER)
 @blueprint.arguments(SnapSharpQuery(), location="query")
-@answers_not_modified(blueprint)
-@answers_ranges(blueprint, PICTURE_TYPES)
-@answers_pictures(blueprint, PICTURE_TYPES)
+@answers_pictures_to_get(blueprint, PICTURE_TYPES)
 @answers_vendor_errors(blueprint, PICTURE_PROBLEMS, SnapSharpError)
 def vendor_screenshot(given: dict[str, Any]) -> Response:
     """The capture of a page, as SnapSharp answers it."""
