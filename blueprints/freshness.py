@@ -30,7 +30,7 @@ class Freshness:
     is_private: bool = False
     not_after: float | None = None
 
-    def cache_control(self, *, now: float, age_seconds: int = 0) -> str:
+    def cache_control(self, *, now: float, age_seconds: int) -> str:
         """The value of ``Cache-Control`` at ``now``, Unix time in seconds.
 
         ``age_seconds`` is what the answer says in ``Age``: caches count ``max-age`` from there on, and
@@ -43,7 +43,7 @@ class Freshness:
         max_age_seconds = min(self.ttl_seconds, usable_seconds)
         return self._directives(scope, max_age_seconds, usable_seconds - max_age_seconds)
 
-    def accel_expires(self, *, now: float, age_seconds: int = 0) -> str | None:
+    def accel_expires(self, *, now: float, age_seconds: int) -> str | None:
         """The value of ``X-Accel-Expires`` where the answer has an end; None elsewhere.
 
         nginx counts ``max-age`` from when it stores an answer, whatever ``Age`` says, and so would use it

@@ -104,28 +104,16 @@ class CaptureBudgets:
         return f"{self._prefix}budget:{day}:{account}"
 
     def _spent(self, day: str, account: str) -> int:
-        if self._cool_down.allows():
-            try:
-                count = self._store.get(self._key(day, account))
-            except StorageError as error:
-                self._cool_down.failed(error)
-            else:
-                self._cool_down.answered()
-                return count
+        count = self._cool_down.call(lambda: self._store.get(self._key(day, account)), StorageError)
+        if count is not None:
+            return count
         with self._guard:
             return self._known.get(account, 0) if day == self._known_day else 0
 
     def _add(self, day: str, account: str, seconds: int) -> int:
         """One more, and how many there are then."""
-        if self._cool_down.allows():
-            try:
-                count = self._count(day, account, seconds)
-            except StorageError as error:
-                self._cool_down.failed(error)
-            else:
-                self._cool_down.answered()
-                return self._know(day, account, count)
-        return self._know(day, account, None)
+        count = self._cool_down.call(lambda: self._count(day, account, seconds), StorageError)
+        return self._know(day, account, count)
 
     def _count(self, day: str, account: str, seconds: int) -> int:
         """The same, as the store has it; raises ``StorageError``."""

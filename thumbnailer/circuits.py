@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from enum import StrEnum
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 
 import redis
 from redis.exceptions import RedisError
@@ -49,7 +49,6 @@ class Circuit:
 
 HEALTHY = Circuit()
 
-T = TypeVar("T")
 Step = Callable[[Circuit], Circuit]
 
 
@@ -94,7 +93,7 @@ class RedisCircuits:
         client: redis.Redis,
         fallback: Circuits,
         *,
-        prefix: str = "thumbnailer:breaker:",
+        prefix: str,
         cool_down: CoolDown | None = None,
     ) -> None:
         self._client = client
@@ -103,7 +102,7 @@ class RedisCircuits:
         self._cool_down = cool_down or CoolDown("Redis, for circuit breakers,")
 
     def read(self, provider: str) -> Circuit:
-        found = self._call(lambda: _decoded(self._client.get(self._prefix + provider)))
+        found = self._cool_down.call(lambda: _decoded(self._client.get(self._prefix + provider)), RedisError)
         return found or self._fallback.read(provider)
 
     def change(self, provider: str, step: Step) -> tuple[Circuit, Circuit]:
@@ -124,19 +123,7 @@ class RedisCircuits:
             self._client.transaction(swap, key)
             return changed
 
-        return self._call(transact) or self._fallback.change(provider, step)
-
-    def _call(self, operation: Callable[[], T]) -> T | None:
-        """What ``operation`` returns; None when Redis does not answer, refuses or is left alone."""
-        if not self._cool_down.allows():
-            return None
-        try:
-            result = operation()
-        except RedisError as error:
-            self._cool_down.failed(error)
-            return None
-        self._cool_down.answered()
-        return result
+        return self._cool_down.call(transact, RedisError) or self._fallback.change(provider, step)
 
 
 def _decoded(content: Any) -> Circuit:

@@ -6,6 +6,9 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from typing import TypeVar
+
+T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
 
@@ -32,6 +35,23 @@ class CoolDown:
         self._guard = threading.Lock()
         self._resume_at = NEVER_FAILED
         self._quiet_until = NEVER_FAILED
+
+    def call(
+        self, operation: Callable[[], T], lost: type[Exception] | tuple[type[Exception], ...]
+    ) -> T | None:
+        """What ``operation`` returns; None where the neighbour is left alone or does not answer.
+
+        That it does not is said by the errors ``lost``; all others go up.
+        """
+        if not self.allows():
+            return None
+        try:
+            result = operation()
+        except lost as error:
+            self.failed(error)
+            return None
+        self.answered()
+        return result
 
     def allows(self) -> bool:
         """Whether to call now; whoever is told yes must report ``failed`` or ``answered``."""
