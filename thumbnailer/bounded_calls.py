@@ -11,8 +11,6 @@ from typing import TypeVar
 
 from thumbnailer.errors import Overloaded
 
-RETRY_AFTER_SECONDS = 5.0
-
 T = TypeVar("T")
 
 
@@ -36,7 +34,7 @@ class BoundedCalls:
         """
         give_up_at = time.monotonic() + seconds
         if not self._places.acquire(timeout=seconds):
-            raise Overloaded("Too much waits for an answer already.", retry_after_seconds=RETRY_AFTER_SECONDS)
+            raise Overloaded("Too much waits for an answer already.")
         outcome: Future[T] = Future()
         context = contextvars.copy_context()
         try:
@@ -44,7 +42,7 @@ class BoundedCalls:
         except RuntimeError as error:
             self._places.release()
             message = "No further thread can be started."
-            raise Overloaded(message, retry_after_seconds=RETRY_AFTER_SECONDS) from error
+            raise Overloaded(message) from error
         return outcome.result(timeout=max(0.0, give_up_at - time.monotonic()))
 
     def _run(self, outcome: Future[T], call: Callable[[], T]) -> None:

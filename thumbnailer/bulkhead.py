@@ -9,8 +9,6 @@ from contextlib import contextmanager
 from thumbnailer.errors import Overloaded, UpstreamTimeout
 from thumbnailer.model import Deadline
 
-RETRY_AFTER_SECONDS = 5.0
-
 
 class Bulkhead:
     """At most ``in_flight`` captures at a time in this process, at most ``waiting`` more in line.
@@ -32,12 +30,10 @@ class Bulkhead:
                 block ended with ``UpstreamTimeout``.
         """
         if not self._line.acquire(blocking=False):
-            raise Overloaded("Too many captures wait already.", retry_after_seconds=RETRY_AFTER_SECONDS)
+            raise Overloaded("Too many captures wait already.")
         try:
             if not self._places.acquire(timeout=deadline.remaining_seconds()):
-                raise Overloaded(
-                    "No capture could be started in time.", retry_after_seconds=RETRY_AFTER_SECONDS
-                )
+                raise Overloaded("No capture could be started in time.")
             is_fair = deadline.remaining_seconds() >= self._fair_seconds
             try:
                 yield
@@ -45,7 +41,7 @@ class Bulkhead:
                 if is_fair:
                     raise
                 message = "The request waited until too little time was left to take the capture."
-                raise Overloaded(message, retry_after_seconds=RETRY_AFTER_SECONDS) from error
+                raise Overloaded(message) from error
             finally:
                 self._places.release()
         finally:

@@ -165,4 +165,4 @@ def insert_into(table: Table, dialect: str) -> Any:
 
 
 def _unavailable() -> DatabaseUnavailable:
-    return DatabaseUnavailable("The database does not answer at this moment.", retry_after_seconds=5)
+    return DatabaseUnavailable("The database does not answer at this moment.")

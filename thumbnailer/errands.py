@@ -15,8 +15,6 @@ from thumbnailer.pipeline import Delivery
 
 log = structlog.get_logger(__name__)
 
-RETRY_AFTER_SECONDS = 5.0
-
 #: How much longer somebody waits to hear that the picture is being made at all: whoever may have no
 #: more captures learns so instead.
 VERDICT_SECONDS = 0.25
@@ -116,4 +114,4 @@ class Errands:
 
 
 def _too_many() -> Overloaded:
-    return Overloaded("Too many pictures are being made already.", retry_after_seconds=RETRY_AFTER_SECONDS)
+    return Overloaded("Too many pictures are being made already.")

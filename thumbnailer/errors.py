@@ -21,6 +21,7 @@
     │   └── TargetStatus              it answered with a status that counts as failure
     ├── UpstreamError                 a provider is at fault; another may do better
     │   ├── UpstreamFailed            broken, refused, reset, crashed
+    │   │   └── PageCrashed           the page broke the browser; the provider works
     │   ├── UpstreamAuth              our key or plan is refused: the operator's fault
     │   ├── UpstreamQuota             our quota is used up
     │   ├── UpstreamBusy              asks us to come back later
@@ -55,15 +56,18 @@ class ThumbnailerError(Exception):
 
     ``retryable`` says whether the same request may succeed later;
     ``shared`` whether everybody who waits for the same capture gets the same error;
-    ``retry_after_seconds`` when to come back, where that is known.
+    ``retry_after_seconds`` when to come back, where that is known: after ``usual_pause_seconds`` unless
+    something else is said.
     """
 
     retryable: bool = False
     shared: bool = True
+    usual_pause_seconds: float | None = None
 
     def __init__(self, message: str, *, retry_after_seconds: float | None = None) -> None:
         super().__init__(message)
-        self.retry_after_seconds = retry_after_seconds
+        is_said = retry_after_seconds is not None
+        self.retry_after_seconds = retry_after_seconds if is_said else self.usual_pause_seconds
 
 
 class RequestRefused(ThumbnailerError):
@@ -251,6 +255,7 @@ class Overloaded(ThumbnailerError):
 
     retryable = True
     shared = False
+    usual_pause_seconds = 5.0
 
 
 class NotARealPicture(ThumbnailerError):
@@ -281,6 +286,7 @@ class DatabaseUnavailable(ThumbnailerError):
 
     retryable = True
     shared = False
+    usual_pause_seconds = 5.0
 
 
 class CacheUnavailable(ThumbnailerError):
@@ -301,6 +307,7 @@ class StorageUnavailable(StorageError):
     """Object storage does not answer, or refuses to write."""
 
     retryable = True
+    usual_pause_seconds = 30.0
 
 
 class ObjectNotFound(StorageError):

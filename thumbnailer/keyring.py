@@ -92,7 +92,7 @@ class Keyring:
         if key is not None:
             return key if key.fits(token, now) and key.is_live(now) else None
         if not held.is_known:
-            raise DatabaseUnavailable("The keys cannot be read at this moment.", retry_after_seconds=5)
+            raise DatabaseUnavailable("The keys cannot be read at this moment.")
         return None
 
     def daily_captures(self, key_id: str) -> int | None:
@@ -122,7 +122,7 @@ class Keyring:
             return False
         held = self._hold(HELD_SECONDS)
         if not held.keys and not held.is_known:
-            raise DatabaseUnavailable("The keys cannot be read at this moment.", retry_after_seconds=5)
+            raise DatabaseUnavailable("The keys cannot be read at this moment.")
         return not held.keys
 
     def _hold(self, oldest_seconds: float) -> _Held:

@@ -12,8 +12,6 @@ import weakref
 
 from thumbnailer.errors import Overloaded
 
-RETRY_AFTER_SECONDS = 5.0
-
 
 class Line:
     """At most ``places`` callers wait here at a time; safe to use from many threads."""
@@ -41,7 +39,7 @@ class Line:
         """
         with self._guard:
             if self._taken >= self._places:
-                raise Overloaded("Too many requests wait already.", retry_after_seconds=RETRY_AFTER_SECONDS)
+                raise Overloaded("Too many requests wait already.")
             self._taken += 1
         return Place(self)
 

@@ -20,7 +20,6 @@ from thumbnailer.model import CaptureRecord
 CACHE_CONTROL = "public, max-age=31536000, immutable"
 DEFAULT_KEY_TEMPLATE = "thumbs/{digest}.{ext}"
 KEY_PLACEHOLDERS = frozenset({"digest", "ext", "host"})
-RETRY_AFTER_SECONDS = 30.0
 
 DIGEST_VERSION = "o1"
 MAX_KEY_BYTES = 1024  # the longest key that S3 takes
@@ -112,8 +111,7 @@ class Storage(Protocol):
 
 def storage_unavailable() -> StorageUnavailable:
     """The error that every storage raises when it cannot do its work; the details are in the log."""
-    message = "The storage for images does not work at present."
-    return StorageUnavailable(message, retry_after_seconds=RETRY_AFTER_SECONDS)
+    return StorageUnavailable("The storage for images does not work at present.")
 
 
 def object_key(template: str, *, capture_key: str, record: CaptureRecord, url: str | None = None) -> str:

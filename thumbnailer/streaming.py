@@ -77,7 +77,7 @@ class CaptureStream:
             threading.Thread(target=context.run, args=(self._take_in, moved), daemon=True).start()
         except RuntimeError as error:
             with moved:
-                raise Overloaded("No further stream can be started.", retry_after_seconds=5) from error
+                raise Overloaded("No further stream can be started.") from error
 
     def __iter__(self) -> Iterator[bytes]:
         sent_bytes = 0

@@ -84,7 +84,7 @@ def _exists(path: Path) -> bool:
     try:
         return path.exists()
     except OSError as error:
-        raise DatabaseUnavailable("The file cannot be reached.", retry_after_seconds=5) from error
+        raise DatabaseUnavailable("The file cannot be reached.") from error
 
 
 def _leave_alone(_engine: Engine) -> None:
