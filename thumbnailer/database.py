@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from sqlalchemy import Connection, Engine, MetaData, Table, event, make_url, select
+from sqlalchemy import Connection, Engine, MetaData, Table, event, func, make_url, select
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, NotSupportedError, ProgrammingError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
@@ -153,6 +153,15 @@ class Database:
             self._cool_down.failed(error)
         else:
             self._cool_down.complain(error)
+
+
+def take_turns(connection: Connection, lock: int) -> None:
+    """Let nobody else come here with the same ``lock`` until this transaction ends.
+
+    Unlike SQLite, which has one writer at a time, PostgreSQL lets many count before any of them adds.
+    """
+    if connection.dialect.name == "postgresql":
+        connection.execute(select(func.pg_advisory_xact_lock(lock)))
 
 
 def insert_into(table: Table, dialect: str) -> Any:

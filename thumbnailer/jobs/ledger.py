@@ -16,7 +16,7 @@ from typing import Any
 
 from sqlalchemy import Connection, RowMapping, and_, func, or_, select, update
 
-from thumbnailer.database import Database
+from thumbnailer.database import Database, take_turns
 from thumbnailer.errors import Overloaded, ThumbnailerError
 from thumbnailer.failures import describe
 from thumbnailer.jobs import Backlog, Batch, BatchOrder, Claim, Job, JobOrder, JobResult, JobState
@@ -76,7 +76,7 @@ class JobLedger:
         """
         now = self._clock()
         with self._database.transaction() as connection:
-            _take_turns(connection)
+            take_turns(connection, ORDERING_LOCK)
             known = _job_row(connection, find_order(connection, key, now))
             if known is not None:
                 return read_job(known)
@@ -92,7 +92,7 @@ class JobLedger:
         """
         now, batch_id = self._clock(), new_id("bat")
         with self._database.transaction() as connection:
-            _take_turns(connection)
+            take_turns(connection, ORDERING_LOCK)
             known = find_order(connection, key, now)
             if known is not None and _has_batch(connection, known):
                 return self._read_batch(connection, known), NOTHING
@@ -288,15 +288,6 @@ class JobLedger:
         row = connection.execute(select(batches).where(batches.c.id == batch_id)).mappings().one()
         members = select(jobs).where(jobs.c.batch_id == batch_id).order_by(jobs.c.position)
         return read_batch(row, connection.execute(members).mappings().all())
-
-
-def _take_turns(connection: Connection) -> None:
-    """Let nobody else accept anything until this transaction ends.
-
-    Unlike SQLite, which has one writer at a time, PostgreSQL lets many count before any of them adds.
-    """
-    if connection.dialect.name == "postgresql":
-        connection.execute(select(func.pg_advisory_xact_lock(ORDERING_LOCK)))
 
 
 def _job_row(connection: Connection, job_id: str | None) -> RowMapping | None:

@@ -11,7 +11,7 @@ from typing import Any
 
 from sqlalchemy import Connection, and_, case, delete, func, insert, or_, select, update
 
-from thumbnailer.database import Database
+from thumbnailer.database import Database, take_turns
 from thumbnailer.errors import Overloaded, ThumbnailerError
 from thumbnailer.failures import describe
 from thumbnailer.jobs.events import Event, write_message
@@ -86,7 +86,7 @@ class PageLedger:
         """
         now, page_id = self._clock(), new_id("pag")
         with self._database.transaction() as connection:
-            _take_turns(connection)
+            take_turns(connection, KEEPING_LOCK)
             known = find_order(connection, key, now)
             page = _find(connection, known) if known else None
             if page is not None:
@@ -280,15 +280,6 @@ class PageLedger:
 def _picture_of(order: PageOrder) -> str | None:
     """What tells the picture that is wanted from every other."""
     return order.request.key if order.request else None
-
-
-def _take_turns(connection: Connection) -> None:
-    """Let nobody else add a page until this transaction ends.
-
-    Unlike SQLite, which has one writer at a time, PostgreSQL lets many count before any of them adds.
-    """
-    if connection.dialect.name == "postgresql":
-        connection.execute(select(func.pg_advisory_xact_lock(KEEPING_LOCK)))
 
 
 def _find(connection: Connection, page_id: str, *, is_locked: bool = False) -> Page | None:
