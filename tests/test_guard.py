@@ -14,7 +14,8 @@ import pytest
 from tests.support.processes import wait_until
 from tests.support.resolvers import PUBLIC, PUBLIC_V6, FixedAnswers, guard_with, no_such_name, verdict
 from thumbnailer.errors import Overloaded, TargetForbidden, TargetUnreachable, ThumbnailerError
-from thumbnailer.guard import Guard, parse_private_exceptions, resolve_with_system
+from thumbnailer.guard import Guard, parse_private_exceptions
+from thumbnailer.lookup import resolve_with_system
 from thumbnailer.model import Deadline
 
 REPOSITORY = Path(__file__).parent.parent

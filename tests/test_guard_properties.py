@@ -15,7 +15,8 @@ from tests.support.resolvers import FixedAnswers
 from tests.support.spellings import FORBIDDEN, MALFORMED, READ
 from thumbnailer.addresses import GLOBAL_UNICAST_IPV6, SPECIAL_IPV4, SPECIAL_IPV6, Network
 from thumbnailer.errors import InvalidTarget, TargetForbidden
-from thumbnailer.guard import Guard, Target
+from thumbnailer.guard import Guard
+from thumbnailer.target import Target
 
 GUARD = Guard(ports=frozenset({80, 443, 8080}))
 DEFAULT_PORTS = {"http": 80, "https": 443}

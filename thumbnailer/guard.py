@@ -18,17 +18,6 @@ from thumbnailer.lookup import BoundedLookup, Resolver, resolve_with_system
 from thumbnailer.model import Deadline
 from thumbnailer.target import DEFAULT_PORTS, Target, parse_authority, parse_target
 
-__all__ = [
-    "Guard",
-    "OpenAddresses",
-    "OpenName",
-    "PrivateException",
-    "Resolver",
-    "Target",
-    "parse_private_exceptions",
-    "resolve_with_system",
-]
-
 _NOT_PUBLIC = "The target is not a public web address."
 _HAS_PORT = re.compile(r"(?:[^:]+|\[[^\]]*\]):[0-9]+")
 
@@ -84,7 +73,7 @@ class Guard:
     """Tells targets on the public web from all others; safe to use from many threads.
 
     ``ports`` are those that public hosts may be visited on; ``exceptions`` open private targets
-    besides; ``max_url_length`` is in characters; ``lookup_seconds`` bounds one look-up.
+    besides; ``lookup_seconds`` bounds one look-up.
     """
 
     def __init__(
@@ -93,14 +82,12 @@ class Guard:
         resolver: Resolver = resolve_with_system,
         ports: frozenset[int] = frozenset(DEFAULT_PORTS.values()),
         exceptions: Sequence[PrivateException] = (),
-        max_url_length: int = 2048,
         lookup_seconds: float = 5.0,
     ) -> None:
         self._look_up = BoundedLookup(resolver)
         self._ports = ports
         self._open_addresses = tuple(one for one in exceptions if isinstance(one, OpenAddresses))
         self._open_names = frozenset(one for one in exceptions if isinstance(one, OpenName))
-        self._max_url_length = max_url_length
         self._lookup_seconds = lookup_seconds
 
     def parse(self, url: str) -> Target:
@@ -112,7 +99,7 @@ class Guard:
             InvalidTarget: it is too long, malformed or ambiguous.
             TargetForbidden: its scheme, port, address or name is not one that is visited.
         """
-        target = parse_target(url, self._max_url_length)
+        target = parse_target(url)
         address = parse_address(target.host)
         if address is not None:
             allowed = self._allows(address, target.port)

@@ -18,7 +18,6 @@ from thumbnailer.purges import Purges
 from thumbnailer.sites import EVERYTHING, Extent, Kind, Scope, Site, kind_of
 from thumbnailer.target import parse_target
 
-MAX_URL_LENGTH = 2048
 PICTURES = (Kind.CAPTURE, Kind.RENDITION)
 
 
@@ -62,7 +61,7 @@ def scopes_of(targets: Sequence[str], hosts: Sequence[str], *, is_everything: bo
 
 
 def _page(url: str) -> Scope:
-    return Site.of(parse_target(url, MAX_URL_LENGTH).url).scope
+    return Site.of(parse_target(url).url).scope
 
 
 def _host(text: str) -> Scope:

@@ -13,6 +13,9 @@ from thumbnailer.hostnames import normalise_host
 
 DEFAULT_PORTS = {"http": 80, "https": 443}
 
+#: Of a target, as it is given and as it is normalised.
+MAX_CHARACTERS = 2048
+
 # re.ASCII: without it, ignoring case also takes U+017F for an s.
 _SCHEME = re.compile(r"[a-z][a-z0-9+.-]*:", re.ASCII | re.IGNORECASE)
 _WEB_URL = re.compile(
@@ -51,19 +54,18 @@ class Target:
     port: int
 
 
-def parse_target(url: str, max_length: int) -> Target:
+def parse_target(url: str) -> Target:
     """Read ``url`` by RFC 3986, as far as browsers agree with it, and normalise it.
 
     The authority is never mended. In path, query and fragment, what may not stand there bare is
-    percent-encoded as UTF-8. ``max_length`` holds for the URL as given and as normalised, in
-    characters.
+    percent-encoded as UTF-8.
 
     Raises:
         InvalidTarget: it is too long, malformed or ambiguous.
         TargetForbidden: it has another scheme than http and https, or user information.
     """
-    if len(url) > max_length:
-        raise InvalidTarget(f"The target is longer than {max_length} characters.")
+    if len(url) > MAX_CHARACTERS:
+        raise InvalidTarget(f"The target is longer than {MAX_CHARACTERS} characters.")
     if any(_is_refused(character) for character in set(url)):
         raise InvalidTarget("The target contains a space, control or invisible character.")
     parts = _WEB_URL.fullmatch(url)
@@ -76,8 +78,8 @@ def parse_target(url: str, max_length: int) -> Target:
     shown_port = "" if port == DEFAULT_PORTS[scheme] else f":{port}"
     shown_host = f"[{host}]" if ":" in host else host
     normalised = f"{scheme}://{shown_host}{shown_port}{_encode_rest(parts)}"
-    if len(normalised) > max_length:
-        raise InvalidTarget(f"The target is longer than {max_length} characters once percent-encoded.")
+    if len(normalised) > MAX_CHARACTERS:
+        raise InvalidTarget(f"The target is longer than {MAX_CHARACTERS} characters once percent-encoded.")
     return Target(normalised, scheme, host, port)
 
 

@@ -7,7 +7,8 @@ from contextlib import contextmanager
 from typing import Any
 
 from tests.support.small_web import ChangingAnswers
-from thumbnailer.guard import Guard, Resolver, parse_private_exceptions
+from thumbnailer.guard import Guard, parse_private_exceptions
+from thumbnailer.lookup import Resolver
 from thumbnailer.model import CaptureRequest, Deadline
 from thumbnailer.providers.chromium import ChromiumProvider, ChromiumSettings, find_chromium
 
