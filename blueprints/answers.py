@@ -16,8 +16,8 @@ from blueprints.problems import problem_of_error
 from blueprints.request_log import note
 from blueprints.services import public_url, services
 from thumbnailer.model import Capture
-from thumbnailer.pipeline import CacheStatus, Delivery
 from thumbnailer.streaming import CaptureStream
+from thumbnailer.terms import CacheStatus, Delivery
 
 #: The slug of a problem, where the answer is a picture and no document.
 PROBLEM_HEADER = "X-Problem"

@@ -26,9 +26,9 @@ from blueprints.services import Services, services
 from thumbnailer.egress import GuardedSession
 from thumbnailer.errors import InvalidParameters, ThumbnailerError
 from thumbnailer.model import POWERFUL, Capture, Deadline
-from thumbnailer.pipeline import CacheStatus, Delivery, StaleUse, Terms
 from thumbnailer.sitemaps import Listing, fetch_listing, gather_pages, read_listing
 from thumbnailer.telemetry import Timings
+from thumbnailer.terms import CacheStatus, Delivery, StaleUse, Terms
 from thumbnailer.usage import OPERATOR
 
 #: What today's browsers send for an ``<img>``; it counts for ``format=auto`` only.

@@ -50,7 +50,7 @@ from blueprints.schemas import (
 from blueprints.services import public_url
 from blueprints.strict_blueprint import StrictBlueprint
 from thumbnailer.errors import ThumbnailerError
-from thumbnailer.pipeline import CacheStatus
+from thumbnailer.terms import CacheStatus
 
 blueprint = StrictBlueprint("hermesforge", __name__, description="The hermesforge API.")
 

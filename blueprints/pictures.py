@@ -26,8 +26,8 @@ from blueprints.waiting import company, line_up
 from thumbnailer.errors import InvalidParameters, Unauthorized
 from thumbnailer.keys import Scope
 from thumbnailer.model import POWERFUL, Format
-from thumbnailer.pipeline import CacheStatus, Delivery, StaleUse, Terms
 from thumbnailer.sites import Site
+from thumbnailer.terms import CacheStatus, Delivery, StaleUse, Terms
 
 #: What stands between two tags: Cloudflare's header, and Fastly's.
 TAG_SEPARATORS = {"Cache-Tag": ",", "Surrogate-Key": " "}

@@ -54,8 +54,8 @@ from blueprints.waiting import line_up
 from thumbnailer.errors import OptionUnsupported, Overloaded, ThumbnailerError
 from thumbnailer.keeping import Kept, keep, refuse_old
 from thumbnailer.local_storage import LocalStorage
-from thumbnailer.pipeline import Delivery
 from thumbnailer.storage import StoredImage, storage_unavailable
+from thumbnailer.terms import Delivery
 
 T = TypeVar("T")
 

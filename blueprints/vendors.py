@@ -57,7 +57,7 @@ from blueprints.vendor_schemas import (
     SnapSharpQuery,
 )
 from thumbnailer.errors import InvalidParameters, ThumbnailerError, UpstreamTimeout
-from thumbnailer.pipeline import CacheStatus, Delivery
+from thumbnailer.terms import CacheStatus, Delivery
 
 blueprint = StrictBlueprint("vendors", __name__, description="The APIs of SnapSharp and SnapAPI.")
 

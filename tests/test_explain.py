@@ -23,8 +23,9 @@ from thumbnailer.explaining import Action, Explanation
 from thumbnailer.host_patterns import parse_host_pattern
 from thumbnailer.keys import Scope
 from thumbnailer.model import CaptureRequest, Deadline
-from thumbnailer.pipeline import STALE_WHILE_REVALIDATE_SECONDS, CacheStatus, StaleUse
+from thumbnailer.pipeline import STALE_WHILE_REVALIDATE_SECONDS
 from thumbnailer.sites import Site
+from thumbnailer.terms import CacheStatus, StaleUse
 from thumbnailer.thumbnails import ThumbnailRequest
 
 REQUEST = CaptureRequest(url=PAGE)

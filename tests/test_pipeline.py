@@ -28,8 +28,9 @@ from thumbnailer.errors import (
     UpstreamTimeout,
 )
 from thumbnailer.model import CaptureRequest, Deadline, StatusRange
-from thumbnailer.pipeline import STALE_WHILE_REVALIDATE_SECONDS, CacheStatus, Delivery, StaleUse
+from thumbnailer.pipeline import STALE_WHILE_REVALIDATE_SECONDS
 from thumbnailer.setbacks import Setback
+from thumbnailer.terms import CacheStatus, Delivery, StaleUse
 
 REQUEST = CaptureRequest(url=TARGET)
 HOUR = 3600

@@ -27,11 +27,11 @@ from thumbnailer.file_cache import FolderCache
 from thumbnailer.locks import FileLocks
 from thumbnailer.model import CaptureRequest, Deadline
 from thumbnailer.picture_cache import PictureCache
-from thumbnailer.pipeline import CacheStatus
 from thumbnailer.purges import ADDRESS, MAX_MARKS, Purges
 from thumbnailer.purging import Purger, scopes_of
 from thumbnailer.setbacks import Setbacks
 from thumbnailer.sites import EVERYTHING, Extent, Kind, PictureKey, Scope, Site, kind_of
+from thumbnailer.terms import CacheStatus
 
 REQUEST = CaptureRequest(url=TARGET)
 SITE = Site.of(TARGET)

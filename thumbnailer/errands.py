@@ -11,7 +11,7 @@ import structlog
 
 from thumbnailer.errors import Overloaded, ThumbnailerError, UpstreamFailed
 from thumbnailer.failures import replica
-from thumbnailer.pipeline import Delivery
+from thumbnailer.terms import Delivery
 
 log = structlog.get_logger(__name__)
 

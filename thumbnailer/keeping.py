@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from thumbnailer.errors import CallerLimited, CaptureLost, NotARealPicture, Overloaded
-from thumbnailer.pipeline import CacheStatus, Delivery
 from thumbnailer.storage import Storage, StoredImage, object_key
+from thumbnailer.terms import CacheStatus, Delivery
 from thumbnailer.thumbnails import ThumbnailRequest
 
 

@@ -41,16 +41,6 @@ from thumbnailer.streaming import CaptureStream
 from thumbnailer.telemetry import Timings
 from thumbnailer.terms import CacheStatus, Delivery, StaleUse, Terms, waits_elsewhere
 
-__all__ = [
-    "STALE_WHILE_REVALIDATE_SECONDS",
-    "CacheStatus",
-    "Delivery",
-    "Pipeline",
-    "StaleUse",
-    "Terms",
-    "waits_elsewhere",
-]
-
 T = TypeVar("T")
 
 ExitCallback = Callable[[type[BaseException] | None, BaseException | None, object], None]

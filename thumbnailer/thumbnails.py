@@ -20,11 +20,12 @@ from thumbnailer.errors import Overloaded, ThumbnailerError
 from thumbnailer.flights import Flight, Flights, Landing
 from thumbnailer.model import Capture, CaptureRequest, Deadline, capture_key
 from thumbnailer.picture_cache import Boarding, PictureCache
-from thumbnailer.pipeline import CacheStatus, Delivery, Pipeline, Terms, waits_elsewhere
+from thumbnailer.pipeline import Pipeline
 from thumbnailer.rendering import Renderer
 from thumbnailer.renditions import Rendition, rendition_key
 from thumbnailer.sites import Kind, PictureKey, Site
 from thumbnailer.telemetry import Timings
+from thumbnailer.terms import CacheStatus, Delivery, Terms, waits_elsewhere
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,7 +27,7 @@ from thumbnailer.imaging import PictureLimits
 from thumbnailer.locks import FileLocks
 from thumbnailer.model import CaptureRequest, Deadline
 from thumbnailer.picture_cache import PictureCache
-from thumbnailer.pipeline import Pipeline, Terms
+from thumbnailer.pipeline import Pipeline
 from thumbnailer.providers import WholeBody
 from thumbnailer.providers.fallback import Failover
 from thumbnailer.purges import Purges
@@ -35,6 +35,7 @@ from thumbnailer.purging import Purger
 from thumbnailer.refreshing import Refresher
 from thumbnailer.setbacks import Setbacks
 from thumbnailer.telemetry import Timings
+from thumbnailer.terms import Terms
 
 TARGET = "http://93.184.216.34/page"
 NOON = 1_800_000_000.0

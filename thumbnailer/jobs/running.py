@@ -19,9 +19,9 @@ from thumbnailer.jobs.ledger import NOTHING, Ended, JobLedger
 from thumbnailer.jobs.queue import WorkQueue
 from thumbnailer.keeping import keep
 from thumbnailer.model import Deadline
-from thumbnailer.pipeline import StaleUse, Terms
 from thumbnailer.storage import Storage
 from thumbnailer.telemetry import Timings
+from thumbnailer.terms import StaleUse, Terms
 from thumbnailer.thumbnails import Thumbnails
 from thumbnailer.webhooks import Sender
 

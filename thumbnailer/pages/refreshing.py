@@ -15,9 +15,9 @@ from thumbnailer.keeping import keep, refuse_old
 from thumbnailer.model import Deadline
 from thumbnailer.pages import Page, PageVersion
 from thumbnailer.pages.ledger import PageLedger
-from thumbnailer.pipeline import Delivery, StaleUse, Terms
 from thumbnailer.storage import Storage, StoredImage, object_key
 from thumbnailer.telemetry import Timings
+from thumbnailer.terms import Delivery, StaleUse, Terms
 from thumbnailer.thumbnails import ThumbnailRequest, Thumbnails
 
 log = structlog.get_logger(__name__)
