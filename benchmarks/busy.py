@@ -134,7 +134,7 @@ def _scene() -> Iterator[Scene]:
         service = held.enter_context(
             guarded_service(upstream.url, redis_url, TRUSTED_PROXIES="127.0.0.1", **ROOM)
         )
-        edge = held.enter_context(shipped_edge(folder / "edge", int(service.url.rpartition(":")[2])))
+        edge = held.enter_context(shipped_edge(folder / "edge", service.port))
         paths, size_bytes = signed_paths(60), len(noise(60))
         candidates = [
             Candidate("application", service.url, paths, (service.pid,), size_bytes),

@@ -10,7 +10,7 @@ from pathlib import Path
 from benchmarks.figures import Figure, figure, ratio
 from benchmarks.hits import load_figures, of_peer, speeds
 from benchmarks.load import Candidate, Load, by_turns
-from benchmarks.peer_services import COMMANDS, awake_peer, nginx_static
+from benchmarks.peer_services import COMMANDS, awake_peers, nginx_static
 from benchmarks.samples import SIZES, file_paths, noise, plain_paths, signed_paths, upstream_picture
 from benchmarks.scale import Scale
 from benchmarks.services import guarded_service, shipped_edge
@@ -30,7 +30,7 @@ def measure(scale: Scale) -> Iterator[Figure]:
         redis_url = held.enter_context(running_redis(folder))
         upstream = held.enter_context(Upstream(upstream_picture))
         service = held.enter_context(guarded_service(upstream.url, redis_url, TRUSTED_PROXIES="127.0.0.1"))
-        edge = held.enter_context(shipped_edge(folder / "edge", _port(service.url)))
+        edge = held.enter_context(shipped_edge(folder / "edge", service.port))
         static = held.enter_context(nginx_static(folder))
         peers = list(_peers(held, folder, upstream.url, redis_url))
         for kilobytes in SIZES:
@@ -43,19 +43,13 @@ def measure(scale: Scale) -> Iterator[Figure]:
             yield from _verdicts(kilobytes, loads)
 
 
-def _port(url: str) -> int:
-    return int(url.rpartition(":")[2])
-
-
 def _peers(
     held: contextlib.ExitStack, folder: Path, upstream_url: str, redis_url: str
 ) -> Iterator[Candidate]:
     """The peers, each behind an nginx like ours; their answers say nothing that it may keep them by."""
-    for number, name in enumerate(COMMANDS, start=1):
-        database = redis_url.removesuffix("/0") + f"/{number}"
-        peer = held.enter_context(awake_peer(name, folder, redis_url=database, upstream_url=upstream_url))
-        nginx = held.enter_context(shipped_edge(folder / f"before-{name}", peer.port))
-        yield Candidate(name + BEHIND, nginx.url, plain_paths(60), (nginx.pid, peer.pid), len(noise(60)))
+    for peer in awake_peers(held, COMMANDS, folder, redis_url=redis_url, upstream_url=upstream_url):
+        nginx = held.enter_context(shipped_edge(folder / f"before-{peer.name}", peer.port))
+        yield Candidate(peer.name + BEHIND, nginx.url, plain_paths(60), (nginx.pid, peer.pid), len(noise(60)))
 
 
 def _verdicts(kilobytes: int, loads: dict[str, list[Load]]) -> Iterator[Figure]:

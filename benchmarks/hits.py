@@ -9,7 +9,7 @@ from pathlib import Path
 
 from benchmarks.figures import Figure, figure, ratio
 from benchmarks.load import Candidate, Load, by_turns
-from benchmarks.peer_services import COMMANDS, Peer, awake_peer, nginx_static, thumbor, varnish
+from benchmarks.peer_services import COMMANDS, Peer, awake_peers, nginx_static, thumbor, varnish
 from benchmarks.samples import (
     file_paths,
     noise,
@@ -56,12 +56,10 @@ def _ours(held: contextlib.ExitStack, upstream_url: str, redis_url: str) -> Iter
 def _peers(
     held: contextlib.ExitStack, folder: Path, upstream_url: str, redis_url: str
 ) -> Iterator[Candidate]:
-    """Our own ones with a database of Redis each, and the packaged ones."""
+    """Our own ones, and the packaged ones."""
     size_bytes = len(noise(60))
-    for number, name in enumerate(COMMANDS, start=1):
-        database = redis_url.removesuffix("/0") + f"/{number}"
-        peer = awake_peer(name, folder, redis_url=database, upstream_url=upstream_url)
-        yield of_peer(held.enter_context(peer), plain_paths(60), size_bytes)
+    for peer in awake_peers(held, COMMANDS, folder, redis_url=redis_url, upstream_url=upstream_url):
+        yield of_peer(peer, plain_paths(60), size_bytes)
     static = held.enter_context(nginx_static(folder))
     yield of_peer(held.enter_context(varnish(folder, static)), file_paths(60), size_bytes)
     scaler = held.enter_context(thumbor(folder))

@@ -32,7 +32,7 @@ def measure(scale: Scale) -> Iterator[Figure]:
         services = [held.enter_context(guarded_service(upstream.url, redis_url)) for _ in range(max(COUNTS))]
         candidates = []
         for number in COUNTS:
-            ports = [int(service.url.rpartition(":")[2]) for service in services[:number]]
+            ports = [service.port for service in services[:number]]
             edge = held.enter_context(
                 shipped_edge(folder / f"edge-{number}", *ports, changes=KEEPING_NOTHING)
             )

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 from benchmarks.clients import picture_path
 from benchmarks.figures import Figure, figure, ratio
 from benchmarks.load import cpu_seconds
-from benchmarks.peer_services import awake_peer
+from benchmarks.peer_services import awake_peers
 from benchmarks.samples import noise, signed_path, target, upstream_picture
 from benchmarks.scale import Scale
 from benchmarks.services import guarded_service
@@ -103,10 +103,8 @@ def _rivals(
 ) -> Iterator[tuple[str, Rival]]:
     service = held.enter_context(guarded_service(upstream_url, redis_url))
     yield OURS, Rival(service.url, service.pid, signed_path)
-    for number, name in enumerate(PEERS, start=1):
-        database = redis_url.removesuffix("/0") + f"/{number}"
-        peer = held.enter_context(awake_peer(name, folder, redis_url=database, upstream_url=upstream_url))
-        yield name, Rival(peer.url, peer.pid, lambda page: picture_path("/thumb", page))
+    for peer in awake_peers(held, PEERS, folder, redis_url=redis_url, upstream_url=upstream_url):
+        yield peer.name, Rival(peer.url, peer.pid, lambda page: picture_path("/thumb", page))
 
 
 def _figures(own: list[float], measured: dict[str, list[tuple[float, float]]]) -> Iterator[Figure]:

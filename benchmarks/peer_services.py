@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -74,6 +74,16 @@ def awake_peer(name: str, folder: Path, *, redis_url: str, upstream_url: str) ->
     with own_peer(name, folder, redis_url=redis_url, upstream_url=upstream_url) as peer:
         crowd([peer.url], [picture_path("/thumb", target(60, "awake"))] * 4 * WORKERS)
         yield peer
+
+
+def awake_peers(
+    held: contextlib.ExitStack, names: Iterable[str], folder: Path, *, redis_url: str, upstream_url: str
+) -> Iterator[Peer]:
+    """Several of them, for as long as ``held`` lasts, each with a database of Redis of its own."""
+    for number, name in enumerate(names, start=1):
+        database = redis_url.removesuffix("/0") + f"/{number}"
+        peer = awake_peer(name, folder, redis_url=database, upstream_url=upstream_url)
+        yield held.enter_context(peer)
 
 
 def _filled(template: str, folder: Path, port: int) -> Path:

@@ -96,7 +96,7 @@ def test_more_clients_than_there_are_files_for_end_no_worker(tmp_path: Path) -> 
         assert requests.get(f"{service.url}/health", timeout=20).ok
         (worker,) = psutil.Process(service.pid).children()
         worker.rlimit(psutil.RLIMIT_NOFILE, (worker.num_fds() + 4, worker.num_fds() + 4))
-        address = ("127.0.0.1", int(service.url.rpartition(":")[2]))
+        address = ("127.0.0.1", service.port)
         for _ in range(16):
             held.enter_context(socket.create_connection(address, timeout=20))
         wait_until(lambda: "Too many open files" in service.log.read_text())

@@ -249,7 +249,7 @@ def test_the_shipped_prometheus_reads_the_service_and_answers_the_dashboard(
     service: Service, tmp_path: Path
 ) -> None:
     port = free_port()
-    config = shipped_prometheus(tmp_path, int(service.url.rpartition(":")[2]))
+    config = shipped_prometheus(tmp_path, service.port)
     command = [executable("prometheus"), f"--config.file={config}", f"--storage.tsdb.path={tmp_path}/data"]
     command += [f"--web.listen-address=127.0.0.1:{port}"]
     with running(command, port=port, log=tmp_path / "log"):

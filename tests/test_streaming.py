@@ -291,7 +291,7 @@ def test_a_reader_who_does_not_read_holds_up_nobody(tmp_path: Path) -> None:
         settings = snapapi_environment(upstream.url, UPSTREAM_CONCURRENCY="1", RATELIMIT_ENABLED="false")
         with running_service(tmp_path, settings) as service, socket.socket() as idler:
             idler.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-            idler.connect(("127.0.0.1", int(service.url.rpartition(":")[2])))
+            idler.connect(("127.0.0.1", service.port))
             idler.sendall(f"GET /screenshot/stream?url={TARGET} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
             wait_until(lambda: len(upstream.requests) == 1)
             same = requests.get(f"{service.url}/screenshot", {"url": TARGET}, timeout=60)

@@ -62,6 +62,10 @@ class Service:
     pid: int
     log: Path
 
+    @property
+    def port(self) -> int:
+        return int(self.url.rpartition(":")[2])
+
 
 @contextlib.contextmanager
 def running_service(
