@@ -205,11 +205,13 @@ def problems_by_status(slugs: Iterable[str]) -> Iterator[tuple[int, list[Problem
         yield status, list(group)
 
 
-def answers_placeholders(blueprint: StrictBlueprint) -> Callable[[View], View]:
-    """Document that a view that takes signatures may answer a placeholder, with the status of the problem."""
+def answers_placeholders(
+    blueprint: StrictBlueprint, slugs: Iterable[str] = SIGNABLE_PROBLEMS
+) -> Callable[[View], View]:
+    """Document that a view may answer a placeholder, with the status of the problem."""
 
     def decorate(view: View) -> View:
-        for status, kinds in problems_by_status(SIGNABLE_PROBLEMS):
+        for status, kinds in problems_by_status(slugs):
             drawn = partial(
                 blueprint.alt_response,
                 status,
