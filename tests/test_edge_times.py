@@ -287,6 +287,24 @@ def test_a_vendors_clients_are_refused_in_the_vendors_shape(
         )
 
 
+@pytest.mark.parametrize(
+    ("path", "fields", "code"),
+    [
+        pytest.param("/thumb?url=x", (), "/problems/method-not-allowed", id="a problem document"),
+        pytest.param("/api/screenshot?url=x", (), "method-not-allowed", id="hermesforge"),
+        pytest.param("/v1/screenshot?url=x", (BEARER,), "method_not_allowed", id="SnapSharp"),
+        pytest.param("/v1/screenshot?url=x", (KEY,), "METHOD_NOT_ALLOWED", id="SnapAPI"),
+    ],
+)
+def test_a_method_that_goes_no_further_is_told_as_one(
+    lonely: Nginx, path: str, fields: tuple[str, ...], code: str
+) -> None:
+    answer = ask(lonely.url, path, *fields, method="TRACE")
+    assert (answer.status, answer.headers["cache-control"]) == (405, "no-store")
+    assert answer.headers["allow"] == "GET, HEAD, POST, PATCH, DELETE"
+    assert f'"{code}"'.encode() in answer.body
+
+
 @pytest.fixture(scope="module")
 def lonely(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nginx]:
     """An edge without a service; it soon stops listening to those whom it has refused."""
