@@ -20,7 +20,7 @@ from thumbnailer.errors import (
     TargetUnreachable,
     ThumbnailerError,
 )
-from thumbnailer.model import Clip
+from thumbnailer.model import Clip, Format
 from thumbnailer.providers.chromium import ChromiumProvider
 
 
@@ -105,3 +105,9 @@ def test_a_picture_with_too_many_pixels_is_refused_before_it_is_made(pages: Page
         assert picture_of(take(provider, pages.url("/plain"))).size == (320, 240)
         with pytest.raises(ImageTooLarge):
             take(provider, pages.url("/plain"), height=241)
+
+
+def test_a_pdf_of_too_many_bytes_is_given_up_while_it_is_read(pages: PageServer) -> None:
+    """A page can make one of any size, and all of it was in memory before somebody looked."""
+    with chromium(max_pdf_bytes=100) as provider, pytest.raises(ImageTooLarge):
+        take(provider, pages.url("/plain"), format=Format.PDF)

@@ -39,6 +39,7 @@ def build_chromium(settings: Settings, guard: Guard) -> Provider:
             ad_filter_list=settings.chromium.filter_list,
             challenge_markers=read_challenge_markers(settings),
             max_image_pixels=settings.pictures.max_pixels,
+            max_pdf_bytes=settings.pictures.max_bytes,
             is_sandboxed=settings.chromium.sandbox,
             memory=MemoryBounds(settings.chromium.page_memory_bytes, settings.chromium.memory_bytes),
         ),

@@ -95,7 +95,9 @@ class ChromiumProvider:
             consent_script=read_consent_script(),
             banner_selectors=read_banner_selectors(),
             challenges=Challenges(settings.challenge_markers),
-            bounds=PictureBounds(settings.max_image_pixels, settings.max_full_page_height),
+            bounds=PictureBounds(
+                settings.max_image_pixels, settings.max_pdf_bytes, settings.max_full_page_height
+            ),
         )
         # By process: a forked child finds nothing under its own id, and leaves its parent's alone.
         self._threads: dict[int, BrowserThread] = {}
@@ -119,7 +121,7 @@ class ChromiumProvider:
             CaptureRefused: an option does not fit the page, or the target is a download.
             TargetForbidden, TargetUnreachable, TargetStatus: the page is at fault.
             PageChallenged: the page is a check for robots.
-            ImageTooLarge: the picture would have more pixels than allowed.
+            ImageTooLarge: the picture would have more pixels than allowed, or the PDF more bytes.
             PageCrashed, TargetTooSlow: the page's scripts are at fault.
             UpstreamFailed: the browser is at fault.
         """

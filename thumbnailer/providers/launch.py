@@ -74,9 +74,9 @@ class ChromiumSettings:
     ``has_spare_page`` whether a page is kept open for the next one;
     ``ad_filter_list`` a file in EasyList syntax instead of the one that comes along;
     ``challenge_markers`` give checks for robots away, which are refused;
-    ``max_image_pixels`` and ``max_full_page_height`` (CSS pixels) bound a picture; ``is_sandboxed``
-    says whether pages run in Chromium's sandbox; ``extra_switches`` go to Chromium as they are;
-    ``memory`` bounds what pages may use.
+    ``max_image_pixels``, ``max_pdf_bytes`` and ``max_full_page_height`` (CSS pixels) bound a picture;
+    ``is_sandboxed`` says whether pages run in Chromium's sandbox; ``extra_switches`` go to Chromium as
+    they are; ``memory`` bounds what pages may use.
     """
 
     executable: Path | None
@@ -86,6 +86,7 @@ class ChromiumSettings:
     ad_filter_list: Path | None = None
     challenge_markers: tuple[Marker, ...] = ()
     max_image_pixels: int = 50_000_000
+    max_pdf_bytes: int = 20 * 1024 * 1024
     max_full_page_height: int = 16_384
     is_sandboxed: bool = True
     extra_switches: tuple[str, ...] = ()

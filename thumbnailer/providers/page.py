@@ -80,7 +80,7 @@ class Visit:
             TargetForbidden: the page led to where nobody may go.
             TargetStatus, TargetUnreachable: the page is at fault.
             PageChallenged: the page is a check for robots.
-            ImageTooLarge: the picture would have more pixels than allowed.
+            ImageTooLarge: the picture would have more pixels than allowed, or the PDF more bytes.
             PageCrashed: the page crashed, or took too much memory.
             playwright.async_api.Error: the page or the browser failed otherwise.
         """

@@ -23,13 +23,18 @@ MAX_WEBP_SIDE = 16_383
 
 #: A sheet of paper as wide as the viewport, its sides in the proportion of ISO 216.
 PAPER_RATIO = math.sqrt(2)
+PIXELS_PER_INCH = 96  # CSS Values and Units, 5.2
+
+#: How much of a PDF is read from the browser at a time, in bytes.
+PDF_PIECE_BYTES = 1_048_576
 
 
 @dataclass(frozen=True, slots=True)
 class PictureBounds:
-    """How large a picture may get: image pixels in all, CSS pixels of a whole page's height."""
+    """How large a picture may get: image pixels in all, bytes of a PDF, CSS pixels of a page's height."""
 
     max_image_pixels: int
+    max_pdf_bytes: int
     max_full_page_height: int
 
 
@@ -68,11 +73,11 @@ async def photograph(page: Page, world: PageWorld, request: CaptureRequest, boun
 
     Raises:
         CaptureRefused: the element or the rectangle is not there.
-        ImageTooLarge: the picture would have more pixels than allowed.
+        ImageTooLarge: the picture would have more pixels than allowed, or the PDF more bytes.
         playwright.async_api.Error: the browser failed.
     """
     if request.format is Format.PDF:
-        return await _print(page, request)
+        return await _print(page, request, bounds.max_pdf_bytes)
     box = await _box_of(world, request.selector) if request.selector else None
     measures = await world.run(MEASURES)
     # Only a phone that fits a wide page into its screen has a scale other than 1.
@@ -145,8 +150,31 @@ def _metrics(request: CaptureRequest) -> dict[str, Any]:
     }
 
 
-async def _print(page: Page, request: CaptureRequest) -> bytes:
-    """The whole page on paper, looking as it does on screen; areas have no meaning there."""
+async def _print(page: Page, request: CaptureRequest, max_bytes: int) -> bytes:
+    """The whole page on paper, looking as it does on screen; areas have no meaning there.
+
+    It is read piece by piece: Playwright would bring all of it into memory, several times over.
+    """
     await page.emulate_media(media="screen")
-    height = round(request.width * PAPER_RATIO)
-    return await page.pdf(print_background=True, width=f"{request.width}px", height=f"{height}px")
+    paper = {
+        "paperWidth": request.width / PIXELS_PER_INCH,
+        "paperHeight": round(request.width * PAPER_RATIO) / PIXELS_PER_INCH,
+        **dict.fromkeys(("marginTop", "marginBottom", "marginLeft", "marginRight"), 0),
+    }
+    session = await page.context.new_cdp_session(page)
+    printed = {
+        "transferMode": "ReturnAsStream",
+        "printBackground": True,
+        "generateTaggedPDF": False,
+        **paper,
+    }
+    answer = await session.send("Page.printToPDF", printed)
+    reading = {"handle": answer["stream"], "size": PDF_PIECE_BYTES}
+    body, is_whole = bytearray(), False
+    while not is_whole:
+        piece = await session.send("IO.read", reading)
+        body += base64.b64decode(piece["data"])
+        is_whole = piece["eof"]
+        if len(body) > max_bytes:
+            raise ImageTooLarge("The picture has more bytes than allowed.", provider="chromium")
+    return bytes(body)
