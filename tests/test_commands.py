@@ -222,7 +222,9 @@ def test_who_interrupts_a_warming_is_told_what_has_been_taken(
     upstream.behave(answer)
     pages = tmp_path / "pages.txt"
     pages.write_text("\n".join(PAGES))
-    command = [sys.executable, "-m", "flask", "warm", str(pages), "--parallel", "1"]
+    # A shell that runs the tests behind its back has them, and their children, ignore the signal.
+    command = ["env", "--default-signal=INT", sys.executable, "-m", "flask", "warm", str(pages)]
+    command += ["--parallel", "1"]
     environ = {"PATH": os.environ["PATH"], "APP_ENV": "testing", **settings}
     with subprocess.Popen(
         command, cwd=PROJECT, env=environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
