@@ -137,8 +137,14 @@ class TestEveryStorage:
         assert room.storage.find(room.storage.write(key, body, record_of(body)).key)
 
     @pytest.mark.parametrize("name", NOT_KEYS)
-    def test_what_is_no_key_removes_nothing(self, room: Room, name: str) -> None:
+    def test_what_is_no_key_removes_nothing(self, room: Room, name: str, tmp_path: Path) -> None:
+        media = tmp_path / "media"
+        beside = [tmp_path / "secret.png", media / "thumbs/.x.part", media / ".records/thumbs/x.png.json"]
+        for each in beside:
+            each.parent.mkdir(parents=True, exist_ok=True)
+            each.touch()
         room.storage.remove(NOT_KEYS[name])
+        assert [each for each in beside if not each.exists()] == []
 
     def test_writing_the_same_picture_twice_is_harmless(self, room: Room, key: str) -> None:
         body = b"\x89PNG once and again"
