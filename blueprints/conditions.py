@@ -63,7 +63,7 @@ def _refuse_other_versions(request: flask.Request, response: Response) -> None:
 def _is_held(environ: Mapping[str, str], response: Response) -> bool:
     conditions = {name: environ[name] for name in _HELD if name in environ}
     return not is_resource_modified(
-        {"REQUEST_METHOD": "GET", **conditions},
+        conditions,
         response.headers.get("ETag"),
         last_modified=response.headers.get("Last-Modified"),
     )

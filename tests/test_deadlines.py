@@ -27,6 +27,10 @@ from tests.support.s3 import Fault, forget_aws_settings, small_s3
 from tests.support.service import TARGET, running_app, snapapi_environment
 from tests.support.stores import silent_server
 from tests.support.upstream import Upstream
+from thumbnailer.egress import GuardedSession
+from thumbnailer.errors import TargetUnreachable
+from thumbnailer.guard import Guard, parse_private_exceptions
+from thumbnailer.model import Deadline
 
 #: The deadline, and how long a request may take on a busy machine; what hangs does so for longer.
 DEADLINE_SECONDS = 1
@@ -128,6 +132,17 @@ def test_a_stream_that_stops_is_cut_off(upstream: Upstream) -> None:
 def test_an_upstream_that_nobody_gets_through_to_is_given_up() -> None:
     with deaf_server() as url, running_app(settings_of(url)) as app:
         assert_problem(ask(app), "upstream-timeout")
+
+
+@pytest.mark.timeout(20)  # the system tries for minutes
+def test_a_receiver_that_nobody_gets_through_to_is_given_up() -> None:
+    guard = Guard(exceptions=parse_private_exceptions("127.0.0.0/8"))
+    with (
+        deaf_server() as url,
+        contextlib.closing(GuardedSession(guard)) as session,
+        pytest.raises(TargetUnreachable),
+    ):
+        session.fetch("POST", url, deadline=Deadline.after(DEADLINE_SECONDS), max_bytes=100)
 
 
 def test_no_retry_and_no_second_provider_outlasts_the_deadline(upstream: Upstream) -> None:

@@ -14,6 +14,7 @@ import pytest
 import redis
 from flask.testing import FlaskClient
 
+from blueprints.services import EXTENSION
 from tests.support import answers
 from tests.support.answers import Answer, Received
 from tests.support.service import TARGET, client_of, running_app, snapapi_environment
@@ -190,6 +191,26 @@ def test_the_second_of_two_at_once_is_told_to_come_back(settings: dict[str, str]
     assert statuses == [201]
     assert (third.status_code, _is_replay(third)) == (201, True)
     assert len(upstream.requests) == 1
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        pytest.param(TimeoutError, 409, id="another holds the key for too long"),
+        pytest.param(OSError, 201, id="there is no lock to be had"),
+    ],
+)
+def test_a_key_that_cannot_be_locked(
+    settings: dict[str, str], monkeypatch: pytest.MonkeyPatch, error: type[OSError], status: int
+) -> None:
+    class NoLocks:
+        def hold(self, _key: str, _deadline: object) -> object:
+            raise error
+
+    with running_app(settings) as app:
+        monkeypatch.setattr(app.extensions[EXTENSION].idempotency, "_locks", NoLocks())
+        answer = app.test_client().post("/persist", json={"url": TARGET}, headers=KEY)
+    assert answer.status_code == status
 
 
 def test_of_many_at_once_one_is_done(settings: dict[str, str], upstream: Upstream) -> None:
