@@ -204,6 +204,38 @@ def test_a_chunk_damaged_after_loading_breaks_the_reading_and_the_entry(
     assert cache.load("key") is None, "a damaged entry must not break every reader until it expires"
 
 
+def test_a_reading_that_breaks_leaves_what_has_been_stored_since(recorder: Recorder) -> None:
+    cache = CaptureCache(ResilientBackend(recorder))
+    cache.store("key", capture_of(LARGE), retention_seconds=HOUR)
+    old = cache.load("key")
+    assert old is not None
+    recorder.delete(recorder.keys[0])
+    cache.store("key", capture_of(LARGE[::-1]), retention_seconds=HOUR)
+    with pytest.raises(CaptureLost):
+        old.body()
+    new = cache.load("key")
+    assert new is not None
+    assert new.body() == LARGE[::-1]
+
+
+@pytest.mark.parametrize("refused", [0, 2, -1], ids=["first chunk", "third chunk", "the entry itself"])
+def test_what_the_store_does_not_take_whole_is_not_kept_and_nobody_is_told_that_it_is(
+    recorder: Recorder, monkeypatch: pytest.MonkeyPatch, refused: int
+) -> None:
+    cache = CaptureCache(ResilientBackend(recorder))
+    assert cache.store("another", capture_of(LARGE), retention_seconds=HOUR)
+    last = range(len(recorder.keys))[refused]
+    cache.forget("another")
+    recorder.keys.clear()
+    take = recorder.set
+    monkeypatch.setattr(
+        recorder, "set", lambda *entry, **kw: len(recorder.keys) < last and take(*entry, **kw)
+    )
+    assert not cache.store("key", capture_of(LARGE), retention_seconds=HOUR)
+    assert len(recorder.keys) == last
+    assert recorder.kept() == []
+
+
 @pytest.mark.parametrize(
     "damage",
     [
