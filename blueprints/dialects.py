@@ -18,6 +18,7 @@ from marshmallow import Schema, ValidationError, fields, validate, validates_sch
 from werkzeug.exceptions import HTTPException
 
 from blueprints.access import RENDER, needs
+from blueprints.answer_fields import flag, moment, pixels, text, whole_number
 from blueprints.documented_headers import problem_headers
 from blueprints.errors import (
     detail_of_status,
@@ -41,7 +42,6 @@ from blueprints.problems import PAGE_FAULTS, ProblemType, problem_of_error, prob
 from blueprints.request_log import note, request_id
 from blueprints.schemas import (
     ALL_FORMATS,
-    IMAGE_PIXELS,
     SELECTORS_IN_QUERY,
     VIEWPORT_HEIGHT,
     CaptureOptions,
@@ -88,26 +88,24 @@ class HermesforgeOptions(CaptureOptions):
 class HermesforgeAnswer(Schema):
     """What ``POST /api/screenshots`` answers."""
 
-    success = fields.Boolean(required=True, metadata=described("Always true here."))
-    url = fields.String(required=True, metadata=described("The target, normalised.", format="uri"))
-    image_url = fields.String(required=True, metadata=described("Where the picture is.", format="uri"))
-    content_type = fields.String(required=True, metadata=described("The media type of the bytes."))
-    size_bytes = fields.Integer(required=True, metadata=described("The number of bytes."))
-    width = fields.Integer(required=True, allow_none=True, metadata=IMAGE_PIXELS)
-    height = fields.Integer(required=True, allow_none=True, metadata=IMAGE_PIXELS)
-    cached = fields.Boolean(required=True, metadata=described("Whether the cache had it."))
-    captured_at = fields.String(
-        required=True, metadata=described("When the picture was taken.", format="date-time")
-    )
+    success = flag("Always true here.")
+    url = text("The target, normalised.", format="uri")
+    image_url = text("Where the picture is.", format="uri")
+    content_type = text("The media type of the bytes.")
+    size_bytes = whole_number("The number of bytes.")
+    width = pixels()
+    height = pixels()
+    cached = flag("Whether the cache had it.")
+    captured_at = moment("When the picture was taken.")
 
 
 class HermesforgeError(Schema):
     """How hermesforge tells of an error."""
 
-    success = fields.Boolean(required=True, metadata=described("Always false."))
-    error = fields.String(required=True, metadata=described("What kind of error: the slug of a problem."))
-    message = fields.String(required=True, metadata=described("What is wrong with this request."))
-    request_id = fields.String(required=True, metadata=described("Names this request in the logs."))
+    success = flag("Always false.")
+    error = text("What kind of error: the slug of a problem.")
+    message = text("What is wrong with this request.")
+    request_id = text("Names this request in the logs.")
 
 
 def _answers_errors(slugs: Iterable[str]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:

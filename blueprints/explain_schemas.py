@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from marshmallow import Schema, ValidationError, fields, validate, validates_schema
 
+from blueprints.answer_fields import flag, moment, nested, nested_list, pixels, text, whole_number
 from blueprints.fields import Flag, WholeNumber
 from blueprints.schemas import CaptureQuery, described
 from thumbnailer.circuits import BreakerState
@@ -34,118 +35,76 @@ class ExplainQuery(CaptureQuery):
 class ExplainedPicture(Schema):
     """A picture in the cache."""
 
-    captured_at = fields.String(required=True, metadata=described("When it was taken.", format="date-time"))
-    age_seconds = fields.Integer(required=True, metadata=described("How long ago that is."))
-    fresh_until = fields.String(
-        required=True, metadata=described("Until then it is a hit, by this ttl.", format="date-time")
-    )
-    stale_until = fields.String(
-        required=True,
-        metadata=described("Until then it is served at once while a new one is taken.", format="date-time"),
-    )
-    provider = fields.String(required=True, metadata=described("Who took it."))
-    content_type = fields.String(required=True, metadata=described("The media type of the bytes."))
-    size_bytes = fields.Integer(required=True, metadata=described("The number of bytes."))
-    width = fields.Integer(
-        required=True, allow_none=True, metadata=described("Image pixels; null for a PDF.")
-    )
-    height = fields.Integer(
-        required=True, allow_none=True, metadata=described("Image pixels; null for a PDF.")
-    )
-    etag = fields.String(required=True, metadata=described("Its entity tag."))
+    captured_at = moment("When it was taken.")
+    age_seconds = whole_number("How long ago that is.")
+    fresh_until = moment("Until then it is a hit, by this ttl.")
+    stale_until = moment("Until then it is served at once while a new one is taken.")
+    provider = text("Who took it.")
+    content_type = text("The media type of the bytes.")
+    size_bytes = whole_number("The number of bytes.")
+    width = pixels()
+    height = pixels()
+    etag = text("Its entity tag.")
 
 
 class ExplainedFailure(Schema):
     """The last failure of the target that is remembered."""
 
-    problem = fields.String(required=True, metadata=described("The slug of the problem."))
-    detail = fields.String(required=True, metadata=described("What was wrong."))
-    count = fields.Integer(required=True, metadata=described("How many failures there were in a row."))
-    failed_at = fields.String(required=True, metadata=described("When the last was.", format="date-time"))
-    retry_at = fields.String(required=True, metadata=described("When it is tried again.", format="date-time"))
-    retry_seconds = fields.Integer(
-        required=True, metadata=described("Seconds until then; 0 once it is over.")
-    )
+    problem = text("The slug of the problem.")
+    detail = text("What was wrong.")
+    count = whole_number("How many failures there were in a row.")
+    failed_at = moment("When the last was.")
+    retry_at = moment("When it is tried again.")
+    retry_seconds = whole_number("Seconds until then; 0 once it is over.")
 
 
 class ExplainedPurge(Schema):
     """A purge that concerns the page."""
 
-    scope = fields.String(
-        required=True, metadata=described("What was purged: page, host, domain or everything.")
-    )
-    before = fields.String(
-        required=True,
-        metadata=described("What was captured before is not served.", format="date-time"),
-    )
+    scope = text("What was purged: page, host, domain or everything.")
+    before = moment("What was captured before is not served.")
 
 
 class ExplainedProvider(Schema):
     """A provider, as far as this request is concerned."""
 
-    name = fields.String(required=True, metadata=described("Its name in PROVIDERS."))
-    lacks = fields.String(
-        required=True, allow_none=True, metadata=described("The option asked for that it cannot honour.")
-    )
-    breaker = fields.String(
-        required=True,
-        metadata=described("As in /ready.", enum=[state.value for state in BreakerState]),
-    )
-    ready = fields.Boolean(required=True, metadata=described("Whether it could start a capture."))
+    name = text("Its name in PROVIDERS.")
+    lacks = text("The option asked for that it cannot honour.", allow_none=True)
+    breaker = text("As in /ready.", enum=[state.value for state in BreakerState])
+    ready = flag("Whether it could start a capture.")
 
 
 class ExplainedOutcome(Schema):
     """What would happen now."""
 
-    action = fields.String(
-        required=True,
-        metadata=described(
-            "hit: from the cache. render: a thumbnail is made of a cached capture. stale: an old picture. "
-            "capture: a new one is taken. refuse: a problem.",
-            enum=[action.value for action in Action],
-        ),
+    action = text(
+        "hit: from the cache. render: a thumbnail is made of a cached capture. stale: an old picture. "
+        "capture: a new one is taken. refuse: a problem.",
+        enum=[action.value for action in Action],
     )
-    reason = fields.String(required=True, metadata=described("The same in words."))
-    refreshes = fields.Boolean(
-        required=True, metadata=described("Whether a new picture is taken behind the answer.")
-    )
-    provider = fields.String(
-        required=True, allow_none=True, metadata=described("Who would be asked first for a new picture.")
-    )
-    problem = fields.String(
-        required=True, allow_none=True, metadata=described("What stands in the way of a new one: its slug.")
-    )
-    detail = fields.String(required=True, allow_none=True, metadata=described("The same in words."))
+    reason = text("The same in words.")
+    refreshes = flag("Whether a new picture is taken behind the answer.")
+    provider = text("Who would be asked first for a new picture.", allow_none=True)
+    problem = text("What stands in the way of a new one: its slug.", allow_none=True)
+    detail = text("The same in words.", allow_none=True)
 
 
 class ExplainAnswer(Schema):
     """What ``GET /explain`` answers."""
 
-    target = fields.String(required=True, metadata=described("The target, normalised.", format="uri"))
-    route = fields.String(required=True, metadata=described("Whose defaults were filled in.", enum=[*ROUTES]))
+    target = text("The target, normalised.", format="uri")
+    route = text("Whose defaults were filled in.", enum=[*ROUTES])
     options = fields.Dict(
         keys=fields.String(), required=True, metadata=described("Every option, defaults filled in.")
     )
-    capture_key = fields.String(required=True, metadata=described("Names the capture in the cache."))
-    rendition_key = fields.String(
-        required=True, allow_none=True, metadata=described("Names the thumbnail; null where none is made.")
-    )
-    capture = fields.Nested(
-        ExplainedPicture, required=True, allow_none=True, metadata=described("The capture in the cache.")
-    )
-    rendition = fields.Nested(
-        ExplainedPicture, required=True, allow_none=True, metadata=described("The thumbnail in the cache.")
-    )
-    failure = fields.Nested(
-        ExplainedFailure, required=True, allow_none=True, metadata=described("Why it failed last, if so.")
-    )
-    purges = fields.List(
-        fields.Nested(ExplainedPurge), required=True, metadata=described("Purges that concern the page.")
-    )
+    capture_key = text("Names the capture in the cache.")
+    rendition_key = text("Names the thumbnail; null where none is made.", allow_none=True)
+    capture = nested(ExplainedPicture, "The capture in the cache.", allow_none=True)
+    rendition = nested(ExplainedPicture, "The thumbnail in the cache.", allow_none=True)
+    failure = nested(ExplainedFailure, "Why it failed last, if so.", allow_none=True)
+    purges = nested_list(ExplainedPurge, "Purges that concern the page.")
     tags = fields.List(
         fields.String(), required=True, metadata=described("By which caches downstream purge it.")
     )
-    providers = fields.List(
-        fields.Nested(ExplainedProvider), required=True, metadata=described("In the order of PROVIDERS.")
-    )
-    now = fields.Nested(ExplainedOutcome, required=True, metadata=described("What would happen now."))
+    providers = nested_list(ExplainedProvider, "In the order of PROVIDERS.")
+    now = nested(ExplainedOutcome, "What would happen now.")

@@ -6,8 +6,9 @@ from typing import Any
 
 from marshmallow import Schema, ValidationError, fields, validate, validates_schema
 
+from blueprints.answer_fields import moment, number, pixels, text, whole_number
 from blueprints.fields import Flag, ShortList, Text, WholeMatch, WholeNumber, encodable
-from blueprints.schemas import IMAGE_PIXELS, BodyOptions, described
+from blueprints.schemas import BodyOptions, described
 from thumbnailer.jobs import JobState
 from thumbnailer.jobs.deliveries import DeliveryState
 
@@ -19,7 +20,6 @@ MAX_URLS = 100
 NO_NULLS = WholeMatch(r"^[^\x00]*$", error="Must not contain control characters.")
 
 STATES = [state.value for state in JobState]
-TIME = {"format": "date-time"}
 
 
 class JobOptions(BodyOptions):
@@ -69,49 +69,37 @@ class BatchBody(JobOptions):
 class PictureFacts(Schema):
     """What is known of a job's picture."""
 
-    content_type = fields.String(required=True, metadata=described("The media type of the bytes."))
-    size_bytes = fields.Integer(required=True, metadata=described("The number of bytes."))
-    sha256 = fields.String(required=True, metadata=described("Hexadecimal SHA-256 of the bytes."))
-    width = fields.Integer(required=True, allow_none=True, metadata=IMAGE_PIXELS)
-    height = fields.Integer(required=True, allow_none=True, metadata=IMAGE_PIXELS)
-    captured_at = fields.String(required=True, metadata=described("When it was taken.", **TIME))
-    cache = fields.String(required=True, metadata=described("hit, miss, stale or collapsed."))
+    content_type = text("The media type of the bytes.")
+    size_bytes = whole_number("The number of bytes.")
+    sha256 = text("Hexadecimal SHA-256 of the bytes.")
+    width = pixels()
+    height = pixels()
+    captured_at = moment("When it was taken.")
+    cache = text("hit, miss, stale or collapsed.")
 
 
 class StoredFacts(Schema):
     """Where a job's picture is stored."""
 
-    key = fields.String(required=True, metadata=described("The object's key in the storage."))
-    url = fields.String(
-        required=True, metadata=described("Where the stored image is.", format="uri-reference")
-    )
+    key = text("The object's key in the storage.")
+    url = text("Where the stored image is.", format="uri-reference")
 
 
 class JobAnswer(Schema):
     """A job."""
 
-    job_id = fields.String(required=True, metadata=described("The job's id."))
-    status = fields.String(required=True, metadata=described("Where it stands.", enum=STATES))
-    url = fields.String(required=True, metadata=described("The page, as it was written."))
-    status_url = fields.String(required=True, metadata=described("This document.", format="uri-reference"))
-    image_url = fields.String(
-        required=True,
-        allow_none=True,
-        metadata=described("The picture, once there is one.", format="uri-reference"),
-    )
-    batch_id = fields.String(required=True, allow_none=True, metadata=described("The batch it belongs to."))
-    attempts = fields.Integer(required=True, metadata=described("How often it was begun."))
-    created_at = fields.String(required=True, metadata=described("When it was accepted.", **TIME))
-    started_at = fields.String(
-        required=True, allow_none=True, metadata=described("When it was first begun.", **TIME)
-    )
-    completed_at = fields.String(required=True, allow_none=True, metadata=described("When it ended.", **TIME))
-    error = fields.String(
-        required=True, allow_none=True, metadata=described("Why it failed: a slug of a problem document.")
-    )
-    error_detail = fields.String(
-        required=True, allow_none=True, metadata=described("What went wrong, in words.")
-    )
+    job_id = text("The job's id.")
+    status = text("Where it stands.", enum=STATES)
+    url = text("The page, as it was written.")
+    status_url = text("This document.", format="uri-reference")
+    image_url = text("The picture, once there is one.", allow_none=True, format="uri-reference")
+    batch_id = text("The batch it belongs to.", allow_none=True)
+    attempts = whole_number("How often it was begun.")
+    created_at = moment("When it was accepted.")
+    started_at = moment("When it was first begun.", allow_none=True)
+    completed_at = moment("When it ended.", allow_none=True)
+    error = text("Why it failed: a slug of a problem document.", allow_none=True)
+    error_detail = text("What went wrong, in words.", allow_none=True)
     image = fields.Nested(PictureFacts, required=True, allow_none=True)
     stored = fields.Nested(StoredFacts, required=True, allow_none=True)
 
@@ -119,31 +107,25 @@ class JobAnswer(Schema):
 class BatchAnswer(Schema):
     """A batch."""
 
-    batch_id = fields.String(required=True, metadata=described("The batch's id."))
-    status = fields.String(
-        required=True, metadata=described("Where it stands.", enum=["pending", "processing", "completed"])
-    )
-    status_url = fields.String(required=True, metadata=described("This document.", format="uri-reference"))
-    download_url = fields.String(
-        required=True, metadata=described("A ZIP of the pictures so far.", format="uri-reference")
-    )
-    total = fields.Integer(required=True, metadata=described("How many jobs it has."))
-    ended = fields.Integer(required=True, metadata=described("How many of them have ended."))
+    batch_id = text("The batch's id.")
+    status = text("Where it stands.", enum=["pending", "processing", "completed"])
+    status_url = text("This document.", format="uri-reference")
+    download_url = text("A ZIP of the pictures so far.", format="uri-reference")
+    total = whole_number("How many jobs it has.")
+    ended = whole_number("How many of them have ended.")
     counts = fields.Dict(
         keys=fields.String(), values=fields.Integer(), required=True, metadata=described("Jobs by status.")
     )
-    created_at = fields.String(required=True, metadata=described("When it was accepted.", **TIME))
-    completed_at = fields.String(
-        required=True, allow_none=True, metadata=described("When the last job ended.", **TIME)
-    )
+    created_at = moment("When it was accepted.")
+    completed_at = moment("When the last job ended.", allow_none=True)
     jobs = fields.List(fields.Nested(JobAnswer), required=True)
 
 
 class BatchResult(Schema):
     """One page of a synchronous batch: ``data`` and ``contentType``, or ``error`` and ``detail``."""
 
-    url = fields.String(required=True, metadata=described("The page, as it was written."))
-    status = fields.String(required=True, metadata=described("How it went.", enum=["ok", "error"]))
+    url = text("The page, as it was written.")
+    status = text("How it went.", enum=["ok", "error"])
     data = fields.String(metadata=described("The picture in base64.", format="byte"))
     contentType = fields.String(metadata=described("The media type of the picture."))  # noqa: N815  the contract's name
     error = fields.String(metadata=described("Why it failed: a slug of a problem document."))
@@ -159,31 +141,23 @@ class BatchResults(Schema):
 class DeliveryAttempt(Schema):
     """One attempt to deliver a webhook."""
 
-    at = fields.String(required=True, metadata=described("When.", **TIME))
-    status = fields.Integer(required=True, allow_none=True, metadata=described("What the receiver answered."))
-    trouble = fields.String(
-        required=True, allow_none=True, metadata=described("What kept it from answering.")
-    )
-    seconds = fields.Float(required=True, metadata=described("How long it took."))
+    at = moment("When.")
+    status = whole_number("What the receiver answered.", allow_none=True)
+    trouble = text("What kept it from answering.", allow_none=True)
+    seconds = number("How long it took.")
 
 
 class DeliveryAnswer(Schema):
     """A webhook message and how it fared."""
 
-    id = fields.String(required=True, metadata=described("The webhook-id, the same in every attempt."))
-    event = fields.String(required=True, metadata=described("What happened."))
-    subject = fields.String(required=True, metadata=described("The id of the job or batch."))
-    url = fields.String(required=True, metadata=described("The receiver."))
-    status = fields.String(
-        required=True, metadata=described("Where it stands.", enum=[state.value for state in DeliveryState])
-    )
-    created_at = fields.String(required=True, metadata=described("When it happened.", **TIME))
-    next_attempt_at = fields.String(
-        required=True, allow_none=True, metadata=described("When it is tried next.", **TIME)
-    )
-    ended_at = fields.String(
-        required=True, allow_none=True, metadata=described("When it was delivered or given up.", **TIME)
-    )
+    id = text("The webhook-id, the same in every attempt.")
+    event = text("What happened.")
+    subject = text("The id of the job or batch.")
+    url = text("The receiver.")
+    status = text("Where it stands.", enum=[state.value for state in DeliveryState])
+    created_at = moment("When it happened.")
+    next_attempt_at = moment("When it is tried next.", allow_none=True)
+    ended_at = moment("When it was delivered or given up.", allow_none=True)
     attempts = fields.List(fields.Nested(DeliveryAttempt), required=True)
 
 

@@ -13,6 +13,7 @@ from marshmallow import Schema, fields
 from werkzeug.exceptions import NotFound
 
 from blueprints.access import OPEN, needs
+from blueprints.answer_fields import flag, nested, nested_list, number, text, whole_number
 from blueprints.answers import document
 from blueprints.openapi import PAGE_PROBLEMS, answers_problems
 from blueprints.problems import PROBLEMS
@@ -39,23 +40,20 @@ VITAL_PARTS = frozenset({"provider"})
 class Health(Schema):
     """What ``GET /health`` answers."""
 
-    ok = fields.Boolean(required=True, metadata=described("Always true: the process lives."))
+    ok = flag("Always true: the process lives.")
 
 
 class ProviderReadiness(Schema):
     """How one provider does."""
 
-    name = fields.String(required=True, metadata=described("Its name in PROVIDERS."))
-    breaker = fields.String(
-        required=True,
-        metadata=described(
-            "closed: it is called. open: it failed several times in a row and is left alone. "
-            "half-open: the next capture tries it.",
-            enum=[state.value for state in BreakerState],
-        ),
+    name = text("Its name in PROVIDERS.")
+    breaker = text(
+        "closed: it is called. open: it failed several times in a row and is left alone. "
+        "half-open: the next capture tries it.",
+        enum=[state.value for state in BreakerState],
     )
-    ready = fields.Boolean(required=True, metadata=described("Whether it could start a capture."))
-    in_charge = fields.Boolean(required=True, metadata=described("Whether it is the one called first now."))
+    ready = flag("Whether it could start a capture.")
+    in_charge = flag("Whether it is the one called first now.")
     answered_at = fields.DateTime(
         required=True,
         allow_none=True,
@@ -66,41 +64,24 @@ class ProviderReadiness(Schema):
 class JobReadiness(Schema):
     """How the work behind the answers does."""
 
-    pending = fields.Integer(required=True, metadata=described("Jobs that wait for a worker."))
-    processing = fields.Integer(required=True, metadata=described("Jobs that are being done."))
-    oldest_seconds = fields.Float(
-        required=True, metadata=described("For how long the oldest of them has waited for its end.")
-    )
-    workers = fields.Integer(
-        required=True,
-        metadata=described("Processes that do jobs now; without Redis they start with the first one."),
-    )
+    pending = whole_number("Jobs that wait for a worker.")
+    processing = whole_number("Jobs that are being done.")
+    oldest_seconds = number("For how long the oldest of them has waited for its end.")
+    workers = whole_number("Processes that do jobs now; without Redis they start with the first one.")
 
 
 class Readiness(Schema):
     """What ``GET /ready`` answers."""
 
-    status = fields.String(
-        required=True,
-        metadata=described("ready, degraded or down.", enum=["ready", "degraded", "down"]),
-    )
+    status = text("ready, degraded or down.", enum=["ready", "degraded", "down"])
     parts = fields.Dict(
         keys=fields.String(),
         values=fields.String(),
         required=True,
         metadata=described("Each part, ok or down."),
     )
-    providers = fields.List(
-        fields.Nested(ProviderReadiness),
-        required=True,
-        metadata=described("Each provider, in the order of PROVIDERS."),
-    )
-    jobs = fields.Nested(
-        JobReadiness,
-        required=True,
-        allow_none=True,
-        metadata=described("The work behind the answers; null without a database."),
-    )
+    providers = nested_list(ProviderReadiness, "Each provider, in the order of PROVIDERS.")
+    jobs = nested(JobReadiness, "The work behind the answers; null without a database.", allow_none=True)
 
 
 @blueprint.get("/health")

@@ -7,9 +7,9 @@ from typing import Any
 
 from marshmallow import Schema, fields, pre_load, validate
 
+from blueprints.answer_fields import moment, nested_list, pixels, text, whole_number
 from blueprints.fields import MomentField, Text, WholeNumber, allow_null
-from blueprints.job_schemas import TIME
-from blueprints.schemas import IMAGE_FORMATS, IMAGE_PIXELS, BodyOptions, StrictSchema, described
+from blueprints.schemas import IMAGE_FORMATS, BodyOptions, StrictSchema, described
 from thumbnailer.pages import PageState
 
 SHORTEST_REFRESH_SECONDS, LONGEST_REFRESH_SECONDS = 60, 31_536_000
@@ -74,57 +74,38 @@ class PageList(StrictSchema):
 class VersionAnswer(Schema):
     """One picture of a page."""
 
-    captured_at = fields.String(required=True, metadata=described("When it was taken.", **TIME))
-    url = fields.String(required=True, metadata=described("Where it is stored.", format="uri-reference"))
-    content_type = fields.String(required=True, metadata=described("The media type of the bytes."))
-    size_bytes = fields.Integer(required=True, metadata=described("The number of bytes."))
-    sha256 = fields.String(required=True, metadata=described("Hexadecimal SHA-256 of the bytes."))
-    width = fields.Integer(required=True, allow_none=True, metadata=IMAGE_PIXELS)
-    height = fields.Integer(required=True, allow_none=True, metadata=IMAGE_PIXELS)
-    distance = fields.Integer(
-        required=True,
+    captured_at = moment("When it was taken.")
+    url = text("Where it is stored.", format="uri-reference")
+    content_type = text("The media type of the bytes.")
+    size_bytes = whole_number("The number of bytes.")
+    sha256 = text("Hexadecimal SHA-256 of the bytes.")
+    width = pixels()
+    height = pixels()
+    distance = whole_number(
+        "How different it looks from the one before, 0 to 256; null where that was no such picture.",
         allow_none=True,
-        metadata=described(
-            "How different it looks from the one before, 0 to 256; null where that was no such picture."
-        ),
     )
 
 
 class PageAnswer(Schema):
     """A page that is kept photographed."""
 
-    id = fields.String(required=True, metadata=described("The page's id."))
-    status = fields.String(
-        required=True,
-        metadata=described(
-            "How the last attempt went; `pending`: there was none yet.",
-            enum=[state.value for state in PageState],
-        ),
+    id = text("The page's id.")
+    status = text(
+        "How the last attempt went; `pending`: there was none yet.", enum=[state.value for state in PageState]
     )
-    url = fields.String(required=True, metadata=described("The page, as it was written."))
+    url = text("The page, as it was written.")
     options = fields.Dict(required=True, metadata=described("The options, as they were written."))
-    refresh_seconds = fields.Integer(required=True, metadata=described("Seconds between two pictures."))
-    webhook_url = fields.String(
-        required=True, allow_none=True, metadata=described("Who is told when it looks different.")
-    )
-    thumb_url = fields.String(
-        required=True,
-        allow_none=True,
-        metadata=described("The newest good picture, once there is one.", format="uri-reference"),
-    )
-    created_at = fields.String(required=True, metadata=described("When it was first asked for.", **TIME))
-    refreshed_at = fields.String(
-        required=True, allow_none=True, metadata=described("When an attempt last went well.", **TIME)
-    )
-    next_refresh_at = fields.String(required=True, metadata=described("When the next is due.", **TIME))
-    failures = fields.Integer(required=True, metadata=described("Failed attempts in a row."))
-    error = fields.String(
-        required=True, allow_none=True, metadata=described("Why the last attempt failed: a slug.")
-    )
-    error_detail = fields.String(required=True, allow_none=True, metadata=described("The same in words."))
-    versions = fields.List(
-        fields.Nested(VersionAnswer), required=True, metadata=described("Its good pictures, newest first.")
-    )
+    refresh_seconds = whole_number("Seconds between two pictures.")
+    webhook_url = text("Who is told when it looks different.", allow_none=True)
+    thumb_url = text("The newest good picture, once there is one.", allow_none=True, format="uri-reference")
+    created_at = moment("When it was first asked for.")
+    refreshed_at = moment("When an attempt last went well.", allow_none=True)
+    next_refresh_at = moment("When the next is due.")
+    failures = whole_number("Failed attempts in a row.")
+    error = text("Why the last attempt failed: a slug.", allow_none=True)
+    error_detail = text("The same in words.", allow_none=True)
+    versions = nested_list(VersionAnswer, "Its good pictures, newest first.")
 
 
 class PagesAnswer(Schema):

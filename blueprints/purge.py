@@ -11,6 +11,7 @@ from flask import Response
 from marshmallow import Schema, fields
 
 from blueprints.access import PURGE, needs
+from blueprints.answer_fields import flag, moment, whole_number
 from blueprints.answers import document
 from blueprints.callers import caller
 from blueprints.fields import Flag, MomentField, ShortList, Text
@@ -72,17 +73,11 @@ class PurgeBody(StrictSchema):
 class PurgeAnswer(Schema):
     """What a purge answers."""
 
-    captures = fields.Integer(required=True, metadata=described("Captures that were deleted."))
-    renditions = fields.Integer(required=True, metadata=described("Thumbnails that were deleted."))
-    failures = fields.Integer(required=True, metadata=described("Remembered failures that were forgotten."))
-    complete = fields.Boolean(
-        required=True,
-        metadata=described("Whether all bytes are deleted; what is left is not served either."),
-    )
-    before = fields.String(
-        required=True,
-        metadata=described("What was captured before this time is not served.", format="date-time"),
-    )
+    captures = whole_number("Captures that were deleted.")
+    renditions = whole_number("Thumbnails that were deleted.")
+    failures = whole_number("Remembered failures that were forgotten.")
+    complete = flag("Whether all bytes are deleted; what is left is not served either.")
+    before = moment("What was captured before this time is not served.")
     tags = fields.List(
         fields.String(), required=True, metadata=described("What to purge in caches downstream.")
     )

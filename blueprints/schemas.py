@@ -47,9 +47,6 @@ def described(text: str, **more: object) -> dict[str, object]:
     return {"description": text, **more}
 
 
-IMAGE_PIXELS = described("Image pixels; null for a PDF.")
-
-
 class StrictSchema(Schema):
     """Refuses what it does not know."""
 

@@ -11,6 +11,7 @@ from flask import Response, jsonify
 from marshmallow import Schema, fields, validate
 
 from blueprints.access import RENDER, needs
+from blueprints.answer_fields import flag, nested_list, text, whole_number
 from blueprints.fields import Text, WholeNumber
 from blueprints.openapi import SIGN_DEBUG_PROBLEMS, SIGN_PROBLEMS, answers_problems
 from blueprints.parsing import spell_for_query
@@ -54,13 +55,11 @@ class SignBody(ScreenshotQuery):
 class SignedUrlAnswer(Schema):
     """What ``POST /sign`` answers."""
 
-    url = fields.String(required=True, metadata=described("The signed URL.", format="uri"))
-    path = fields.String(required=True, metadata=described("Its path, as it was signed."))
-    sig = fields.String(required=True, metadata=described("Its signature."))
-    kid = fields.String(required=True, metadata=described("Which key it was signed with."))
-    exp = fields.Integer(
-        required=True, allow_none=True, metadata=described("When it ends, in unix seconds; null: never.")
-    )
+    url = text("The signed URL.", format="uri")
+    path = text("Its path, as it was signed.")
+    sig = text("Its signature.")
+    kid = text("Which key it was signed with.")
+    exp = whole_number("When it ends, in unix seconds; null: never.", allow_none=True)
 
 
 class DebugBody(StrictSchema):
@@ -79,20 +78,16 @@ class DebugBody(StrictSchema):
 class FindingAnswer(Schema):
     """One thing that is wrong with a signed URL."""
 
-    code = fields.String(required=True, metadata=described("What is wrong, for programs."))
-    detail = fields.String(required=True, metadata=described("What is wrong, for people."))
+    code = text("What is wrong, for programs.")
+    detail = text("What is wrong, for people.")
 
 
 class DiagnosisAnswer(Schema):
     """What ``POST /sign/debug`` answers."""
 
-    valid = fields.Boolean(required=True, metadata=described("Whether the signature is good now."))
-    string_to_sign = fields.String(required=True, metadata=described("The text that has to be signed."))
-    findings = fields.List(
-        fields.Nested(FindingAnswer),
-        required=True,
-        metadata=described("What is wrong; empty where nothing is."),
-    )
+    valid = flag("Whether the signature is good now.")
+    string_to_sign = text("The text that has to be signed.")
+    findings = nested_list(FindingAnswer, "What is wrong; empty where nothing is.")
 
 
 @blueprint.post("/sign")

@@ -8,9 +8,10 @@ from itertools import groupby
 from typing import Any
 
 from flask import Response
-from marshmallow import Schema, fields, validate
+from marshmallow import Schema, validate
 
 from blueprints.access import ANY_KEY, needs
+from blueprints.answer_fields import nested, nested_list, text, whole_number
 from blueprints.answers import document
 from blueprints.callers import caller
 from blueprints.fields import WholeNumber
@@ -39,51 +40,38 @@ class UsageQuery(StrictSchema):
 class UsageCounts(Schema):
     """What was had."""
 
-    captures = fields.Integer(
-        required=True, metadata=described("Captures taken, those of jobs and behind old pictures included.")
-    )
-    hits = fields.Integer(
-        required=True, metadata=described("Answers with a picture that was there, or that another took.")
-    )
-    stale = fields.Integer(required=True, metadata=described("Answers with an old picture."))
-    misses = fields.Integer(required=True, metadata=described("Answers with a new picture."))
-    refusals = fields.Integer(
-        required=True, metadata=described("Answers with the status 401, 402, 403 or 429.")
-    )
-    size_bytes = fields.Integer(required=True, metadata=described("Bytes of the pictures in these answers."))
+    captures = whole_number("Captures taken, those of jobs and behind old pictures included.")
+    hits = whole_number("Answers with a picture that was there, or that another took.")
+    stale = whole_number("Answers with an old picture.")
+    misses = whole_number("Answers with a new picture.")
+    refusals = whole_number("Answers with the status 401, 402, 403 or 429.")
+    size_bytes = whole_number("Bytes of the pictures in these answers.")
 
 
 class UsageDay(UsageCounts):
     """The same of one day."""
 
-    day = fields.String(required=True, metadata=described("A day, UTC.", format="date"))
+    day = text("A day, UTC.", format="date")
 
 
 class UsageAccount(Schema):
     """What one account had."""
 
-    account = fields.String(
-        required=True,
-        metadata=described(
-            "key: and the key's id; signed for signed URLs; operator for commands; anonymous for all others."
-        ),
+    account = text(
+        "key: and the key's id; signed for signed URLs; operator for commands; anonymous for all others."
     )
-    name = fields.String(required=True, allow_none=True, metadata=described("The key's name."))
-    days = fields.List(
-        fields.Nested(UsageDay), required=True, metadata=described("Days on which there was something.")
-    )
-    total = fields.Nested(UsageCounts, required=True, metadata=described("All of them together."))
+    name = text("The key's name.", allow_none=True)
+    days = nested_list(UsageDay, "Days on which there was something.")
+    total = nested(UsageCounts, "All of them together.")
 
 
 class UsageAnswer(Schema):
     """What ``GET /usage`` answers."""
 
-    first_day = fields.String(required=True, metadata=described("From this day on, UTC.", format="date"))
-    last_day = fields.String(required=True, metadata=described("To this day, UTC.", format="date"))
-    accounts = fields.List(
-        fields.Nested(UsageAccount),
-        required=True,
-        metadata=described("The caller's own account; for the scope admin all that had something."),
+    first_day = text("From this day on, UTC.", format="date")
+    last_day = text("To this day, UTC.", format="date")
+    accounts = nested_list(
+        UsageAccount, "The caller's own account; for the scope admin all that had something."
     )
 
 

@@ -8,8 +8,9 @@ from typing import Any
 from flask import Flask, Response, request
 from marshmallow import Schema, fields
 
+from blueprints.answer_fields import flag, nested, pixels, text, whole_number
 from blueprints.documented_headers import problem_headers, text_header
-from blueprints.schemas import IMAGE_PIXELS, described
+from blueprints.schemas import described
 from blueprints.services import services
 from blueprints.strict_blueprint import StrictBlueprint, View
 from blueprints.vendor_errors import ROOT, SNAPAPI, SNAPSHARP, Dialect, VendorError
@@ -29,16 +30,16 @@ RATE_HEADERS = {
 class SnapSharpError(Schema):
     """How SnapSharp tells of an error."""
 
-    error = fields.String(required=True, metadata=described("What kind of error."))
-    message = fields.String(required=True, metadata=described("What is wrong with this request."))
-    request_id = fields.String(required=True, metadata=described("Names this request in the logs."))
+    error = text("What kind of error.")
+    message = text("What is wrong with this request.")
+    request_id = text("Names this request in the logs.")
 
 
 class SnapApiFault(Schema):
     """What SnapAPI's errors hold."""
 
-    code = fields.String(required=True, metadata=described("What kind of error."))
-    message = fields.String(required=True, metadata=described("What is wrong with this request."))
+    code = text("What kind of error.")
+    message = text("What is wrong with this request.")
     details = fields.Dict(
         required=True,
         metadata=described("requestId; retryAfter in seconds, where known; faults by parameter."),
@@ -48,22 +49,22 @@ class SnapApiFault(Schema):
 class SnapApiError(Schema):
     """How SnapAPI tells of an error."""
 
-    error = fields.Nested(SnapApiFault, required=True, metadata=described("The error."))
-    statusCode = fields.Integer(required=True, metadata=described("The HTTP status."))  # noqa: N815  as SnapAPI spells it
-    message = fields.String(required=True, metadata=described("The same as that of error."))
+    error = nested(SnapApiFault, "The error.")
+    statusCode = whole_number("The HTTP status.")  # noqa: N815  as SnapAPI spells it
+    message = text("The same as that of error.")
 
 
 class SnapApiPicture(Schema):
     """What ``"responseType": "json"`` is answered with."""
 
-    success = fields.Boolean(required=True, metadata=described("Always true here."))
-    format = fields.String(required=True, metadata=described("How data is encoded."))
-    width = fields.Integer(required=True, allow_none=True, metadata=IMAGE_PIXELS)
-    height = fields.Integer(required=True, allow_none=True, metadata=IMAGE_PIXELS)
-    fileSize = fields.Integer(required=True, metadata=described("The number of bytes."))  # noqa: N815  as SnapAPI spells it
-    took = fields.Integer(required=True, metadata=described("Milliseconds that this answer took."))
-    cached = fields.Boolean(required=True, metadata=described("Whether the cache had it."))
-    data = fields.String(required=True, metadata=described("The bytes in base64."))
+    success = flag("Always true here.")
+    format = text("How data is encoded.")
+    width = pixels()
+    height = pixels()
+    fileSize = whole_number("The number of bytes.")  # noqa: N815  as SnapAPI spells it
+    took = whole_number("Milliseconds that this answer took.")
+    cached = flag("Whether the cache had it.")
+    data = text("The bytes in base64.")
 
 
 EITHER_ERROR = {"anyOf": [SnapSharpError, SnapApiError]}

@@ -9,6 +9,7 @@ from flask import Response, jsonify
 from marshmallow import Schema, fields
 
 from blueprints.access import ANY_ACCESS_KEY, needs
+from blueprints.answer_fields import moment, nested, number, text, whole_number
 from blueprints.callers import caller
 from blueprints.openapi import USAGE_PROBLEMS
 from blueprints.schemas import StrictSchema, described
@@ -31,45 +32,37 @@ class VendorUsageQuery(StrictSchema):
 class VendorPeriod(Schema):
     """The time that is counted: this day, UTC."""
 
-    start = fields.String(required=True, metadata=described("Its beginning.", format="date-time"))
-    end = fields.String(required=True, metadata=described("Its end.", format="date-time"))
+    start = moment("Its beginning.")
+    end = moment("Its end.")
 
 
 class VendorCounts(Schema):
     """SnapSharp's figures."""
 
-    requests = fields.Integer(required=True, metadata=described("The same as used."))
-    limit = fields.Integer(required=True, allow_none=True, metadata=described("The same as limit."))
-    remaining = fields.Integer(required=True, allow_none=True, metadata=described("The same as remaining."))
-    percentage = fields.Float(required=True, metadata=described("Used of limit; 0 without one."))
+    requests = whole_number("The same as used.")
+    limit = whole_number("The same as limit.", allow_none=True)
+    remaining = whole_number("The same as remaining.", allow_none=True)
+    percentage = number("Used of limit; 0 without one.")
 
 
 class VendorBreakdown(Schema):
     """SnapSharp's figures by kind of picture; there is but one."""
 
-    screenshot = fields.Integer(required=True, metadata=described("The same as used."))
+    screenshot = whole_number("The same as used.")
 
 
 class VendorUsage(Schema):
     """What ``GET /v1/usage`` answers: SnapAPI's members, then SnapSharp's."""
 
-    used = fields.Integer(required=True, metadata=described("Captures taken on this day, UTC."))
-    limit = fields.Integer(
-        required=True, allow_none=True, metadata=described("The key's budget of a day; null: none.")
-    )
-    remaining = fields.Integer(
-        required=True, allow_none=True, metadata=described("What is left of it; null: no budget.")
-    )
-    resetAt = fields.String(  # noqa: N815  as SnapAPI spells it
-        required=True, metadata=described("When the day ends.", format="date-time")
-    )
-    plan = fields.String(required=True, allow_none=True, metadata=described("The key's plan, if it has one."))
-    period = fields.Nested(VendorPeriod, required=True, metadata=described("The day."))
-    usage = fields.Nested(VendorCounts, required=True, metadata=described("The figures."))
-    breakdown = fields.Nested(VendorBreakdown, required=True, metadata=described("By kind of picture."))
-    cache_hit_rate = fields.Float(
-        required=True, metadata=described("The part of this day's pictures that needed no capture, 0 to 1.")
-    )
+    used = whole_number("Captures taken on this day, UTC.")
+    limit = whole_number("The key's budget of a day; null: none.", allow_none=True)
+    remaining = whole_number("What is left of it; null: no budget.", allow_none=True)
+    resetAt = moment("When the day ends.")  # noqa: N815  as SnapAPI spells it
+    plan = text("The key's plan, if it has one.", allow_none=True)
+    period = nested(VendorPeriod, "The day.")
+    usage = nested(VendorCounts, "The figures.")
+    breakdown = nested(VendorBreakdown, "By kind of picture.")
+    cache_hit_rate = number("The part of this day's pictures that needed no capture, 0 to 1.")
 
 
 @blueprint.get("/v1/usage")
