@@ -34,7 +34,6 @@ class JobDesk:
         queue: WorkQueue,
         *,
         wake: Callable[[], None],
-        sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self._ledger = ledger
         self._roster = roster
@@ -42,7 +41,6 @@ class JobDesk:
         self.pages = pages
         self._queue = queue
         self._wake = wake
-        self._sleep = sleep
 
     def accept(self, order: JobOrder, owner: str, key: OrderKey | None = None) -> Job:
         """Write a job down and hand it on; the one that is there where the order came with this key before.
@@ -56,11 +54,11 @@ class JobDesk:
 
     def accept_batch(self, order: BatchOrder, owner: str, key: OrderKey | None = None) -> Batch:
         """The same for a whole batch, or for nothing of it."""
-        batch, ended = self._ledger.accept_batch(order, owner, key)
+        batch, messages = self._ledger.accept_batch(order, owner, key)
         for job in batch.jobs:
             if not job.state.is_final:
                 self._queue.put_job(job.id)
-        for delivery_id in ended.messages:
+        for delivery_id in messages:
             self._queue.put_delivery(delivery_id)
         self._wake()
         return batch
@@ -75,7 +73,7 @@ class JobDesk:
 
     def cancel(self, job_id: str) -> Job | None:
         """End a job that nobody has begun; the job as it stands then, None where there is none."""
-        for delivery_id in self._ledger.cancel(job_id).messages:
+        for delivery_id in self._ledger.cancel(job_id):
             self._queue.put_delivery(delivery_id)
             self._wake()
         return self._ledger.find(job_id)
@@ -108,7 +106,7 @@ class JobDesk:
         """The job once it has ended, or as it stands after ``seconds``."""
         deadline, pause = Deadline.after(seconds), FIRST_LOOK_SECONDS
         while not job.state.is_final and not deadline.has_passed():
-            self._sleep(min(pause, deadline.remaining_seconds()))
+            time.sleep(min(pause, deadline.remaining_seconds()))
             pause = min(LONGEST_LOOK_SECONDS, pause * 1.5)
             job = self._ledger.find(job.id) or job
         return job

@@ -11,7 +11,7 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
 from sqlalchemy import Connection, RowMapping, and_, func, or_, select, update
@@ -30,15 +30,8 @@ RETRY_AFTER_SECONDS = 10.0
 UNFINISHED = (JobState.PENDING, JobState.PROCESSING)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ended:
-    """Whether a job was ended, and the ids of the messages that this set off."""
-
-    has_ended: bool
-    messages: tuple[str, ...] = ()
-
-
-NOTHING = Ended(has_ended=False)
+#: The ids of the messages to webhooks that an end has set off.
+Messages = tuple[str, ...]
 
 #: The advisory lock of who counts the queue before adding to it; any number that nobody else uses.
 ORDERING_LOCK = 7_206_534_118
@@ -85,7 +78,9 @@ class JobLedger:
             note_order(connection, key, job.id, now)
             return job
 
-    def accept_batch(self, order: BatchOrder, owner: str, key: OrderKey | None = None) -> tuple[Batch, Ended]:
+    def accept_batch(
+        self, order: BatchOrder, owner: str, key: OrderKey | None = None
+    ) -> tuple[Batch, Messages]:
         """Write all jobs of a batch down, or none; with a ``key`` as ``accept``. Raises as that does.
 
         Jobs that are refused have failed from the start; where all of them are, the batch has ended.
@@ -95,7 +90,7 @@ class JobLedger:
             take_turns(connection, ORDERING_LOCK)
             known = find_order(connection, key, now)
             if known is not None and _has_batch(connection, known):
-                return self._read_batch(connection, known), NOTHING
+                return self._read_batch(connection, known), ()
             self._refuse_overload(connection, len(order.jobs))
             note_order(connection, key, batch_id, now)
             row = {
@@ -110,7 +105,7 @@ class JobLedger:
             connection.execute(batches.insert().values(**row))
             self._write(connection, order.jobs, owner, batch_id)
             messages = self._complete_batch(connection, batch_id, now)
-            return self._read_batch(connection, batch_id), Ended(has_ended=bool(messages), messages=messages)
+            return self._read_batch(connection, batch_id), messages
 
     def find(self, job_id: str) -> Job | None:
         """The job of that id."""
@@ -160,11 +155,11 @@ class JobLedger:
                 .values(due_at=self._clock() + self._lease_seconds)
             )
 
-    def complete(self, claim: Claim, result: JobResult) -> Ended:
+    def complete(self, claim: Claim, result: JobResult) -> Messages:
         """End a job with its picture; nothing happens where the claim was lost meanwhile."""
         return self._end_claimed(claim, JobState.COMPLETED, {"result": asdict(result), "error": None})
 
-    def fail(self, claim: Claim, error: ThumbnailerError) -> Ended:
+    def fail(self, claim: Claim, error: ThumbnailerError) -> Messages:
         """End a job with an error; nothing happens where the claim was lost meanwhile."""
         return self._end_claimed(claim, JobState.FAILED, {"error": describe(error)})
 
@@ -182,13 +177,13 @@ class JobLedger:
                 )
             )
 
-    def give_up(self, job_id: str, error: ThumbnailerError) -> Ended:
+    def give_up(self, job_id: str, error: ThumbnailerError) -> Messages:
         """End a job that is not begun any more; nothing happens where its worker lives after all."""
         is_dead = and_(jobs.c.state.in_(UNFINISHED), jobs.c.due_at <= self._clock())
         with self._database.transaction() as connection:
             return self._end(connection, job_id, is_dead, JobState.FAILED, {"error": describe(error)})
 
-    def cancel(self, job_id: str) -> Ended:
+    def cancel(self, job_id: str) -> Messages:
         """End a job that nobody has begun; nothing happens to any other."""
         is_waiting = jobs.c.state == JobState.PENDING
         with self._database.transaction() as connection:
@@ -242,14 +237,14 @@ class JobLedger:
         connection.execute(jobs.insert(), rows)
         return [read_job(row) for row in rows]
 
-    def _end_claimed(self, claim: Claim, state: JobState, values: Mapping[str, Any]) -> Ended:
+    def _end_claimed(self, claim: Claim, state: JobState, values: Mapping[str, Any]) -> Messages:
         held = and_(jobs.c.claim == claim.token, jobs.c.state == JobState.PROCESSING)
         with self._database.transaction() as connection:
             return self._end(connection, claim.job.id, held, state, values)
 
     def _end(
         self, connection: Connection, job_id: str, condition: Any, state: JobState, values: Mapping[str, Any]
-    ) -> Ended:
+    ) -> Messages:
         now = self._clock()
         ended = connection.execute(
             update(jobs)
@@ -257,21 +252,21 @@ class JobLedger:
             .values(state=state, completed_at=now, claim=None, **values)
         )
         if ended.rowcount != 1:
-            return NOTHING
+            return ()
         job = read_job(connection.execute(select(jobs).where(jobs.c.id == job_id)).mappings().one())
         messages = self._announce.job_ended(connection, job, now)
         if job.batch_id is not None:
             messages += self._count_ended(connection, job.batch_id, now)
-        return Ended(has_ended=True, messages=messages)
+        return messages
 
-    def _count_ended(self, connection: Connection, batch_id: str, now: float) -> tuple[str, ...]:
+    def _count_ended(self, connection: Connection, batch_id: str, now: float) -> Messages:
         """Count first, look then: the count locks the row, so that one of the last two sees both."""
         one_more = update(batches).where(batches.c.id == batch_id).values(ended=batches.c.ended + 1)
         connection.execute(one_more)
         return self._complete_batch(connection, batch_id, now)
 
-    def _complete_batch(self, connection: Connection, batch_id: str, now: float) -> tuple[str, ...]:
-        """End a batch if all its jobs have ended; the ids of the messages that this sets off."""
+    def _complete_batch(self, connection: Connection, batch_id: str, now: float) -> Messages:
+        """End a batch if all its jobs have ended."""
         has_just_ended = and_(batches.c.ended >= batches.c.total, batches.c.completed_at.is_(None))
         completed = connection.execute(
             update(batches)

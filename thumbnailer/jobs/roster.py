@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 
 from sqlalchemy import delete, func, select, update
 
@@ -17,13 +16,12 @@ ABSENT_SECONDS = 30.0
 class Roster:
     """Workers sign it every few seconds. Its methods raise ``DatabaseUnavailable``."""
 
-    def __init__(self, database: Database, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, database: Database) -> None:
         self._database = database
-        self._clock = clock
 
     def sign(self, worker_id: str) -> None:
         """Say that a worker is alive."""
-        now = self._clock()
+        now = time.time()
         with self._database.transaction() as connection:
             seen = connection.execute(update(workers).where(workers.c.id == worker_id).values(seen_at=now))
             if seen.rowcount == 0:
@@ -37,6 +35,6 @@ class Roster:
 
     def count(self) -> int:
         """How many workers are alive."""
-        alive = select(func.count()).where(workers.c.seen_at > self._clock() - ABSENT_SECONDS)
+        alive = select(func.count()).where(workers.c.seen_at > time.time() - ABSENT_SECONDS)
         with self._database.reading() as connection:
             return connection.execute(alive).scalar_one()

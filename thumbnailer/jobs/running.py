@@ -15,7 +15,7 @@ from thumbnailer.errors import Overloaded, StorageUnavailable, ThumbnailerError,
 from thumbnailer.jobs import Claim, JobOrder, JobResult
 from thumbnailer.jobs.deliveries import DeliveryLedger
 from thumbnailer.jobs.leases import Leases
-from thumbnailer.jobs.ledger import NOTHING, Ended, JobLedger
+from thumbnailer.jobs.ledger import JobLedger, Messages
 from thumbnailer.jobs.queue import WorkQueue
 from thumbnailer.keeping import keep
 from thumbnailer.model import Deadline
@@ -114,11 +114,11 @@ class JobRunner:
         if claim is None:
             return
         with self._leases.held(claim):
-            ended = self._do(claim)
-        for delivery_id in ended.messages:
+            messages = self._do(claim)
+        for delivery_id in messages:
             self._queue.put_delivery(delivery_id)
 
-    def _do(self, claim: Claim) -> Ended:
+    def _do(self, claim: Claim) -> Messages:
         try:
             result = self._studio.bring(claim.job.order, claim.job.owner)
         except ThumbnailerError as error:
@@ -129,7 +129,7 @@ class JobRunner:
         self._count("completed")
         return self._ledger.complete(claim, result)
 
-    def _put_back_or_fail(self, claim: Claim, error: ThumbnailerError) -> Ended:
+    def _put_back_or_fail(self, claim: Claim, error: ThumbnailerError) -> Messages:
         is_passing = isinstance(error, UpstreamError | Overloaded | StorageUnavailable) and error.retryable
         log.info("job_attempt_failed", job_id=claim.job.id, error=type(error).__name__)
         if not is_passing or claim.job.attempts > self._retries:
@@ -138,9 +138,9 @@ class JobRunner:
         pause = min(LONGEST_PAUSE_SECONDS, max(growing, error.retry_after_seconds or 0.0))
         self._count("postponed")
         self._ledger.postpone(claim, error, pause)
-        return NOTHING
+        return ()
 
-    def _fail(self, claim: Claim, error: ThumbnailerError) -> Ended:
+    def _fail(self, claim: Claim, error: ThumbnailerError) -> Messages:
         self._count("failed")
         return self._ledger.fail(claim, error)
 
@@ -157,31 +157,29 @@ class DeliveryRunner:
         sender: Sender,
         *,
         at_once: int,
-        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._ledger = ledger
         self._sender = sender
         self._room = threading.BoundedSemaphore(at_once)
         self._left_at = -math.inf
-        self._clock = clock
 
     def run(self, delivery_id: str) -> None:
         """Make an attempt, unless none is due or another makes it. Raises DatabaseUnavailable."""
-        patience_seconds = max(0.0, self._left_at + PATIENCE_SECONDS - self._clock())
+        patience_seconds = max(0.0, self._left_at + PATIENCE_SECONDS - time.monotonic())
         if not self._room.acquire(timeout=patience_seconds):
             self._ledger.put_off(delivery_id)
             return
         try:
             self._attempt(delivery_id)
         finally:
-            self._left_at = self._clock()
+            self._left_at = time.monotonic()
             self._room.release()
 
     def _attempt(self, delivery_id: str) -> None:
         claim = self._ledger.claim(delivery_id)
         if claim is None:
             return
-        started_at = self._clock()
+        started_at = time.monotonic()
         attempt = self._sender.send(claim.message)
         log.info(
             "webhook_attempt",
@@ -190,4 +188,4 @@ class DeliveryRunner:
             status=attempt.status,
             trouble=attempt.trouble,
         )
-        self._ledger.record(claim, attempt, self._clock() - started_at)
+        self._ledger.record(claim, attempt, time.monotonic() - started_at)

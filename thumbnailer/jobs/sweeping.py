@@ -139,7 +139,7 @@ class Sweeper:
         for job_id in found:
             log.error("job_given_up", job_id=job_id, attempts=self._rules.max_attempts)
             message = f"The capture was begun {self._rules.max_attempts} times and never came to an end."
-            for delivery_id in self._ledger.give_up(job_id, UpstreamFailed(message)).messages:
+            for delivery_id in self._ledger.give_up(job_id, UpstreamFailed(message)):
                 self._queue.put_delivery(delivery_id)
 
     def _forget(self) -> None:
