@@ -139,7 +139,7 @@ def on_starting(server: Any) -> None:
     os.environ[FOLDER_VARIABLE] = tempfile.mkdtemp(prefix="thumbnailer-metrics-")
     atexit.register(_remove_own, Path(os.environ[FOLDER_VARIABLE]), os.getpid())
     os.register_at_fork(after_in_parent=release_stop_signals)
-    _build(server)
+    server.app.wsgi()
 
 
 def on_reload(server: Any) -> None:
@@ -147,10 +147,6 @@ def on_reload(server: Any) -> None:
     server.app.callable = None
     gc.unfreeze()
     gc.collect()
-    _build(server)
-
-
-def _build(server: Any) -> None:
     server.app.wsgi()
 
 

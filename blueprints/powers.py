@@ -34,6 +34,17 @@ HEADER_VALUE = r"^[\x21-\x7e]([\x20-\x7e]*[\x21-\x7e])?$"
 COOKIE_VALUE = r"^[\x21\x23-\x2b\x2d-\x3a\x3c-\x5b\x5d-\x7e]*$"
 
 
+def _object_of_texts(name: str, value: str, most: int, most_characters: int) -> dict[str, Any]:
+    """JSON Schema of an object of texts, by the patterns of their names and values."""
+    return {
+        "type": "object",
+        "minProperties": 1,
+        "maxProperties": most,
+        "additionalProperties": {"type": "string", "maxLength": most_characters, "pattern": value},
+        "allOf": [{"propertyNames": {"pattern": name}}],  # which apispec drops anywhere else
+    }
+
+
 class ProgramText(fields.String):
     """A text of several lines, with no control characters but those between them."""
 
@@ -48,17 +59,7 @@ class ProgramText(fields.String):
 class HeadersField(fields.Field[tuple[tuple[str, str], ...]]):
     """Header fields by name, as pairs in the order of their names."""
 
-    SCHEMA = {  # noqa: RUF012  never changed
-        "type": "object",
-        "minProperties": 1,
-        "maxProperties": MAX_HEADERS,
-        "additionalProperties": {
-            "type": "string",
-            "maxLength": MAX_HEADER_CHARACTERS,
-            "pattern": HEADER_VALUE,
-        },
-        "allOf": [{"propertyNames": {"pattern": HEADER_NAME}}],  # which apispec drops anywhere else
-    }
+    SCHEMA = _object_of_texts(HEADER_NAME, HEADER_VALUE, MAX_HEADERS, MAX_HEADER_CHARACTERS)
 
     def _deserialize(
         self, value: Any, attr: str | None, data: Any, **kwargs: Any
@@ -74,17 +75,7 @@ class HeadersField(fields.Field[tuple[tuple[str, str], ...]]):
 class CookiesField(fields.Field[tuple[tuple[str, str], ...]]):
     """Cookies by name, as pairs in the order of their names."""
 
-    SCHEMA = {  # noqa: RUF012  never changed
-        "type": "object",
-        "minProperties": 1,
-        "maxProperties": MAX_COOKIES,
-        "additionalProperties": {
-            "type": "string",
-            "maxLength": MAX_COOKIE_CHARACTERS,
-            "pattern": COOKIE_VALUE,
-        },
-        "allOf": [{"propertyNames": {"pattern": FIELD_NAME}}],  # as above
-    }
+    SCHEMA = _object_of_texts(FIELD_NAME, COOKIE_VALUE, MAX_COOKIES, MAX_COOKIE_CHARACTERS)
 
     def _deserialize(
         self, value: Any, attr: str | None, data: Any, **kwargs: Any

@@ -12,11 +12,15 @@ from dataclasses import dataclass
 from ipaddress import ip_network
 
 from thumbnailer.addresses import Address, Network, is_public, parse_address
+from thumbnailer.bounded_calls import BoundedCalls
 from thumbnailer.errors import InvalidTarget, TargetForbidden, TargetUnreachable
 from thumbnailer.hostnames import is_public_name
-from thumbnailer.lookup import BoundedLookup, Resolver, resolve_with_system
+from thumbnailer.lookup import Resolver, resolve_with_system
 from thumbnailer.model import Deadline
 from thumbnailer.target import DEFAULT_PORTS, Target, parse_authority, parse_target
+
+#: What hangs in the system keeps its place.
+LOOKUPS_AT_ONCE = 16
 
 _NOT_PUBLIC = "The target is not a public web address."
 _HAS_PORT = re.compile(r"(?:[^:]+|\[[^\]]*\]):[0-9]+")
@@ -84,7 +88,8 @@ class Guard:
         exceptions: Sequence[PrivateException] = (),
         lookup_seconds: float = 5.0,
     ) -> None:
-        self._look_up = BoundedLookup(resolver)
+        self._resolver = resolver
+        self._lookups = BoundedCalls(LOOKUPS_AT_ONCE)
         self._ports = ports
         self._open_addresses = tuple(one for one in exceptions if isinstance(one, OpenAddresses))
         self._open_names = frozenset(one for one in exceptions if isinstance(one, OpenName))
@@ -176,7 +181,7 @@ class Guard:
         if deadline is not None:
             seconds = min(seconds, deadline.remaining_seconds())
         try:
-            answers = self._look_up(target.host, target.port, seconds)
+            answers = self._lookups.run(lambda: tuple(self._resolver(target.host, target.port)), seconds)
         except TimeoutError as error:
             raise TargetUnreachable("The target's host was not found in time.") from error
         except OSError as error:

@@ -59,6 +59,11 @@ class _Owner:
         self._process_id: int | None = None
 
     def claim(self) -> None:
+        """Say that this process is about to use libvips.
+
+        Raises:
+            UsedBeforeFork: its parent did so before the fork.
+        """
         process_id = os.getpid()
         if self._process_id is None:
             self._process_id = process_id
@@ -66,13 +71,4 @@ class _Owner:
             raise UsedBeforeFork("Pictures were rendered before this process was forked.")
 
 
-_owner = _Owner()
-
-
-def claim() -> None:
-    """Say that this process is about to use libvips.
-
-    Raises:
-        UsedBeforeFork: its parent did so before the fork.
-    """
-    _owner.claim()
+claim = _Owner().claim

@@ -1,12 +1,10 @@
-"""Looking up host names, never for longer than somebody waits."""
+"""Looking up host names."""
 
 from __future__ import annotations
 
 import socket
 from collections.abc import Sequence
 from typing import Protocol
-
-from thumbnailer.bounded_calls import BoundedCalls
 
 
 class Resolver(Protocol):
@@ -25,21 +23,3 @@ def resolve_with_system(host: str, port: int) -> tuple[str, ...]:
     # As bytes, or the codec of IDNA 2003 would look at the name again.
     answers = socket.getaddrinfo(host.encode("ascii"), port, type=socket.SOCK_STREAM)
     return tuple(dict.fromkeys(str(answer[4][0]) for answer in answers))
-
-
-class BoundedLookup:
-    """Runs a resolver that knows no timeout of its own, at most ``places`` times at once."""
-
-    def __init__(self, resolver: Resolver, *, places: int = 16) -> None:
-        self._resolver = resolver
-        self._calls = BoundedCalls(places)
-
-    def __call__(self, host: str, port: int, seconds: float) -> tuple[str, ...]:
-        """The addresses of ``host``, after at most ``seconds``.
-
-        Raises:
-            Overloaded: no place became free; that is nothing the host can help.
-            TimeoutError: no answer came in time.
-            OSError: the name has no address.
-        """
-        return self._calls.run(lambda: tuple(self._resolver(host, port)), seconds)

@@ -90,7 +90,7 @@ class Metrics:
         """Tell of a problem that nobody has had yet."""
         self._problems.labels(problem)
 
-    def count_replay(self, route: str, method: str, status: str, held_seconds: float | None = None) -> None:
+    def count_replay(self, route: str, method: str, status: str, held_seconds: float | None) -> None:
         """Count an answer from memory: cheaply, and told when somebody asks.
 
         ``held_seconds`` is how long the request was held until there was one; None where it was not.

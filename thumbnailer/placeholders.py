@@ -8,7 +8,6 @@ from collections.abc import Callable, Mapping
 from enum import StrEnum
 from functools import lru_cache, partial
 from pathlib import Path
-from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import structlog
@@ -78,7 +77,7 @@ class Placeholders:
         self,
         renderer: Renderer,
         *,
-        own_pictures: Mapping[PlaceholderKind, bytes] = MappingProxyType({}),
+        own_pictures: Mapping[PlaceholderKind, bytes],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._renderer = renderer

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable
 
 
@@ -13,7 +12,7 @@ class Rations:
     ``clock`` is in seconds and never goes back.
     """
 
-    def __init__(self, most: float, per_second: float, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, most: float, per_second: float, clock: Callable[[], float]) -> None:
         self._most = most
         self._per_second = per_second
         self._clock = clock

@@ -250,13 +250,11 @@ class FastPath:
         count: Callable[[Recording, float | None], None],
         trusted_proxies: Sequence[Network],
         lines: LogLines,
-        clock: Callable[[], float] = time.time,
     ) -> None:
         self._memory = memory
         self._spend = spend
         self._count = count
         self._lines = lines
-        self._clock = clock
         self._address = lru_cache(MAX_ADDRESSES)(
             lambda peer, forwarded_for: address_of(peer, forwarded_for.decode(), trusted_proxies)
         )
@@ -269,7 +267,7 @@ class FastPath:
         ``held_since`` is when a request came that waited for the answer to another, on the monotonic clock.
         """
         started_at = time.monotonic()
-        now = self._clock()
+        now = time.time()
         found = self._memory.find(request, now)
         if found is None or not self._spend(self._address(peer, request.forwarded_for)):
             return None

@@ -124,7 +124,7 @@ def is_executable(path: Path) -> bool:
     return path.is_file() and os.access(path, os.X_OK)
 
 
-def environment_for_pages(environment: Mapping[str, str] = os.environ) -> dict[str, str | float | bool]:
+def environment_for_pages(environment: Mapping[str, str]) -> dict[str, str | float | bool]:
     """The few variables that Chromium needs."""
     return {
         name: value
