@@ -20,7 +20,14 @@ SNAPAPI_VIEWPORT = {"width": 1280, "height": 800}
 
 def snapsharp_options(given: Mapping[str, Any], guard: Guard) -> dict[str, Any]:
     """The options that one of SnapSharp's requests asks for; raises ``InvalidParameters``."""
-    return _common_options(given, guard)
+    options = dict(given)
+    if options.get("format", RenditionFormat.PNG) not in LOSSY:
+        options.pop("quality", None)
+    if not options.pop("cache", True):
+        options["fresh"] = True
+    if "cookies" in options:
+        options["cookies"] = _own_cookies(options["cookies"], options["url"], guard)
+    return options
 
 
 def snapapi_options(given: Mapping[str, Any], guard: Guard) -> dict[str, Any]:
@@ -31,7 +38,7 @@ def snapapi_options(given: Mapping[str, Any], guard: Guard) -> dict[str, Any]:
     Raises:
         InvalidParameters: parameters do not fit each other or the target.
     """
-    options = _common_options(given, guard)
+    options = snapsharp_options(given, guard)  # what both have is meant alike
     for name in ("response_type", "timeout", "is_mobile", "has_touch"):
         options.pop(name, None)
     if "device" in options:
@@ -45,17 +52,6 @@ def snapapi_options(given: Mapping[str, Any], guard: Guard) -> dict[str, Any]:
         options["block_ads"] = True
     if options.pop("fail_on_http_error", False):
         options["fail_on_status"] = ERROR_STATUSES
-    return options
-
-
-def _common_options(given: Mapping[str, Any], guard: Guard) -> dict[str, Any]:
-    options = dict(given)
-    if options.get("format", RenditionFormat.PNG) not in LOSSY:
-        options.pop("quality", None)
-    if not options.pop("cache", True):
-        options["fresh"] = True
-    if "cookies" in options:
-        options["cookies"] = _own_cookies(options["cookies"], options["url"], guard)
     return options
 
 

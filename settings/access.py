@@ -4,21 +4,14 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from settings.reading import setting
-from settings.values import file_of, listed
+from settings.values import PRESET_NAME, file_of, listed, matching
 from thumbnailer.host_patterns import HostPattern, parse_host_pattern
 from thumbnailer.plans import Plan, parse_plans
-
-
-def _preset_name_of(text: str) -> str:
-    if not re.fullmatch(r"[a-z][a-z0-9_-]{0,31}", text):
-        raise ValueError("must be names of presets, separated by commas")
-    return text
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +39,7 @@ class AccessSettings:
     )
     public_presets: tuple[str, ...] = setting(
         "PUBLIC_PRESETS",
-        listed(_preset_name_of),
+        listed(matching(PRESET_NAME, "names of presets, separated by commas")),
         "",
         "Presets that anybody may use on `GET /thumb`, without key and signature.",
     )

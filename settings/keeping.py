@@ -25,11 +25,6 @@ from settings.values import (
 from thumbnailer.storage import DEFAULT_KEY_TEMPLATE, check_key_template
 
 
-def _key_template_of(text: str) -> str:
-    check_key_template(text)
-    return text
-
-
 @dataclass(frozen=True, kw_only=True)
 class CacheSettings:
     """Where captures are kept for a while."""
@@ -129,7 +124,7 @@ class StorageSettings:
     )
     key_template: str = setting(
         "STORAGE_KEY_TEMPLATE",
-        _key_template_of,
+        check_key_template,
         DEFAULT_KEY_TEMPLATE,
         "The key of a stored image, made of `{digest}`, `{ext}` and `{host}`.",
     )

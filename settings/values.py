@@ -6,6 +6,7 @@ value of a secret or of a URL, because either may hold a password.
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import os
 import re
@@ -13,7 +14,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import TypeVar
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from limits import parse_many
 
@@ -21,6 +22,8 @@ PROJECT_FOLDER = Path(__file__).resolve().parent.parent
 
 T = TypeVar("T")
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+PRESET_NAME = r"[a-z][a-z0-9_-]{0,31}"
 
 _SIZE = re.compile(r"(\d+)\s*(|KiB|MiB|GiB|TiB)", re.ASCII)
 _SIZE_UNITS = {"": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40}
@@ -117,16 +120,21 @@ def token_of(text: str) -> str:
     return text
 
 
+def _parts_of(url: str, problem: str) -> SplitResult:
+    """A URL in parts, the port among them. Raises ValueError with this text where they cannot be told."""
+    with contextlib.suppress(ValueError):
+        parts = urlsplit(url)
+        if parts.port != 0:
+            return parts
+    raise ValueError(problem)
+
+
 def web_url_of(text: str) -> str:
     """An http or https URL without credentials, query and fragment; no slash at its end."""
     problem = "must be a URL such as https://example.com, without credentials, query or fragment"
-    try:
-        parts = urlsplit(text)
-        port_is_valid = parts.port is None or parts.port > 0
-    except ValueError:
-        raise ValueError(problem) from None
+    parts = _parts_of(text, problem)
     is_plain = not (parts.query or parts.fragment or "@" in parts.netloc or re.search(r"[\s\\]", text))
-    if parts.scheme not in ("http", "https") or not parts.hostname or not port_is_valid or not is_plain:
+    if parts.scheme not in ("http", "https") or not parts.hostname or not is_plain:
         raise ValueError(problem)
     return text.rstrip("/")
 
@@ -134,13 +142,9 @@ def web_url_of(text: str) -> str:
 def redis_url_of(text: str) -> str:
     """A URL that redis-py understands."""
     problem = "must be a URL such as redis://host:6379/0, rediss://… or unix:///path/of/the.sock"
-    try:
-        parts = urlsplit(text)
-        where = parts.hostname if parts.scheme in ("redis", "rediss") else parts.path
-        port_is_valid = parts.port is None or parts.port > 0
-    except ValueError:
-        raise ValueError(problem) from None
-    if parts.scheme not in ("redis", "rediss", "unix") or not where or not port_is_valid:
+    parts = _parts_of(text, problem)
+    where = parts.hostname if parts.scheme in ("redis", "rediss") else parts.path
+    if parts.scheme not in ("redis", "rediss", "unix") or not where:
         raise ValueError(problem)
     return text
 
@@ -158,16 +162,8 @@ def database_url_of(text: str) -> str:
         return text
     if scheme == "sqlite" and rest.startswith("/") and rest != "/" and "?" not in rest:
         return f"sqlite:///{PROJECT_FOLDER / Path(rest[1:]).expanduser()}"
-    try:
-        parts = urlsplit(text)
-        port_is_valid = parts.port is None or parts.port > 0
-    except ValueError:
-        raise ValueError(problem) from None
-    if (
-        scheme not in ("postgresql", "postgres", "postgresql+psycopg")
-        or not parts.path.strip("/")
-        or not port_is_valid
-    ):
+    is_named = _parts_of(text, problem).path.strip("/")
+    if scheme not in ("postgresql", "postgres", "postgresql+psycopg") or not is_named:
         raise ValueError(problem)
     return f"postgresql+psycopg://{rest}"
 
@@ -214,7 +210,7 @@ def presets_of(text: str) -> Mapping[str, Mapping[str, str]]:
     """``name:option=value,…`` groups separated by semicolons."""
     groups = [group.strip().partition(":") for group in text.split(";") if group.strip()]
     names = [name for name, _, _ in groups]
-    if not all(re.fullmatch(r"[a-z][a-z0-9_-]{0,31}", name) for name in names):
+    if not all(re.fullmatch(PRESET_NAME, name) for name in names):
         raise ValueError("must be names and options such as card:thumb_width=400;hero:width=1920")
     if len(set(names)) < len(names):
         raise ValueError("names a preset twice")

@@ -35,7 +35,7 @@ class RedisCatalogue:
 
     def find(self, prefixes: Sequence[str]) -> Iterator[Sequence[str]]:
         wanted = tuple(self._key_prefix + prefix for prefix in prefixes)
-        pattern = _escaped(_common_start(wanted)) + "*"
+        pattern = _escaped(_shared_start(wanted)) + "*"
         cursor = 0
         while True:
             cursor, found = self._client.scan(cursor, match=pattern, count=BATCH)  # type: ignore[misc]  # redis-py's types cover its async client too
@@ -53,7 +53,7 @@ class RedisCatalogue:
         return removed
 
 
-def _common_start(texts: Sequence[str]) -> str:
+def _shared_start(texts: Sequence[str]) -> str:
     """What all of ``texts`` begin with."""
     shortest, longest = min(texts), max(texts)
     for at, letter in enumerate(shortest):

@@ -136,8 +136,8 @@ def _host_segment(url: str | None) -> str:
     return re.sub(r"[^a-z0-9.-]+", "-", host)[:MAX_HOST_CHARACTERS].strip(".-") or "unknown"
 
 
-def check_key_template(template: str) -> None:
-    """Check an operator's template for object keys.
+def check_key_template(template: str) -> str:
+    """An operator's template for object keys, if it is one.
 
     Raises ValueError, whose message says what is wrong with it.
     """
@@ -159,6 +159,7 @@ def check_key_template(template: str) -> None:
             "has to be segments of letters, digits and . _ = -, none empty, starting with a dot or longer "
             f'than {MAX_SEGMENT_BYTES} bytes, {MAX_KEY_BYTES} bytes in all, no ".." nor slash at either end'
         )
+    return template
 
 
 def is_object_key(key: str) -> bool:
