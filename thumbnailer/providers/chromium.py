@@ -43,15 +43,12 @@ from thumbnailer.errors import (
 from thumbnailer.guard import Guard
 from thumbnailer.model import CaptureRequest, Deadline
 from thumbnailer.providers import WholeBody
-from thumbnailer.providers.ads import AdFilter
 from thumbnailer.providers.browser import Browsers
 from thumbnailer.providers.browser_thread import BrowserThread
-from thumbnailer.providers.challenges import Challenges
-from thumbnailer.providers.equipment import Equipment, read_banner_selectors, read_consent_script
+from thumbnailer.providers.equipment import Equipment
 from thumbnailer.providers.launch import ChromiumSettings, find_chromium, is_executable
 from thumbnailer.providers.page import Visit
 from thumbnailer.providers.page_errors import PROVIDER
-from thumbnailer.providers.picture import PictureBounds
 from thumbnailer.providers.playwright_errors import PlaywrightError
 from thumbnailer.providers.running_browser import BrowserGone
 
@@ -90,15 +87,7 @@ class ChromiumProvider:
 
         self._settings = settings
         self._guard = guard
-        self._equipment = Equipment(
-            ads=AdFilter.from_file(settings.ad_filter_list),
-            consent_script=read_consent_script(),
-            banner_selectors=read_banner_selectors(),
-            challenges=Challenges(settings.challenge_markers),
-            bounds=PictureBounds(
-                settings.max_image_pixels, settings.max_pdf_bytes, settings.max_full_page_height
-            ),
-        )
+        self._equipment = Equipment.of(settings)
         # By process: a forked child finds nothing under its own id, and leaves its parent's alone.
         self._threads: dict[int, BrowserThread] = {}
 
