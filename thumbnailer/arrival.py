@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 
 from thumbnailer.errors import UpstreamError
-from thumbnailer.imaging import Inspector, PictureFacts, PictureLimits
+from thumbnailer.imaging import Inspector, PictureLimits
 from thumbnailer.model import Capture, CaptureRecord, CaptureRequest, Deadline, Format
 from thumbnailer.providers import Provider, UpstreamBody
 
@@ -20,13 +20,19 @@ class Arrival:
     """
 
     def __init__(
-        self, provider: str, body: UpstreamBody, inspector: Inspector, *, clock: Callable[[], float]
+        self,
+        provider: str,
+        body: UpstreamBody,
+        inspector: Inspector,
+        *,
+        started_at: float,
+        clock: Callable[[], float],
     ) -> None:
         self.provider = provider
         self._body = body
         self._inspector = inspector
         self._clock = clock
-        self._started_at = time.monotonic()
+        self._started_at = started_at
         self._chunks = iter(body)
         self._head: list[bytes] = []
         self.length = body.length
@@ -36,12 +42,11 @@ class Arrival:
         """The media type by the bytes' magic number."""
         return self._inspector.content_type
 
-    def await_identity(self, started_at: float) -> None:
+    def await_identity(self) -> None:
         """Read until kind and dimensions are known; raises as iterating does.
 
         What is already whole by then is judged to its end.
         """
-        self._started_at = started_at
         while not self._inspector.is_identified:
             chunk = next(self._chunks, None)
             if chunk is None:
@@ -62,7 +67,16 @@ class Arrival:
     def record(self) -> CaptureRecord:
         """What came, once all of it has; raises ``NotAnImage`` where the end is missing."""
         facts = self._inspector.finish()
-        return _record(facts, self.provider, self._clock(), time.monotonic() - self._started_at)
+        return CaptureRecord(
+            content_type=facts.content_type,
+            size_bytes=facts.size_bytes,
+            sha256=facts.sha256,
+            width=facts.dimensions.width if facts.dimensions else None,
+            height=facts.dimensions.height if facts.dimensions else None,
+            captured_at=self._clock(),
+            provider=self.provider,
+            upstream_seconds=time.monotonic() - self._started_at,
+        )
 
     def extend(self, deadline: Deadline) -> None:
         """Let the rest come until this later deadline."""
@@ -70,19 +84,6 @@ class Arrival:
 
     def close(self) -> None:
         self._body.close()
-
-
-def _record(facts: PictureFacts, provider: str, captured_at: float, seconds: float) -> CaptureRecord:
-    return CaptureRecord(
-        content_type=facts.content_type,
-        size_bytes=facts.size_bytes,
-        sha256=facts.sha256,
-        width=facts.dimensions.width if facts.dimensions else None,
-        height=facts.dimensions.height if facts.dimensions else None,
-        captured_at=captured_at,
-        provider=provider,
-        upstream_seconds=seconds,
-    )
 
 
 def begin_capture(
@@ -99,13 +100,12 @@ def begin_capture(
     """
     started_at = time.monotonic()
     body = provider.capture(request, deadline)
-    arrival = Arrival(
-        provider.name, body, Inspector(limits, is_pdf=request.format is Format.PDF), clock=clock
-    )
+    inspector = Inspector(limits, is_pdf=request.format is Format.PDF)
+    arrival = Arrival(provider.name, body, inspector, started_at=started_at, clock=clock)
     try:
         if body.length is not None:
             limits.refuse_bytes(body.length)
-        arrival.await_identity(started_at)
+        arrival.await_identity()
     except BaseException as error:
         arrival.close()
         if isinstance(error, UpstreamError):

@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
@@ -86,7 +87,7 @@ class UsageMeter:
         self._clock = clock
         self._guard = threading.Lock()
         self._flushing = threading.Lock()
-        self._held: dict[tuple[int, str], dict[str, int]] = {}
+        self._held: dict[tuple[int, str], Counter[str]] = {}
         self._closing = threading.Event()
         self._flusher: threading.Thread | None = None
         self._tidied_on: date | None = None
@@ -99,9 +100,9 @@ class UsageMeter:
             if counts is None:
                 if len(self._held) >= MAX_HELD:
                     return
-                counts = self._held[key] = {}
-            counts[kind] = counts.get(kind, 0) + 1
-            counts["size_bytes"] = counts.get("size_bytes", 0) + size_bytes
+                counts = self._held[key] = Counter()
+            counts[kind] += 1
+            counts["size_bytes"] += size_bytes
             if self._flusher is None and not self._closing.is_set():
                 self._flusher = threading.Thread(target=self._flush_for_ever, name="usage", daemon=True)
                 self._flusher.start()
@@ -168,16 +169,14 @@ class UsageMeter:
         except Exception:
             logger.exception("Usage could not be written.")
 
-    def _put_back(self, taken: Mapping[tuple[int, str], dict[str, int]]) -> None:
+    def _put_back(self, taken: Mapping[tuple[int, str], Counter[str]]) -> None:
         with self._guard:
             for key, counts in taken.items():
-                held = self._held.setdefault(key, {})
-                for name, number in counts.items():
-                    held[name] = held.get(name, 0) + number
+                self._held.setdefault(key, Counter()).update(counts)
 
-    def _write(self, taken: Mapping[tuple[int, str], dict[str, int]]) -> None:
+    def _write(self, taken: Mapping[tuple[int, str], Counter[str]]) -> None:
         rows = [
-            {"day": _date_of(day), "account": account} | {name: counts.get(name, 0) for name in NAMES}
+            {"day": _date_of(day), "account": account} | {name: counts[name] for name in NAMES}
             for (day, account), counts in sorted(taken.items())  # in one order, so that no two writers lock
         ]
         with self._database.transaction() as connection:
