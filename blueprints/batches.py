@@ -39,7 +39,7 @@ from blueprints.waiting import allow_more_time, line_up, share_place
 from thumbnailer.errors import InvalidParameters, InvalidTarget, TargetForbidden, ThumbnailerError
 from thumbnailer.jobs import Batch, BatchOrder, Job, JobOrder, JobState
 from thumbnailer.model import POWERFUL, Capture
-from thumbnailer.storage import EXTENSIONS
+from thumbnailer.storage import file_ending
 
 #: Captures of one synchronous batch at a time: the rest of the house has callers too.
 CAPTURES_AT_ONCE = 4
@@ -228,7 +228,7 @@ def _name_of(member: Job, capture: Capture) -> str:
     """Such as ``007-example.com.png``: in the order asked, and nothing that a file system could trip over."""
     host = urlsplit(member.order.url).hostname or "page"
     plain = "".join(letter if letter.isalnum() or letter in ".-" else "-" for letter in host)
-    return f"{member.position + 1:03}-{plain}.{EXTENSIONS.get(capture.record.content_type, 'bin')}"
+    return f"{member.position + 1:03}-{plain}.{file_ending(capture.record.content_type)}"
 
 
 def answer_batch(found: Batch, status: int = 200) -> Response:

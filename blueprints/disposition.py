@@ -8,7 +8,7 @@ from urllib.parse import quote, urlsplit
 
 from flask import Response
 
-from thumbnailer.storage import EXTENSIONS
+from thumbnailer.storage import file_ending
 
 #: Endings that say what a file is, and would say it wrongly before another one.
 _PICTURE_ENDING = re.compile(r"\.(?:png|jpe?g|webp|avif|gif|pdf)\Z", re.IGNORECASE)
@@ -23,12 +23,8 @@ MAX_HOST_CHARACTERS = 100
 
 
 def name_file(response: Response, url: str, download: str | None) -> None:
-    """Say what ``response`` is called: to be saved where a name was asked for, else to be shown.
-
-    Raises:
-        KeyError: its content is none that this service makes.
-    """
-    extension = EXTENSIONS[response.content_type]
+    """Say what ``response`` is called: to be saved where a name was asked for, else to be shown."""
+    extension = file_ending(response.content_type)
     if download is None:
         host = (urlsplit(url).hostname or "")[:MAX_HOST_CHARACTERS]
         stem = _MISREAD.sub("-", host).strip("-.") or "page"

@@ -27,6 +27,7 @@ from thumbnailer.storage import (
 )
 
 RECORD = record_of(b"\x89PNG a picture")
+URL = "https://example.com/"
 NOT_KEYS = {
     "nothing": "",
     "absolute": "/etc/passwd",
@@ -98,7 +99,7 @@ def room(request: pytest.FixtureRequest, tmp_path: Path) -> Room:
 @pytest.fixture
 def key(request: pytest.FixtureRequest) -> str:
     """A key of this test's own."""
-    return object_key(DEFAULT_KEY_TEMPLATE, capture_key=request.node.nodeid, record=RECORD)
+    return object_key(DEFAULT_KEY_TEMPLATE, capture_key=request.node.nodeid, record=RECORD, url=URL)
 
 
 class TestEveryStorage:
@@ -201,11 +202,14 @@ class TestEveryStorage:
 class TestObjectKey:
     def test_the_default_key_is_a_digest_of_the_request_and_the_picture(self) -> None:
         digest = hashlib.sha256(f"o1\nabc\n{RECORD.sha256}".encode()).hexdigest()
-        assert object_key(DEFAULT_KEY_TEMPLATE, capture_key="abc", record=RECORD) == f"thumbs/{digest}.png"
+        assert (
+            object_key(DEFAULT_KEY_TEMPLATE, capture_key="abc", record=RECORD, url=URL)
+            == f"thumbs/{digest}.png"
+        )
 
     def test_another_request_or_another_picture_has_another_key(self) -> None:
         keys = {
-            object_key(DEFAULT_KEY_TEMPLATE, capture_key=capture_key, record=record_of(content))
+            object_key(DEFAULT_KEY_TEMPLATE, capture_key=capture_key, record=record_of(content), url=URL)
             for capture_key in ("a", "b")
             for content in (b"1", b"2")
         }
@@ -213,8 +217,8 @@ class TestObjectKey:
 
     def test_the_moment_of_the_capture_does_not_change_the_key(self) -> None:
         later = replace(RECORD, captured_at=1.0, upstream_seconds=9.0)
-        assert object_key(DEFAULT_KEY_TEMPLATE, capture_key="a", record=later) == object_key(
-            DEFAULT_KEY_TEMPLATE, capture_key="a", record=RECORD
+        assert object_key(DEFAULT_KEY_TEMPLATE, capture_key="a", record=later, url=URL) == object_key(
+            DEFAULT_KEY_TEMPLATE, capture_key="a", record=RECORD, url=URL
         )
 
     @pytest.mark.parametrize(
@@ -230,7 +234,7 @@ class TestObjectKey:
     )
     def test_the_ending_is_that_of_the_content_type(self, content_type: str, ending: str) -> None:
         record = record_of(b"a picture", content_type=content_type)
-        assert object_key(DEFAULT_KEY_TEMPLATE, capture_key="a", record=record).endswith(ending)
+        assert object_key(DEFAULT_KEY_TEMPLATE, capture_key="a", record=record, url=URL).endswith(ending)
 
     @pytest.mark.parametrize(
         ("url", "host"),
@@ -241,10 +245,10 @@ class TestObjectKey:
             pytest.param("http://a..b_c/", "a..b-c", id="odd characters"),
             pytest.param("http://.../", "unknown", id="nothing but dots"),
             pytest.param(f"http://{'x' * 300}/", "x" * 100, id="over-long"),
-            pytest.param(None, "unknown", id="no URL"),
+            pytest.param("mailto:nobody", "unknown", id="no host"),
         ],
     )
-    def test_the_host_of_the_target_can_stand_in_the_key(self, url: str | None, host: str) -> None:
+    def test_the_host_of_the_target_can_stand_in_the_key(self, url: str, host: str) -> None:
         made = object_key("{host}/{digest}", capture_key="a", record=RECORD, url=url)
         assert made.rpartition("/")[0] == host
 

@@ -27,7 +27,7 @@ MAX_SEGMENT_BYTES = 200  # file systems end at 255; the label's ending has to fi
 MAX_HOST_CHARACTERS = 100
 SAFE_SEGMENT = re.compile(r"[\w=-][\w.=-]*")
 
-EXTENSIONS = {
+_FILE_ENDINGS = {
     "image/png": "png",
     "image/jpeg": "jpg",
     "image/webp": "webp",
@@ -114,7 +114,7 @@ def storage_unavailable() -> StorageUnavailable:
     return StorageUnavailable("The storage for images does not work at present.")
 
 
-def object_key(template: str, *, capture_key: str, record: CaptureRecord, url: str | None = None) -> str:
+def object_key(template: str, *, capture_key: str, record: CaptureRecord, url: str) -> str:
     """The key under which a picture is stored.
 
     ``{digest}`` is the hexadecimal SHA-256 over ``capture_key`` (target and options) and the
@@ -126,13 +126,18 @@ def object_key(template: str, *, capture_key: str, record: CaptureRecord, url: s
     identity = f"{DIGEST_VERSION}\n{capture_key}\n{record.sha256}"
     return template.format(
         digest=hashlib.sha256(identity.encode()).hexdigest(),
-        ext=EXTENSIONS.get(record.content_type, "bin"),
+        ext=file_ending(record.content_type),
         host=_host_segment(url),
     )
 
 
-def _host_segment(url: str | None) -> str:
-    host = (urlsplit(url).hostname if url else None) or ""
+def file_ending(content_type: str) -> str:
+    """The usual ending of a file of that type, without its dot."""
+    return _FILE_ENDINGS.get(content_type, "bin")
+
+
+def _host_segment(url: str) -> str:
+    host = urlsplit(url).hostname or ""
     return re.sub(r"[^a-z0-9.-]+", "-", host)[:MAX_HOST_CHARACTERS].strip(".-") or "unknown"
 
 

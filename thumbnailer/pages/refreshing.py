@@ -11,11 +11,11 @@ from thumbnailer.errors import NotARealPicture, StorageUnavailable, ThumbnailerE
 from thumbnailer.fingerprints import distance, fingerprint
 from thumbnailer.jobs.queue import WorkQueue
 from thumbnailer.jobs.rows import new_id
-from thumbnailer.keeping import keep, refuse_old
-from thumbnailer.model import Deadline
+from thumbnailer.keeping import refuse_old
+from thumbnailer.model import CaptureRecord, Deadline
 from thumbnailer.pages import Page, PageVersion
 from thumbnailer.pages.ledger import PageLedger
-from thumbnailer.storage import Storage, StoredImage, object_key
+from thumbnailer.storage import Storage, StoredImage, file_ending
 from thumbnailer.telemetry import Timings
 from thumbnailer.terms import Delivery, StaleUse, Terms
 from thumbnailer.thumbnails import ThumbnailRequest, Thumbnails
@@ -77,10 +77,11 @@ class PageRunner:
             if newest is not None and newest.sha256 == record.sha256:
                 return replace(newest, captured_at=record.captured_at, edition=page.edition)
             version_id = new_id("ver")
-            stored = self._store(page, request, version_id, delivery)
+            body = delivery.capture.body()
+            stored = self._store(page, version_id, body, record)
         except NotARealPicture as error:
             raise delivery.trouble or error from None
-        looks = fingerprint(delivery.capture.body())
+        looks = fingerprint(body)
         return PageVersion(
             id=version_id,
             captured_at=record.captured_at,
@@ -96,14 +97,11 @@ class PageRunner:
             edition=page.edition,
         )
 
-    def _store(
-        self, page: Page, request: ThumbnailRequest, version_id: str, delivery: Delivery
-    ) -> StoredImage:
+    def _store(self, page: Page, version_id: str, body: bytes, record: CaptureRecord) -> StoredImage:
         """Store a picture under a key of its version's own: what goes with it is nobody else's."""
-        template = f"pages/{page.id}/{version_id}.{{ext}}"
-        key = object_key(template, capture_key=request.key, record=delivery.capture.record)
+        key = f"pages/{page.id}/{version_id}.{file_ending(record.content_type)}"
         self.ledger.expect_object(key)
-        return keep(self.storage, key, request, delivery).image
+        return self.storage.write(key, body, record)
 
     def _fetch(self, page: Page, request: ThumbnailRequest) -> Delivery:
         """A picture that is younger than half the page's interval: whoever took it."""
