@@ -23,7 +23,7 @@ from tests.support.pages import (
     running_pages,
 )
 from tests.support.target_pages import BLOCK_HEIGHT, TALL_BLOCKS
-from thumbnailer.devices import DEVICES
+from thumbnailer.devices import CHROME_MAJOR, DEVICES
 from thumbnailer.model import Clip, Format, Geolocation, StatusRange, WaitUntil
 from thumbnailer.providers.chromium import ChromiumProvider
 
@@ -79,11 +79,21 @@ def test_the_page_sees_the_option_only_when_it_is_asked_for(
     assert colour_at(take(provider, url, delay=100), 100, 200) == RED
 
 
-def test_by_default_the_page_is_not_told_that_the_browser_is_headless(
+def test_by_default_page_and_server_are_not_told_that_the_browser_is_headless(
     provider: ChromiumProvider, pages: PageServer
 ) -> None:
-    url = pages.check("!/headless/i.test(navigator.userAgent)")
+    url = pages.check(
+        "!/headless/i.test(navigator.userAgent + JSON.stringify(navigator.userAgentData.brands))"
+    )
     assert colour_at(take(provider, url), 100, 100) == GREEN
+    told = pages.headers["/check"]
+    assert "headless" not in str(told).lower()
+    assert f'"Chromium";v="{CHROME_MAJOR}"' in told["sec-ch-ua"]
+    assert told["Accept-Language"] == "en-US,en;q=0.9"
+    take(provider, url, device="Galaxy S24", locale="de-CH")
+    told = pages.headers["/check"]
+    assert (told["sec-ch-ua-platform"], told["sec-ch-ua-mobile"]) == ('"Android"', "?1")
+    assert told["Accept-Language"] == "de-CH"
 
 
 @pytest.mark.parametrize(

@@ -32,7 +32,7 @@ from urllib.parse import urlsplit
 
 import structlog
 
-from thumbnailer.devices import CHROME_MAJOR, DEVICES
+from thumbnailer.devices import DEVICES
 from thumbnailer.errors import (
     CaptureRefused,
     PageCrashed,
@@ -51,14 +51,9 @@ from thumbnailer.providers.page import Visit
 from thumbnailer.providers.page_errors import PROVIDER
 from thumbnailer.providers.playwright_errors import PlaywrightError
 from thumbnailer.providers.running_browser import BrowserGone
+from thumbnailer.providers.user_agents import user_agent_of
 
 __all__ = ["ChromiumProvider", "ChromiumSettings", "find_chromium"]
-
-#: Chromium's own says that it is headless, at which many sites send something else.
-USER_AGENT = (
-    "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) "
-    f"Chrome/{CHROME_MAJOR}.0.0.0 Safari/537.36"
-)
 
 ATTEMPTS = 2
 
@@ -170,7 +165,7 @@ def context_options(request: CaptureRequest) -> dict[str, Any]:
         "device_scale_factor": request.device_scale_factor,
         "is_mobile": device is not None and device.is_mobile,
         "has_touch": device is not None and device.has_touch,
-        "user_agent": request.user_agent or (device.user_agent if device is not None else USER_AGENT),
+        "user_agent": user_agent_of(request),
         "locale": request.locale,
         "timezone_id": request.timezone,
         "geolocation": {"latitude": place.latitude, "longitude": place.longitude} if place else None,

@@ -25,6 +25,7 @@ from thumbnailer.providers.page_world import PageWorld, if_possible
 from thumbnailer.providers.picture import photograph
 from thumbnailer.providers.playwright_errors import PlaywrightError, PlaywrightTimeout
 from thumbnailer.providers.resting import PicturesUnderWay, come_to_rest
+from thumbnailer.providers.user_agents import introduction
 
 if TYPE_CHECKING:
     from playwright.async_api import Dialog, Page, Request, Response, Route
@@ -140,6 +141,7 @@ class Visit:
             await self._page.add_init_script(f"({whole_page.KEEP_SHOWN})()")
         if self._request.block_cookie_banners:
             await self._page.add_init_script(self._equipment.consent_script)
+        await self._world.send("Emulation.setUserAgentOverride", introduction(self._request))
         await alterations.introduce_caller(self._page, self._request)
         await alterations.send_headers(self._page, self._request)
         if self._request.block_ads:
