@@ -179,10 +179,10 @@ def test_a_whole_page_shows_what_clings_to_the_viewport_once_and_all_that_was_sh
     provider: ChromiumProvider, pages: PageServer
 ) -> None:
     body = take(provider, pages.url("/clinging"), full_page=True)
-    assert picture_of(body).size == (320, 1460)
-    sticky, fixed = (1250, 1440), (1231, 1269)
-    assert set(colours_at(body, *((160, y) for y in sticky))) == {BLUE}
-    assert set(colours_at(body, *((160, y) for y in (*range(10, 1240, 50), *fixed[1:], 1420)))) == {GREEN}
+    assert picture_of(body).size == (320, 1560)
+    sticky, fixed = 1350, 1540
+    assert set(colours_at(body, (160, sticky), (160, fixed))) == {BLUE}
+    assert set(colours_at(body, *((160, y) for y in (*range(10, 1340, 25), 1370, 1520)))) == {GREEN}
 
 
 def test_a_page_that_grows_for_ever_is_photographed_all_the_same(

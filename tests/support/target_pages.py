@@ -89,7 +89,8 @@ PAGES: dict[str, Answer] = {
     ),
     "/clinging": Answer(
         document(
-            box("lime", height="100vh")
+            box("lime", height="100vh; animation:leave linear both; animation-timeline:scroll()")
+            + box("lime", height="100px; animation:pass linear both; animation-timeline:view()")
             + "<div style='height:300px;background:red url(/lime.svg) fixed no-repeat'></div>"
             + "<div class='toggled' style='height:200px'></div>" * 3
             + "<div data-aos style='height:100px;background:lime'></div>"
@@ -100,7 +101,8 @@ PAGES: dict[str, Answer] = {
             + "<script>const seen = new IntersectionObserver(entries => entries.forEach(entry =>"
             " entry.target.style.background = entry.isIntersecting ? 'lime' : ''));"
             "document.querySelectorAll('.toggled').forEach(element => seen.observe(element));</script>",
-            style="body { background: red } [data-aos] { opacity: 0; transition: all .4s }",
+            style="body { background: red } [data-aos] { opacity: 0; transition: all .4s }"
+            "@keyframes leave { to { opacity: 0 } } @keyframes pass { from, to { opacity: 0 } }",
         )
     ),
     "/late-background": Answer(

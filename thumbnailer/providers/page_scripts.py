@@ -96,7 +96,8 @@ selectors => {
 }
 """
 
-#: Fonts loaded, pictures above ``depth`` CSS pixels there, animations that have an end at their end.
+#: Fonts loaded, pictures above ``depth`` CSS pixels there, animations that have an end at their end. Those
+#: that go by scrolling stay as they are at the top; what they would show further down is shown without them.
 SETTLED = """
 async ({depth, patience}) => {
   document.documentElement.getBoundingClientRect();  // so that pictures of new styles are asked for
@@ -111,7 +112,10 @@ async ({depth, patience}) => {
   });
   const pending = [...document.images].filter(image => !image.complete && shown(image)).map(loaded);
   await Promise.race([tooLong, Promise.all([document.fonts.ready, ...pending])]);
-  for (const animation of document.getAnimations()) try { animation.finish(); } catch {}
+  for (const animation of document.getAnimations()) {
+    if (animation.timeline === document.timeline) try { animation.finish(); } catch {}
+    else if (depth > innerHeight && animation.timeline instanceof ViewTimeline) animation.cancel();
+  }
 }
 """
 
