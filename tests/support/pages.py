@@ -30,7 +30,7 @@ class PageServer(ThreadingHTTPServer):
     """Serves ``PAGES``, and remembers what it was asked for.
 
     Besides: ``/status/N`` answers with that status; ``/check?js=`` is green where the expression is
-    true; ``/to?to=`` leads there; ``/hang`` answers when the server ends, ``/late.svg`` after a second;
+    true; ``/to?to=`` leads there; ``/hang`` answers when the server ends, ``/late.svg`` half a second later;
     ``/pairs`` answers when two ask for it at once.
     """
 
@@ -64,7 +64,7 @@ class PageServer(ThreadingHTTPServer):
         if parts.path == "/hang":
             self.ending.wait(60)
         if parts.path == "/late.svg":
-            self.ending.wait(1)
+            self.ending.wait(0.5)
             return PAGES["/lime.svg"]
         if parts.path == "/pairs":
             return self._answer_in_pairs()

@@ -111,6 +111,9 @@ PAGES: dict[str, Answer] = {
             style=FILL,
         )
     ),
+    "/fetches": Answer(
+        document(f"<script>fetch('/late.svg').then(() => {{ {TURN_GREEN} }})</script>", style=FILL)
+    ),
     "/deep": Answer(
         document(
             box("red", height="2000px")

@@ -24,7 +24,7 @@ from thumbnailer.providers.page_errors import PROVIDER, net_error, translate_nav
 from thumbnailer.providers.page_world import PageWorld, if_possible
 from thumbnailer.providers.picture import photograph
 from thumbnailer.providers.playwright_errors import PlaywrightError, PlaywrightTimeout
-from thumbnailer.providers.resting import PicturesUnderWay, come_to_rest
+from thumbnailer.providers.resting import CONTENT, PICTURES, UnderWay, come_to_rest
 from thumbnailer.providers.user_agents import introduction
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 #: The most that each wait may take, in seconds; every one also takes only a share of what is left.
 LOAD_SECONDS = 15.0
+CONTENT_SECONDS = 1.5
 IDLE_SECONDS = 10.0
 CONSENT_SECONDS = 5.0
 PROGRAM_SECONDS = 10.0
@@ -60,7 +61,7 @@ class Visit:
     ) -> None:
         self._page = page
         self._world = PageWorld(page)
-        self._pictures = PicturesUnderWay(page)
+        self._pictures, self._content = UnderWay(page, PICTURES), UnderWay(page, CONTENT)
         self._request = request
         self._equipment = equipment
         self._proxy = proxy
@@ -187,6 +188,8 @@ class Visit:
                     await asyncio.sleep(CRASH_NEWS_SECONDS)  # ``picture`` has heard, and ends this
 
     async def _wait(self) -> None:
+        if self._request.wait_until is WaitUntil.LOAD:
+            await self._content.arrive(self._deadline.share_seconds(4, CONTENT_SECONDS))
         if self._request.wait_until is WaitUntil.NETWORKIDLE:
             with suppress(PlaywrightTimeout):
                 await self._page.wait_for_load_state(

@@ -21,11 +21,17 @@ SETTLE_SECONDS = 4.0
 #: Milliseconds at each step of a page that is scrolled through, and at the end.
 SCROLL_PAUSES = {"pause": 60, "rest": 400}
 
+#: Kinds of requests, in Playwright's words. Of content is what a page that has loaded may still be made;
+#: beacons and streams are not among it.
+CONTENT = frozenset({"fetch", "font", "script", "stylesheet", "xhr"})
+PICTURES = frozenset({"image"})
 
-class PicturesUnderWay:
-    """The pictures that ``page`` has asked for and not got yet, those of styles and scripts among them."""
 
-    def __init__(self, page: Page) -> None:
+class UnderWay:
+    """What ``page`` has asked for and not got yet, of these kinds; styles and scripts ask, too."""
+
+    def __init__(self, page: Page, kinds: frozenset[str]) -> None:
+        self._kinds = kinds
         self._asked: set[Request] = set()
         self._all_there = asyncio.Event()
         self._all_there.set()
@@ -43,7 +49,7 @@ class PicturesUnderWay:
         return True
 
     def _begin(self, request: Request) -> None:
-        if request.resource_type == "image":
+        if request.resource_type in self._kinds:
             self._asked.add(request)
             self._all_there.clear()
 
@@ -56,7 +62,7 @@ class PicturesUnderWay:
 async def come_to_rest(
     world: PageWorld,
     request: CaptureRequest,
-    pictures: PicturesUnderWay,
+    pictures: UnderWay,
     deadline: Deadline,
     *,
     max_full_page_height: int,
