@@ -24,6 +24,7 @@ from thumbnailer.errors import (
     ThumbnailerError,
     UpstreamFailed,
 )
+from thumbnailer.process_memory import used_bytes
 from thumbnailer.providers.chromium import ChromiumProvider
 from thumbnailer.providers.memory_watch import MemoryBounds, MemoryWatch
 
@@ -72,6 +73,9 @@ HOSTILE: dict[str, tuple[str, tuple[type[ThumbnailerError], ...]]] = {
     ),
 }
 
+#: A URL of nearly two million characters, as long as Chromium takes any, over and over.
+ASKS = "const u = '/x?' + 'a'.repeat(19e5); setInterval(() => fetch(u + Math.random()).catch(() => 0), 20)"
+
 #: Scripts that take memory where V8's own limit does not count it.
 GREEDY = {
     "typed arrays": "const a = []; for (;;) { const b = new Uint8Array(32e6); b.fill(1); a.push(b) }",
@@ -90,7 +94,7 @@ def play(received: Received) -> Answer:
         return redirect("/circle?again")
     if name == "file":
         return content(b"x" * 1000, "application/octet-stream")
-    script = {**{one: text for one, (text, _) in HOSTILE.items()}, **GREEDY}.get(name)
+    script = {**{one: text for one, (text, _) in HOSTILE.items()}, **GREEDY, "asks": ASKS}.get(name)
     if script is None:
         return content(b"<body style='background: lime'>", "text/html")
     return content(f"<body style='background: lime'><script>{script}</script>x".encode(), "text/html")
@@ -149,20 +153,46 @@ def test_the_watch_ends_what_is_too_large_and_nothing_else() -> None:
     with subprocess.Popen([sys.executable, "-c", HOLDER], stdin=subprocess.PIPE) as parent:
         try:
             (child,) = _children_once_up(parent)
-            MemoryWatch(parent.pid, MemoryBounds(500 * MEBIBYTE, 1000 * MEBIBYTE)).look()
+            MemoryWatch(parent.pid, lambda: None, MemoryBounds(500 * MEBIBYTE, 1000 * MEBIBYTE)).look()
             assert child.is_running()
             assert parent.poll() is None
-            watch = MemoryWatch(parent.pid, MemoryBounds(100 * MEBIBYTE, 1000 * MEBIBYTE))
+            watch = MemoryWatch(parent.pid, lambda: None, MemoryBounds(100 * MEBIBYTE, 1000 * MEBIBYTE))
             watch.look()
             wait_until(lambda: not child.is_running(), what="the end of the child")
             assert (parent.poll(), watch.ended) == (None, 1)
-            watch = MemoryWatch(parent.pid, MemoryBounds(100 * MEBIBYTE, MEBIBYTE))
+            watch = MemoryWatch(parent.pid, lambda: None, MemoryBounds(100 * MEBIBYTE, MEBIBYTE))
             watch.look()
             assert parent.wait(20) < 0
             watch.look()  # there is nothing left to end
             assert watch.ended == 1
         finally:
             parent.kill()
+
+
+def test_the_watch_ends_a_driver_that_is_too_large() -> None:
+    """It keeps what pages say, and they may say much."""
+    with subprocess.Popen([sys.executable, "-c", ""]) as browser:
+        browser.wait()
+    with subprocess.Popen([sys.executable, "-c", HOLD], stdin=subprocess.PIPE) as driver:
+        try:
+            wait_until(lambda: used_bytes(driver.pid) > 200 * MEBIBYTE, what="the memory to be held")
+            watch = MemoryWatch(
+                browser.pid, lambda: driver.pid, MemoryBounds(100 * MEBIBYTE, 1000 * MEBIBYTE)
+            )
+            watch.look()
+            assert driver.wait(20) < 0
+            assert watch.ended == 1
+        finally:
+            driver.kill()
+
+
+def test_a_page_that_asks_for_too_much_is_ended_before_the_service_keeps_all_of_it(
+    provider: ChromiumProvider, pages: Upstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("thumbnailer.providers.hearsay.MAX_TOLD_BYTES", 4 * MEBIBYTE)
+    with pytest.raises(PageCrashed, match="asks for too much"):
+        take(provider, f"{pages.url}/asks", delay=10_000, seconds=60)
+    assert colour_at(take(provider, f"{pages.url}/green"), 10, 10) == GREEN
 
 
 def _children_once_up(parent: subprocess.Popen[bytes]) -> list[psutil.Process]:

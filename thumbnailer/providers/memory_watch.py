@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -32,13 +33,16 @@ class MemoryBounds:
 
 
 class MemoryWatch:
-    """Watches over the browser whose main process is ``browser``, a process id.
+    """Watches over the browser whose main process is ``browser``, and over its driver; both are process ids.
 
-    A page whose process is ended has crashed; a browser whose main process is ended is replaced.
+    A page whose process is ended has crashed; a browser whose main process or driver is ended is replaced.
+    The driver keeps what pages say: messages of their consoles, and the URLs that they ask for. ``driver``
+    tells of it while it lives.
     """
 
-    def __init__(self, browser: int, bounds: MemoryBounds) -> None:
+    def __init__(self, browser: int, driver: Callable[[], int | None], bounds: MemoryBounds) -> None:
         self._browser = browser
+        self._driver = driver
         self._bounds = bounds
         #: How many processes were ended, so that they have not died by themselves.
         self.ended = 0
@@ -51,7 +55,9 @@ class MemoryWatch:
 
     def look(self) -> None:
         """End each process that uses too much, and the largest if all together do."""
-        used = {process: used_bytes(process) for process in process_tree(self._browser)}
+        driver = self._driver()
+        watched = (*process_tree(self._browser), *([driver] if driver is not None else []))
+        used = {process: used_bytes(process) for process in watched}
         for process, size in used.items():
             if size > self._bounds.page_bytes and process != self._browser:
                 self._end(process, size)

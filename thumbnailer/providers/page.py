@@ -20,6 +20,7 @@ from thumbnailer.errors import (
 from thumbnailer.model import CaptureRequest, Deadline, WaitUntil
 from thumbnailer.providers import alterations, page_scripts, whole_page
 from thumbnailer.providers.equipment import Equipment
+from thumbnailer.providers.hearsay import Hearsay
 from thumbnailer.providers.page_errors import PROVIDER, net_error, translate_navigation
 from thumbnailer.providers.page_world import PageWorld, if_possible
 from thumbnailer.providers.picture import photograph
@@ -67,6 +68,7 @@ class Visit:
         self._proxy = proxy
         self._deadline = deadline
         self._crashed = asyncio.Event()
+        self._hearsay = Hearsay(page, self._crashed)
         self._blocked: set[str] = set()
         # Of the main frame: the document asked for last, and how the last answer turned out.
         self._document = request.url
@@ -83,7 +85,7 @@ class Visit:
             TargetStatus, TargetUnreachable: the page is at fault.
             PageChallenged: the page is a check for robots.
             ImageTooLarge: the picture would have more pixels than allowed, or the PDF more bytes.
-            PageCrashed: the page crashed, or took too much memory.
+            PageCrashed: the page crashed, took too much memory, or asked for too much.
             playwright.async_api.Error: the page or the browser failed otherwise.
         """
         visiting = asyncio.ensure_future(self._make())
@@ -92,7 +94,8 @@ class Visit:
             await asyncio.wait({visiting, crashing}, return_when=asyncio.FIRST_COMPLETED)
             # A crashed page may still hand out a picture, small and empty.
             if self._crashed.is_set():
-                raise PageCrashed("The page crashed in the browser.", provider=PROVIDER)
+                what = "asks for too much" if self._hearsay.is_too_much else "crashed in the browser"
+                raise PageCrashed(f"The page {what}.", provider=PROVIDER)
             return visiting.result()
         finally:
             visiting.cancel()

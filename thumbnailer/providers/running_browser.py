@@ -92,12 +92,12 @@ async def launch_browser(settings: ChromiumSettings, proxy: EgressProxy) -> Runn
     assert isinstance(loop, BrowserLoop)
     async with AsyncExitStack() as ending:
         try:
-            playwright = await _start_driver(loop, ending)
+            playwright, driver = await _start_driver(loop, ending)
             browser = await _start_browser(playwright, settings, proxy, loop.folder)
             process = await _process_of(browser)
             # A pidfd: unlike a number it never comes to mean another process.
             ending.callback(_kill, os.pidfd_open(process))
-            memory = MemoryWatch(process, settings.memory)
+            memory = MemoryWatch(process, lambda: _living(driver), settings.memory)
             watching = asyncio.ensure_future(memory.run())
             ending.callback(watching.cancel)
         except (PlaywrightError, OSError) as error:
@@ -136,7 +136,9 @@ def _log_failure(settings: ChromiumSettings, reason: str) -> None:
     log.warning("chromium.launch_failed", program=program, reason=told[:2000])
 
 
-async def _start_driver(loop: BrowserLoop, ending: AsyncExitStack) -> Playwright:
+async def _start_driver(
+    loop: BrowserLoop, ending: AsyncExitStack
+) -> tuple[Playwright, asyncio.SubprocessTransport]:
     from playwright.async_api import async_playwright
 
     others = len(loop.children)
@@ -150,7 +152,12 @@ async def _start_driver(loop: BrowserLoop, ending: AsyncExitStack) -> Playwright
         raise BrowserGone from error
     driver = loop.children.pop()
     ending.push_async_callback(_stop_driver, playwright, driver)
-    return playwright
+    return playwright, driver
+
+
+def _living(process: asyncio.SubprocessTransport) -> int | None:
+    """The id of a process; None once it has ended, for another may have the number then."""
+    return process.get_pid() if process.get_returncode() is None else None
 
 
 async def _stop_driver(playwright: Playwright, driver: asyncio.SubprocessTransport) -> None:
