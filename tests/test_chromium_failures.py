@@ -100,11 +100,18 @@ def test_broken_encryption_is_the_targets_fault(provider: ChromiumProvider, page
         take(provider, pages.url("/plain").replace("http:", "https:"))
 
 
-def test_a_picture_with_too_many_pixels_is_refused_before_it_is_made(pages: PageServer) -> None:
+def test_a_picture_with_too_many_pixels_is_refused_before_it_is_made_and_a_whole_page_is_cut_off(
+    pages: PageServer,
+) -> None:
     with chromium(max_image_pixels=320 * 240) as provider:
         assert picture_of(take(provider, pages.url("/plain"))).size == (320, 240)
         with pytest.raises(ImageTooLarge):
             take(provider, pages.url("/plain"), height=241)
+        with pytest.raises(ImageTooLarge):
+            take(provider, pages.url("/plain"), height=241, full_page=True)
+    with chromium(max_image_pixels=320 * 1000 * 4) as provider:
+        picture = take(provider, pages.url("/elements"), full_page=True, device_scale_factor=2.0)
+        assert picture_of(picture).size == (640, 2000)
 
 
 def test_a_pdf_of_too_many_bytes_is_given_up_while_it_is_read(pages: PageServer) -> None:

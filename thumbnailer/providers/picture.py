@@ -68,8 +68,8 @@ async def photograph(page: Page, world: PageWorld, request: CaptureRequest, boun
     """Encode what ``request`` wants of ``page`` in the format that it wants.
 
     ``selector`` or ``clip`` decide the area where given, else ``full_page``, else it is what the
-    viewport shows. A whole page is as wide as the viewport and cut off below
-    ``bounds.max_full_page_height``; a WebP also where the format ends.
+    viewport shows. A whole page is as wide as the viewport and cut off below ``bounds``; a WebP also where
+    the format ends.
 
     Raises:
         CaptureRefused: the element or the rectangle is not there.
@@ -105,7 +105,9 @@ def _asked_area(
             raise CaptureRefused("The clip lies outside of the page.")
         return area
     if request.full_page:
-        return _Area(measures["start"], 0, seen.width, min(whole.height, bounds.max_full_page_height))
+        pixels_across = seen.width * (measures["scale"] * request.device_scale_factor) ** 2
+        most = min(bounds.max_full_page_height, int(bounds.max_image_pixels / pixels_across))
+        return _Area(measures["start"], 0, seen.width, min(whole.height, max(seen.height, most)))
     return seen
 
 
