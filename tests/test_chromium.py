@@ -251,6 +251,15 @@ def test_a_clip_gives_that_rectangle_of_the_page(
         pytest.param("/lime.svg", {}, id="a drawing"),
         pytest.param("/from-the-right", {}, id="a page that begins at the right"),
         pytest.param("/from-the-right", {"full_page": True}, id="all of it"),
+        pytest.param(
+            "/from-the-right",
+            {
+                "full_page": True,
+                "device": "Pixel 7",
+                "css": "div { width: 3000px !important; height: 2000px !important }",
+            },
+            id="all of it on a phone",
+        ),
         pytest.param("/from-the-right", {"selector": "#start"}, id="an element of it"),
         pytest.param("/moves-on", {}, id="a script moves on"),
         pytest.param("/own-globals", {"full_page": True}, id="a page that redefines what scripts call"),

@@ -132,8 +132,8 @@ _REACH_LEFT = """
   };
 """
 
-#: The sizes a picture is measured by, in CSS pixels from the page's top left corner, ``start`` being where it
-#: begins; ``scale`` is a phone's zoom that fits a wide page.
+#: The sizes a picture is measured by, in CSS pixels from the page's top left corner; ``start`` is not 0 where
+#: the page begins at its right. ``scale`` is a phone's zoom that fits a wide page.
 MEASURES = f"""
 () => {{
   {_REACH_LEFT}

@@ -107,7 +107,8 @@ def _asked_area(
     if request.full_page:
         pixels_across = seen.width * (measures["scale"] * request.device_scale_factor) ** 2
         most = min(bounds.max_full_page_height, int(bounds.max_image_pixels / pixels_across))
-        return _Area(measures["start"], 0, seen.width, min(whole.height, max(seen.height, most)))
+        left = whole.width - seen.width if measures["start"] else 0
+        return _Area(left, 0, seen.width, min(whole.height, max(seen.height, most)))
     return seen
 
 
