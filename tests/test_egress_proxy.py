@@ -7,6 +7,7 @@ import base64
 import socket
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 
@@ -354,6 +355,28 @@ def test_addresses_are_tried_in_order_until_one_answers(site: Site) -> None:
     with proxying(resolver=resolver, opened=opened) as proxy:
         assert status_of(ask(proxy, "http://many.example.com/")) == 200
     assert opened.dialled == answers[:3]
+
+
+def test_what_follows_the_body_of_a_request_is_not_passed_on() -> None:
+    """It would be a request that nobody has looked at."""
+    received = bytearray()
+
+    def take_in(server: socket.socket) -> None:
+        with server.accept()[0] as connection, suppress(ConnectionError):
+            while chunk := connection.recv(65536):
+                received.extend(chunk)
+
+    with socket.create_server(("127.0.0.1", 0)) as server, ThreadPoolExecutor(1) as threads:
+        place = f"127.0.0.1:{server.getsockname()[1]}"
+        taken = threads.submit(take_in, server)
+        with proxying(exceptions=place) as proxy, connect(proxy) as browser:
+            head = (
+                f"POST http://{place}/ HTTP/1.1\r\nHost: h\r\n{password_of(proxy)}Content-Length: 4\r\n\r\n"
+            )
+            browser.sendall(f"{head}abcdGET http://{place}/behind HTTP/1.1\r\n\r\n".encode())
+            taken.result(20)
+    assert received.startswith(b"POST / HTTP/1.1")
+    assert received.endswith(b"\r\n\r\nabcd")
 
 
 def test_a_refusal_reaches_a_browser_that_is_still_sending(canaries: Canaries) -> None:

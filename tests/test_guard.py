@@ -91,10 +91,12 @@ def test_an_address_is_checked_without_asking_anybody() -> None:
 
 def test_check_judges_targets_that_another_guard_parsed() -> None:
     lenient = guard_with("127.0.0.1:22, redis:6379, 10.0.0.0/8", PUBLIC)
-    strict = Guard(resolver=FixedAnswers(PUBLIC))
+    resolver = FixedAnswers(PUBLIC)
+    strict = Guard(resolver=resolver)
     for url in ("http://127.0.0.1:22/", "http://redis:6379/", "http://localhost/", "http://example.com:99/"):
         with pytest.raises(TargetForbidden):
             strict.check(lenient.parse(url))
+    assert resolver.asked == [], "nobody hears of a name that is not visited whatever its address"
 
 
 @pytest.mark.parametrize("resolver", [no_such_name, FixedAnswers()], ids=["raises", "empty"])
