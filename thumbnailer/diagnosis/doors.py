@@ -6,13 +6,11 @@ import ipaddress
 from collections.abc import Sequence
 from urllib.parse import urlsplit
 
-from thumbnailer.database import Database
 from thumbnailer.diagnosis import Verdict, doubtful, well, wrong
 from thumbnailer.diagnosis.reasons import reason_of
 from thumbnailer.diagnosis.wires import ask
 from thumbnailer.errors import InvalidTarget, TargetForbidden, UpstreamError
 from thumbnailer.guard import Guard
-from thumbnailer.key_store import KeyStore
 from thumbnailer.keys import ApiKey
 from thumbnailer.model import Deadline
 from thumbnailer.signing import SigningKeys
@@ -182,8 +180,3 @@ def is_closed(
         "no API keys: production does not start open",
         "Make a key with flask keys create, or set ALLOW_ANONYMOUS to true where that is meant.",
     )
-
-
-def stored_keys(database: Database) -> tuple[ApiKey, ...]:
-    """The keys of the database."""
-    return KeyStore(database).load()

@@ -104,11 +104,10 @@ class DeliveryLedger:
                 update(deliveries)
                 .where(_is_due(delivery_id, now))
                 .values(claim=token, due_at=now + self._lease_seconds, attempts=deliveries.c.attempts + 1)
+                .returning(deliveries)
             )
-            if claimed.rowcount != 1:
-                return None
-            row = connection.execute(select(deliveries).where(deliveries.c.id == delivery_id)).one()
-        return DeliveryClaim(Message(row.id, row.url, row.body), row.attempts, token)
+            row = claimed.one_or_none()
+        return DeliveryClaim(Message(row.id, row.url, row.body), row.attempts, token) if row else None
 
     def put_off(self, delivery_id: str) -> None:
         """Make an attempt that is due now due a little later: a sweep has it made then."""
@@ -172,12 +171,8 @@ class DeliveryLedger:
 
     def _standing(self, claim: DeliveryClaim, attempt: Attempt, now: float) -> dict[str, Any]:
         """What an attempt makes of the message."""
-        if attempt.verdict is Verdict.DELIVERED:
-            return {"state": DeliveryState.DELIVERED, "ended_at": now}
-        if attempt.verdict is Verdict.GONE:
-            return {"state": DeliveryState.GONE, "ended_at": now}
-        if claim.attempts > len(self._pauses_seconds):
-            return {"state": DeliveryState.FAILED, "ended_at": now}
+        if attempt.verdict is not Verdict.FAILED or claim.attempts > len(self._pauses_seconds):
+            return {"state": DeliveryState(attempt.verdict), "ended_at": now}
         pause = self._pauses_seconds[claim.attempts - 1]
         return {"due_at": now + pause + self._jitter(0, JITTER * pause)}
 

@@ -140,11 +140,10 @@ class JobLedger:
                     attempts=jobs.c.attempts + 1,
                     started_at=func.coalesce(jobs.c.started_at, now),
                 )
+                .returning(jobs)
             )
-            if claimed.rowcount != 1:
-                return None
-            row = connection.execute(select(jobs).where(jobs.c.id == job_id)).mappings().one()
-        return Claim(read_job(row), token)
+            row = claimed.mappings().one_or_none()
+        return Claim(read_job(row), token) if row else None
 
     def renew(self, claims: Sequence[Claim]) -> None:
         """Give a sign of life for jobs that are being done."""
@@ -250,10 +249,12 @@ class JobLedger:
             update(jobs)
             .where(jobs.c.id == job_id, condition)
             .values(state=state, completed_at=now, claim=None, **values)
+            .returning(jobs)
         )
-        if ended.rowcount != 1:
+        row = ended.mappings().one_or_none()
+        if row is None:
             return ()
-        job = read_job(connection.execute(select(jobs).where(jobs.c.id == job_id)).mappings().one())
+        job = read_job(row)
         messages = self._announce.job_ended(connection, job, now)
         if job.batch_id is not None:
             messages += self._count_ended(connection, job.batch_id, now)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import time
 
-from sqlalchemy import delete, func, select, update
+from sqlalchemy import delete, func, select
 
-from thumbnailer.database import Database
+from thumbnailer.database import Database, insert_into
 from thumbnailer.jobs.tables import workers
 
 #: A worker that was not seen for so long, in seconds, is dead.
@@ -23,9 +23,8 @@ class Roster:
         """Say that a worker is alive."""
         now = time.time()
         with self._database.transaction() as connection:
-            seen = connection.execute(update(workers).where(workers.c.id == worker_id).values(seen_at=now))
-            if seen.rowcount == 0:
-                connection.execute(workers.insert().values(id=worker_id, seen_at=now))
+            signed = insert_into(workers, connection.dialect.name).values(id=worker_id, seen_at=now)
+            connection.execute(signed.on_conflict_do_update(index_elements=["id"], set_={"seen_at": now}))
             connection.execute(delete(workers).where(workers.c.seen_at < now - 10 * ABSENT_SECONDS))
 
     def sign_off(self, worker_id: str) -> None:

@@ -10,6 +10,7 @@ from config import Settings
 from thumbnailer.database import Database
 from thumbnailer.diagnosis import Check, Verdict, databases, doors
 from thumbnailer.key_file import read_key_file
+from thumbnailer.key_store import KeyStore
 from thumbnailer.model import Deadline
 from wiring.diagnosis.stores import database_probe
 from wiring.trip import build_guard
@@ -80,7 +81,7 @@ def _keys_are_there(deadline: Deadline, *, settings: Settings) -> Verdict:
     )
 
     def with_stored(database: Database) -> Verdict:
-        return judge(stored=doors.stored_keys(database))
+        return judge(stored=KeyStore(database).load())
 
     return databases.asked(
         deadline, probe=database_probe(settings), look=with_stored, without=judge(stored=())
