@@ -23,6 +23,7 @@ from benchmarks.machine import PROJECT
 from benchmarks.scale import Scale
 from benchmarks.services import WIDE_LIMITS
 from tests.support.service import running_service
+from tests.support.small_web import serving
 from thumbnailer.providers.chromium import find_chromium
 
 PAGES = PROJECT / "docs" / "images" / "example"
@@ -46,13 +47,8 @@ class _Pages(http.server.SimpleHTTPRequestHandler):
 @contextlib.contextmanager
 def _page_server() -> Iterator[str]:
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), partial(_Pages, directory=str(PAGES)))
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    try:
+    with serving(server):
         yield f"http://127.0.0.1:{server.server_port}/index.html"
-    finally:
-        server.shutdown()
-        server.server_close()
 
 
 def _program() -> str:

@@ -9,13 +9,12 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from http.client import HTTPConnection, HTTPException
-from typing import TypeVar
+from itertools import cycle
 from urllib.parse import quote, urlsplit
 
 PIECE_BYTES = 65536
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,18 +62,8 @@ def fetch(service_url: str, path: str, *, ready: Callable[[], object] = lambda: 
         )
 
 
-def at_once(tasks: Sequence[Callable[[Callable[[], object]], T]]) -> list[T]:
-    """Run each task in a thread of its own; each calls what it is given when it is ready to start."""
-    barrier = threading.Barrier(len(tasks))
-    with ThreadPoolExecutor(len(tasks)) as pool:
-        return list(pool.map(lambda task: task(barrier.wait), tasks))
-
-
 def crowd(service_urls: Sequence[str], paths: Sequence[str]) -> list[Received]:
     """Fetch all ``paths`` at the same moment, from the services in turn."""
-
-    def task(number: int) -> Callable[[Callable[[], object]], Received]:
-        url = service_urls[number % len(service_urls)]
-        return lambda ready: fetch(url, paths[number], ready=ready)
-
-    return at_once([task(number) for number in range(len(paths))])
+    barrier = threading.Barrier(len(paths))
+    with ThreadPoolExecutor(len(paths)) as pool:
+        return list(pool.map(partial(fetch, ready=barrier.wait), cycle(service_urls), paths))

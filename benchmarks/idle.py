@@ -7,11 +7,9 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from http.client import HTTPConnection
 from pathlib import Path
-from urllib.parse import urlsplit
 
-from benchmarks.clients import crowd, picture_path
+from benchmarks.clients import crowd, fetch, picture_path
 from benchmarks.figures import Figure, figure, ratio
 from benchmarks.load import family
 from benchmarks.peer_services import own_peer
@@ -106,15 +104,10 @@ def _with_pictures(
 
 def _seconds_to_answer(url: str, path: str, status: int, began_at: float) -> float:
     """From ``began_at`` to the last byte; raises ValueError where the answer has another ``status``."""
-    address = urlsplit(url)
-    connection = HTTPConnection(str(address.hostname), address.port, timeout=20)
-    with contextlib.closing(connection):
-        connection.request("GET", path)
-        response = connection.getresponse()
-        if response.status != status:
-            raise ValueError(f"the first answer is {response.status}")
-        response.read()
-        return time.monotonic() - began_at
+    answer = fetch(url, path)
+    if answer.status != status:
+        raise ValueError(f"the first answer is {answer.status}")
+    return answer.ended_at - began_at
 
 
 def _figures(found: dict[str, list[Round]]) -> Iterator[Figure]:

@@ -68,22 +68,18 @@ def own_peer(name: str, folder: Path, *, redis_url: str, upstream_url: str) -> I
         yield peer
 
 
-@contextlib.contextmanager
-def awake_peer(name: str, folder: Path, *, redis_url: str, upstream_url: str) -> Iterator[Peer]:
-    """The same with all workers there: gunicorn listens before they are."""
-    with own_peer(name, folder, redis_url=redis_url, upstream_url=upstream_url) as peer:
-        crowd([peer.url], [picture_path("/thumb", target(60, "awake"))] * 4 * WORKERS)
-        yield peer
-
-
 def awake_peers(
     held: contextlib.ExitStack, names: Iterable[str], folder: Path, *, redis_url: str, upstream_url: str
 ) -> Iterator[Peer]:
-    """Several of them, for as long as ``held`` lasts, each with a database of Redis of its own."""
+    """Several of them, for as long as ``held`` lasts, each with a database of Redis of its own.
+
+    All their workers are there: gunicorn listens before they are.
+    """
     for number, name in enumerate(names, start=1):
         database = redis_url.removesuffix("/0") + f"/{number}"
-        peer = awake_peer(name, folder, redis_url=database, upstream_url=upstream_url)
-        yield held.enter_context(peer)
+        peer = held.enter_context(own_peer(name, folder, redis_url=database, upstream_url=upstream_url))
+        crowd([peer.url], [picture_path("/thumb", target(60, "awake"))] * 4 * WORKERS)
+        yield peer
 
 
 def _filled(template: str, folder: Path, port: int) -> Path:

@@ -25,9 +25,8 @@ from benchmarks import (
 from benchmarks.figures import Figure, table
 from benchmarks.goals import GOALS, verdicts
 from benchmarks.machine import PROJECT, surroundings
+from benchmarks.results_page import RESULTS
 from benchmarks.scale import FULL, QUICK, Scale
-
-RESULTS = PROJECT / "benchmarks" / "results"
 
 PARTS: dict[str, Callable[[Scale], Iterator[Figure]]] = {
     "edge": edge.measure,
