@@ -39,14 +39,6 @@ LONGEST_SPAN_SECONDS = 3_155_760_000
 SPAN_SECONDS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 604_800}
 
 
-def _span_seconds(span: re.Match[str]) -> float:
-    """Raises ValueError where it is too long for a date."""
-    seconds = int(span[1]) * SPAN_SECONDS[span[2]]
-    if seconds > LONGEST_SPAN_SECONDS:
-        raise ValueError("is longer than a hundred years")
-    return float(seconds)
-
-
 class Moment(click.ParamType[float]):
     """A time to come: ``30d``, ``12h``, or a date or time of ISO 8601, UTC unless it says otherwise."""
 
@@ -77,10 +69,10 @@ class Span(click.ParamType[float]):
         span = SPAN.fullmatch(value)
         if span is None:
             self.fail("must be such as 90m, 24h or 7d", param, ctx)
-        try:
-            return _span_seconds(span)
-        except ValueError as error:
-            self.fail(str(error), param, ctx)
+        seconds = int(span[1]) * SPAN_SECONDS[span[2]]
+        if seconds > LONGEST_SPAN_SECONDS:
+            self.fail("is longer than a hundred years", param, ctx)
+        return float(seconds)
 
 
 def _with_terms(command: Command) -> Command:
