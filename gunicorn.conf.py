@@ -24,6 +24,7 @@ from typing import Any
 from gunicorn.glogging import Logger
 
 from app import create_app
+from blueprints.services import EXTENSION
 from config import ConfigurationError, load_settings
 from thumbnailer.metrics import FOLDER_VARIABLE, forget_process
 from thumbnailer.telemetry import configure_logging
@@ -176,12 +177,12 @@ def pre_fork(server: Any, worker: Any) -> None:  # noqa: ARG001 - gunicorn calls
 
 def post_worker_init(worker: Any) -> None:
     """Go on with jobs that an earlier process has left."""
-    worker.application.extensions["thumbnailer"].resume()
+    worker.application.extensions[EXTENSION].resume()
 
 
 def worker_exit(server: Any, worker: Any) -> None:  # noqa: ARG001 - gunicorn calls it with both
     """Close what a worker holds before its threads are joined, so that none waits for a capture."""
     application = getattr(worker, "application", None)
-    services = getattr(application, "extensions", {}).get("thumbnailer")
+    services = getattr(application, "extensions", {}).get(EXTENSION)
     if services is not None:
         services.close()
