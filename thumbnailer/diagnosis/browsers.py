@@ -18,11 +18,10 @@ from thumbnailer.guard import Guard, OpenAddresses
 from thumbnailer.libvips import claim, vips
 from thumbnailer.model import CaptureRequest, Deadline
 from thumbnailer.providers import Provider
+from thumbnailer.providers.running_browser import NO_SANDBOX
 
 SANDBOX_PAGE = "docs/configuration.md#the-sandbox"
 
-#: What Chromium says where the machine forbids its sandbox.
-NO_SANDBOX = "No usable sandbox"
 MISSING_LIBRARY = "error while loading shared libraries"
 
 ERROR_LINE = re.compile(r"\[pid=\d+\]\[err\] (.+)")
