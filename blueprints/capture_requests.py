@@ -9,12 +9,10 @@ from typing import Any
 from thumbnailer.devices import DEVICES
 from thumbnailer.errors import InvalidParameters, InvalidTarget
 from thumbnailer.guard import Guard
-from thumbnailer.model import NEUTRAL_OPTIONS, CaptureRequest, Cookie, Format, WaitUntil
+from thumbnailer.model import DEFAULT_QUALITY, NEUTRAL_OPTIONS, CaptureRequest, Cookie, Format, WaitUntil
 from thumbnailer.negotiation import choose_format
 from thumbnailer.renditions import Fit, Rendition, RenditionFormat
 from thumbnailer.thumbnails import ThumbnailRequest
-
-DEFAULT_QUALITY = 80
 
 #: ``fresh=true`` wants a capture that is not older than this: so a target is photographed again at
 #: most once a minute, however often it is asked for.

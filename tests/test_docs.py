@@ -13,7 +13,6 @@ from flask import Flask
 
 from blueprints import vendor_errors
 from blueprints.answer_schemas import StoredImageAnswer
-from blueprints.capture_requests import DEFAULT_QUALITY
 from blueprints.dialects import VIEWPORTS, HermesforgeError
 from blueprints.explain_schemas import ExplainAnswer
 from blueprints.problems import PAGE_FAULTS, PROBLEMS
@@ -28,7 +27,16 @@ from tests.support.settings import load
 from tests.support.upstream import Upstream
 from thumbnailer.devices import DEVICES
 from thumbnailer.guard import Guard
-from thumbnailer.model import NEUTRAL_OPTIONS, CaptureRequest, Clip, Cookie, Format, Geolocation, StatusRange
+from thumbnailer.model import (
+    DEFAULT_QUALITY,
+    NEUTRAL_OPTIONS,
+    CaptureRequest,
+    Clip,
+    Cookie,
+    Format,
+    Geolocation,
+    StatusRange,
+)
 from thumbnailer.model import WaitUntil as Moment
 from thumbnailer.providers import Provider
 from thumbnailer.providers.chromium import ChromiumProvider, ChromiumSettings

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from thumbnailer.renditions import DEFAULT_QUALITY, RenditionFormat
+from thumbnailer.model import DEFAULT_QUALITY
+from thumbnailer.renditions import RenditionFormat
 
 if TYPE_CHECKING:
     import pyvips

@@ -15,6 +15,9 @@ from enum import StrEnum
 
 KEY_VERSION = "c1"
 
+#: What JPEG, WebP and AVIF are encoded with where nobody asks for another quality.
+DEFAULT_QUALITY = 80
+
 
 class Format(StrEnum):
     """What a capture can be encoded as."""

@@ -17,13 +17,13 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from thumbnailer.imaging import Dimensions
+from thumbnailer.model import DEFAULT_QUALITY
 
 KEY_VERSION = "r1"
 
 MIN_SIDE = 16
 MAX_SIDE = 2000
 MAX_DPR = 3
-DEFAULT_QUALITY = 80
 
 #: Encoding AVIF takes about 24 bytes of memory for each pixel: this many take 400 MB.
 MAX_AVIF_PIXELS = 16_000_000

@@ -9,14 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 from thumbnailer.devices import DEVICES
 from thumbnailer.errors import CaptureRefused, ImageTooLarge
-from thumbnailer.model import CaptureRequest, Format
+from thumbnailer.model import DEFAULT_QUALITY, CaptureRequest, Format
 from thumbnailer.providers.page_scripts import BOX_OF, MEASURES
 from thumbnailer.providers.page_world import PageWorld
 
 if TYPE_CHECKING:
     from playwright.async_api import Page
-
-DEFAULT_QUALITY = 80
 
 #: A WebP has 14 bits for each side (RFC 9649, section 2.6); beyond, Chromium hands out a broken file.
 MAX_WEBP_SIDE = 16_383
