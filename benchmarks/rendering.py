@@ -20,8 +20,9 @@ from benchmarks.scale import Scale
 from tests.support.screenshots import decoded, encoded, likeness, page_picture
 from thumbnailer.encoding import avif_quality
 from thumbnailer.imaging import PictureLimits
+from thumbnailer.model import DEFAULT_QUALITY
 from thumbnailer.rendering import Renderer
-from thumbnailer.renditions import DEFAULT_QUALITY, Rendition, RenditionFormat
+from thumbnailer.renditions import Rendition, RenditionFormat
 
 WIDTH, HEIGHT = 400, 225
 NAME = f"1280x720 to {WIDTH} px"
