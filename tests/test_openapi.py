@@ -129,6 +129,15 @@ def test_nothing_is_documented_until_somebody_asks() -> None:
         assert app.test_client().get("/openapi.json").get_json() == asked
 
 
+def test_who_asks_again_and_again_gets_what_was_written_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    with running_app(snapapi_environment("http://127.0.0.1:9")) as app:
+        first = app.test_client().get("/openapi.json")
+        monkeypatch.delattr("apispec.APISpec.to_dict")
+        again = app.test_client().get("/openapi.json")
+    assert (again.status_code, again.content_type) == (200, first.content_type)
+    assert again.data == first.data
+
+
 def test_the_command_prints_the_same_document(app: Flask, document: dict[str, Any]) -> None:
     printed = app.test_cli_runner().invoke(args=["openapi", "print"])
     assert json.loads(printed.output) == document
