@@ -25,6 +25,7 @@ from thumbnailer.errors import (
     UpstreamFailed,
 )
 from thumbnailer.process_memory import used_bytes
+from thumbnailer.providers.challenges import read_markers
 from thumbnailer.providers.chromium import ChromiumProvider
 from thumbnailer.providers.memory_watch import MemoryBounds, MemoryWatch
 
@@ -73,6 +74,33 @@ HOSTILE: dict[str, tuple[str, tuple[type[ThumbnailerError], ...]]] = {
     ),
 }
 
+SEEN = {"pageLeft": 0, "pageTop": 0, "width": 320, "height": 240, "scale": 1}
+
+
+def _seen(**lies: str) -> str:
+    shown = ", ".join(f"{name}: {lies.get(name, value)}" for name, value in SEEN.items())
+    return f"Object.defineProperty(window, 'visualViewport', {{value: {{{shown}}}}})"
+
+
+#: Scripts that let a page say what is not true, to whoever asks in the page itself.
+LIES = {
+    "a text for a number": _seen(pageLeft="'left'", scale="'much'"),
+    "no number": _seen(height="NaN"),
+    "without end": _seen(width="Infinity"),
+    "a date that is none": _seen(pageTop="new Date(NaN)"),
+    "no scale at all": _seen(scale="0"),
+    "less than nothing": _seen(width="-5"),
+    "as wide as no page": _seen(width="1e300"),
+    "nothing": "Object.defineProperty(window, 'visualViewport', {value: {}})",
+    "a box that is none": "Element.prototype.getBoundingClientRect = () => ({x: 'a', y: NaN})",
+    "another greatest": "Math.max = () => 'z'",
+    "names that are none": "Document.prototype.querySelectorAll = () => [{id: {}, classList: [1]}]",
+    "any check": "Array.prototype.findIndex = () => 1e9",
+    # HTML, "Named access on the Document object": these go before what the browser has by the same name.
+    "elements by the names of functions": "document.body.insertAdjacentHTML('beforeend', "
+    "'<img name=documentElement><img name=querySelector><img name=querySelectorAll><img name=scrollingElement>')",
+}
+
 #: A URL of nearly two million characters, as long as Chromium takes any, over and over.
 ASKS = "const u = '/x?' + 'a'.repeat(19e5); setInterval(() => fetch(u + Math.random()).catch(() => 0), 20)"
 
@@ -94,7 +122,7 @@ def play(received: Received) -> Answer:
         return redirect("/circle?again")
     if name == "file":
         return content(b"x" * 1000, "application/octet-stream")
-    script = {**{one: text for one, (text, _) in HOSTILE.items()}, **GREEDY, "asks": ASKS}.get(name)
+    script = {**{one: text for one, (text, _) in HOSTILE.items()}, **GREEDY, **LIES, "asks": ASKS}.get(name)
     if script is None:
         return content(b"<body style='background: lime'>", "text/html")
     return content(f"<body style='background: lime'><script>{script}</script>x".encode(), "text/html")
@@ -108,7 +136,7 @@ def pages() -> Iterator[Upstream]:
 
 @pytest.fixture(scope="module")
 def provider() -> Iterator[ChromiumProvider]:
-    with chromium(memory=BOUNDS) as provider:
+    with chromium(memory=BOUNDS, challenge_markers=read_markers()) as provider:
         yield provider
 
 
@@ -120,6 +148,15 @@ def test_a_hostile_page_costs_its_own_picture_and_no_other(
     with contextlib.suppress(TargetTooSlow, UpstreamFailed, *HOSTILE[name][1]):
         take(provider, f"{pages.url}/{name}", seconds=3)
     assert colour_at(take(provider, f"{pages.url}/green"), 10, 10) == GREEN
+
+
+@pytest.mark.parametrize("name", LIES)
+def test_a_page_that_lies_about_itself_is_photographed_or_refused(
+    provider: ChromiumProvider, pages: Upstream, name: str
+) -> None:
+    for options in ({"block_ads": True}, {"selector": "body"}, {"full_page": True}):
+        with contextlib.suppress(CaptureRefused):
+            assert take(provider, f"{pages.url}/{name}", **options)
 
 
 def test_redirects_without_end_are_the_targets_fault(provider: ChromiumProvider, pages: Upstream) -> None:

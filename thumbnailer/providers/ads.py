@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from pathlib import Path
 
 SHORT_LIST = Path(__file__).parent / "assets" / "ads.txt"
@@ -38,12 +37,19 @@ class AdFilter:
         kind = _ENGINE_TYPES.get(resource_type, resource_type)
         return bool(self._engine.check_network_urls(url, page_url, kind).matched)
 
-    def selectors_for(self, page_url: str, *, classes: Iterable[str], ids: Iterable[str]) -> list[str]:
-        """CSS selectors of what to hide on a page where these classes and ids occur."""
+    def selectors_for(self, page_url: str, names: object) -> list[str]:
+        """CSS selectors of what to hide on a page, by the ``classes`` and ``ids`` that it says there are."""
+        classes, ids = _texts(names, "classes"), _texts(names, "ids")
         specific = self._engine.url_cosmetic_resources(page_url)
         generic = (
             []
             if specific.generichide  # type: ignore[attr-defined]  # the package's stub leaves it out
-            else self._engine.hidden_class_id_selectors(list(classes), list(ids), specific.exceptions)
+            else self._engine.hidden_class_id_selectors(classes, ids, specific.exceptions)
         )
         return sorted({*specific.hide_selectors, *generic})
+
+
+def _texts(names: object, kind: str) -> list[str]:
+    """What a page says may be anything; its texts are taken."""
+    told = names.get(kind) if isinstance(names, dict) else None
+    return [name for name in told if isinstance(name, str)] if isinstance(told, list) else []

@@ -85,7 +85,7 @@ class Challenges:
         with suppress(PlaywrightError, TimeoutError):
             async with asyncio.timeout(FIND_SECONDS):
                 found = await world.run(FIND, [asdict(marker) for marker in self._by_page])
-        if found >= 0:
+        if isinstance(found, int) and 0 <= found < len(self._by_page):
             raise _challenged(self._by_page[found])
 
 

@@ -221,11 +221,8 @@ class Visit:
             await self._world.attempt(page_scripts.HIDE_LEFTOVERS, list(self._equipment.banner_selectors))
         hidden = list(self._request.hide_selectors)
         if self._request.block_ads:
-            names = await self._world.attempt(page_scripts.NAMES_IN_USE, MAX_NAMES) or {
-                "classes": [],
-                "ids": [],
-            }
-            hidden += self._equipment.ads.selectors_for(self._page.url, **names)
+            names = await self._world.attempt(page_scripts.NAMES_IN_USE, MAX_NAMES)
+            hidden += self._equipment.ads.selectors_for(self._page.url, names)
             await self._world.attempt(page_scripts.COLLAPSE, sorted(self._blocked))
         if hidden:
             await self._world.attempt(page_scripts.HIDE, hidden)

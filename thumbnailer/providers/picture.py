@@ -23,8 +23,16 @@ MAX_WEBP_SIDE = 16_383
 PAPER_RATIO = math.sqrt(2)
 PIXELS_PER_INCH = 96  # CSS Values and Units, 5.2
 
+#: What a page is believed of its size, in CSS pixels: no layout of Chromium's is larger; and of its scale.
+MAX_CSS_PIXELS = 1 << 25
+MIN_SCALE, MAX_SCALE = 0.05, 20
+
 #: How much of a PDF is read from the browser at a time, in bytes.
 PDF_PIECE_BYTES = 1_048_576
+
+
+#: What ``MEASURES`` tells.
+MEASURED = ("start", "left", "top", "width", "height", "scale", "pageWidth", "pageHeight")
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,16 +78,19 @@ async def photograph(page: Page, world: PageWorld, request: CaptureRequest, boun
     the format ends.
 
     Raises:
-        CaptureRefused: the element or the rectangle is not there.
+        CaptureRefused: the element or the rectangle is not there, or the page does not say how large it is.
         ImageTooLarge: the picture would have more pixels than allowed, or the PDF more bytes.
         playwright.async_api.Error: the browser failed.
     """
     if request.format is Format.PDF:
         return await _print(page, request, bounds.max_pdf_bytes)
     box = await _box_of(world, request.selector) if request.selector else None
-    measures = await world.run(MEASURES)
+    measures = _numbers(await world.run(MEASURES), *MEASURED)
     # Only a phone that fits a wide page into its screen has a scale other than 1.
-    pixels_per_css = measures["scale"] * request.device_scale_factor
+    scale = measures["scale"]
+    if not MIN_SCALE <= scale <= MAX_SCALE or min(measures["width"], measures["height"]) <= 0:
+        raise _immeasurable()
+    pixels_per_css = scale * request.device_scale_factor
     seen = _Area.around(*(measures[name] for name in ("left", "top", "width", "height")))
     area = box or _asked_area(request, measures, seen, bounds)
     if request.format is Format.WEBP:
@@ -87,15 +98,27 @@ async def photograph(page: Page, world: PageWorld, request: CaptureRequest, boun
         area = _Area(area.x, area.y, min(area.width, side), min(area.height, side))
     if area.width * area.height * pixels_per_css**2 > bounds.max_image_pixels:
         raise ImageTooLarge("The picture would have more pixels than allowed.", provider="chromium")
-    return await _shoot(world, request, area, scale=measures["scale"], is_seen=area.within(seen) == area)
+    return await _shoot(world, request, area, scale=scale, is_seen=area.within(seen) == area)
+
+
+def _numbers(told: object, *names: str) -> dict[str, float]:
+    """What a page says of itself under these names. Raises ``CaptureRefused``."""
+    found = told if isinstance(told, dict) else {}
+    numbers = {name: value for name in names if isinstance(value := found.get(name), int | float)}
+    if len(numbers) < len(names) or not all(abs(number) <= MAX_CSS_PIXELS for number in numbers.values()):
+        raise _immeasurable()
+    return numbers
+
+
+def _immeasurable() -> CaptureRefused:
+    return CaptureRefused("The page does not say how large it is.")
 
 
 def _asked_area(
-    request: CaptureRequest, measures: dict[str, Any], seen: _Area, bounds: PictureBounds
+    request: CaptureRequest, measures: dict[str, float], seen: _Area, bounds: PictureBounds
 ) -> _Area:
-    whole = _Area(
-        0, 0, max(seen.width, measures["pageWidth"]), max(seen.height, math.ceil(measures["pageHeight"]))
-    )
+    whole_width, whole_height = (math.ceil(measures[name]) for name in ("pageWidth", "pageHeight"))
+    whole = _Area(0, 0, max(seen.width, whole_width), max(seen.height, whole_height))
     if request.clip is not None:
         clip = request.clip
         area = _Area(clip.x, clip.y, clip.width, clip.height).within(whole)
@@ -111,9 +134,10 @@ def _asked_area(
 
 
 async def _box_of(world: PageWorld, selector: str) -> _Area:
-    box = await world.run(BOX_OF, selector)
-    if box is None:
+    told = await world.run(BOX_OF, selector)
+    if told is None:
         raise CaptureRefused("No element of the page matches the selector.")
+    box = _numbers(told, "x", "y", "width", "height")
     corner = _Area.around(box["x"], box["y"], box["width"], box["height"])
     area = corner.within(_Area(0, 0, corner.x + corner.width, corner.y + corner.height))
     if area.is_empty or not box["width"] or not box["height"]:
