@@ -230,6 +230,7 @@ def test_a_clip_gives_that_rectangle_of_the_page(
         pytest.param(
             "/hanging-image", {"wait_until": WaitUntil.DOMCONTENTLOADED, "seconds": 6}, id="domcontentloaded"
         ),
+        pytest.param("/restless-looks", {}, id="what beats, and a caret"),
         pytest.param("/fetches", {}, id="content that a script fetches"),
         pytest.param("/late-background", {}, id="a picture that a script wants"),
         pytest.param("/deep", {"clip": Clip(0, 2000, 320, 240)}, id="a clip of what loads when seen"),

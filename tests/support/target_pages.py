@@ -111,6 +111,14 @@ PAGES: dict[str, Answer] = {
             style=FILL,
         )
     ),
+    "/restless-looks": Answer(
+        document(
+            "<textarea autofocus></textarea>",
+            style="@keyframes beat { from, to { background: red } } body { background: lime }"
+            "textarea { all: unset; display: block; height: 100vh; padding-left: 10px; font-size: 200px;"
+            "caret-color: red; background: lime; animation: beat 1s infinite }",
+        )
+    ),
     "/fetches": Answer(
         document(f"<script>fetch('/late.svg').then(() => {{ {TURN_GREEN} }})</script>", style=FILL)
     ),

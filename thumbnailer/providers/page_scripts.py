@@ -96,8 +96,9 @@ selectors => {
 }
 """
 
-#: Fonts loaded, pictures above ``depth`` CSS pixels there, animations that have an end at their end. Those
-#: that go by scrolling stay as they are at the top; what they would show further down is shown without them.
+#: Fonts loaded, pictures above ``depth`` CSS pixels there, animations that have an end at their end. What
+#: beats or turns without end is shown at rest, and no caret, so that a page looks the same until it changes.
+#: What moves by scrolling stays as it is at the top; further down it is shown as if it did not move.
 SETTLED = """
 async ({depth, patience}) => {
   document.documentElement.getBoundingClientRect();  // so that pictures of new styles are asked for
@@ -113,8 +114,17 @@ async ({depth, patience}) => {
   const pending = [...document.images].filter(image => !image.complete && shown(image)).map(loaded);
   await Promise.race([tooLong, Promise.all([document.fonts.ready, ...pending])]);
   for (const animation of document.getAnimations()) {
-    if (animation.timeline === document.timeline) try { animation.finish(); } catch {}
-    else if (depth > innerHeight && animation.timeline instanceof ViewTimeline) animation.cancel();
+    const {duration, iterations} = animation.effect?.getComputedTiming() ?? {};
+    if (animation.timeline !== document.timeline) {
+      if (depth > innerHeight && animation.timeline instanceof ViewTimeline) animation.cancel();
+    } else if (iterations !== Infinity) {
+      try { animation.finish(); } catch {}
+    } else if (duration <= 5000) {
+      animation.cancel();
+    }
+  }
+  for (let focused = document.activeElement; focused; focused = focused.shadowRoot?.activeElement) {
+    focused.style?.setProperty("caret-color", "transparent", "important");
   }
 }
 """
