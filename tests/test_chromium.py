@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -125,10 +126,14 @@ def test_a_lower_quality_makes_fewer_bytes(
     assert sizes[0] < sizes[1]
 
 
-def test_a_pdf_is_a_pdf(provider: ChromiumProvider, pages: PageServer) -> None:
+def test_a_pdf_has_the_whole_page(provider: ChromiumProvider, pages: PageServer) -> None:
+    pages.requests.clear()
     body = take(provider, pages.url("/tall"), format=Format.PDF)
     assert body.startswith(b"%PDF-")
     assert body.rstrip().endswith(b"%%EOF")
+    assert f"/lime.svg?{TALL_BLOCKS - 1}" in pages.requests
+    body = take(provider, pages.url("/shell"), format=Format.PDF)
+    assert len(re.findall(rb"/Type\s*/Page\b", body)) == 3, "sheets of 320 by 453, for 940"
 
 
 def test_emoji_and_scripts_of_the_world_have_glyphs(provider: ChromiumProvider, pages: PageServer) -> None:

@@ -25,7 +25,7 @@ from thumbnailer.providers.page_errors import PROVIDER, net_error, translate_nav
 from thumbnailer.providers.page_world import PageWorld, if_possible
 from thumbnailer.providers.picture import photograph
 from thumbnailer.providers.playwright_errors import PlaywrightError, PlaywrightTimeout
-from thumbnailer.providers.resting import CONTENT, PICTURES, UnderWay, come_to_rest
+from thumbnailer.providers.resting import CONTENT, PICTURES, UnderWay, come_to_rest, shows_whole_page
 from thumbnailer.providers.user_agents import introduction
 
 if TYPE_CHECKING:
@@ -141,7 +141,7 @@ class Visit:
         if self._request.hide_selectors:
             selectors = json.dumps(self._request.hide_selectors)
             await self._page.add_init_script(f"({page_scripts.HIDE})({selectors})")
-        if self._request.full_page:
+        if shows_whole_page(self._request):
             await self._page.add_init_script(f"({whole_page.KEEP_SHOWN})()")
         if self._request.block_cookie_banners:
             await self._page.add_init_script(self._equipment.consent_script)

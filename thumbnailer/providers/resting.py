@@ -68,8 +68,9 @@ async def come_to_rest(
     max_full_page_height: int,
 ) -> None:
     """Bring what ``request`` wants of the page into view, wait for it, and let it stand still."""
-    depth = _depth(request, max_full_page_height)
-    if request.full_page:
+    is_whole = shows_whole_page(request)
+    depth = max_full_page_height if is_whole else _depth(request)
+    if is_whole:
         await world.attempt(whole_page.UNFOLD)
     if depth > request.height:
         patience = deadline.share_seconds(3, SCROLL_SECONDS)
@@ -79,12 +80,12 @@ async def come_to_rest(
         await world.attempt(page_scripts.BRING_INTO_VIEW, request.selector)
     if request.delay:
         await asyncio.sleep(request.delay / 1000)
-    if request.full_page:
+    if is_whole:
         await world.attempt(page_scripts.ADD_STYLE, whole_page.LAY_FLAT)
     await _settle(world, depth, deadline)
     if await pictures.arrive(deadline.share_seconds(4, PICTURES_SECONDS)):
         await _settle(world, depth, deadline)
-    if request.full_page:
+    if is_whole and request.format is not Format.PDF:  # on paper it clings to every sheet
         await world.attempt(whole_page.SINK, depth)
 
 
@@ -93,8 +94,10 @@ async def _settle(world: PageWorld, depth: int, deadline: Deadline) -> None:
     await world.attempt(page_scripts.SETTLED, {"depth": depth, "patience": patience * 1000}, patience + 0.5)
 
 
-def _depth(request: CaptureRequest, max_full_page_height: int) -> int:
-    """How far down the page the picture reaches at most, in CSS pixels."""
-    if request.full_page or request.format is Format.PDF:
-        return max_full_page_height
+def shows_whole_page(request: CaptureRequest) -> bool:
+    return request.full_page or request.format is Format.PDF
+
+
+def _depth(request: CaptureRequest) -> int:
+    """How far down the page a picture of a part reaches, in CSS pixels."""
     return request.clip.y + request.clip.height if request.clip is not None else request.height
