@@ -24,7 +24,7 @@ from thumbnailer.jobs.leases import Leases
 from thumbnailer.jobs.ledger import JobLedger
 from thumbnailer.jobs.order_keys import OrderKey
 from thumbnailer.jobs.sweeping import Sweeper, SweepRules, note_unqueued
-from thumbnailer.jobs.tables import jobs
+from thumbnailer.jobs.tables import batches, jobs
 from thumbnailer.model import CaptureRequest
 from thumbnailer.schema import upgrade
 from thumbnailer.thumbnails import ThumbnailRequest
@@ -342,6 +342,16 @@ def test_a_key_whose_job_is_forgotten_stands_for_nothing(database: Database, clo
     with database.transaction() as connection:
         connection.execute(delete(jobs))
     assert ledger.accept(order(), "owner", ORDER_KEY).id != first.id
+
+
+def test_a_key_whose_batch_is_forgotten_stands_for_nothing(database: Database, clock: Clock) -> None:
+    ledger, whole = ledger_of(database, clock), BatchOrder(jobs=[order()])
+    first, _ = ledger.accept_batch(whole, "owner", ORDER_KEY)
+    assert ledger.accept_batch(whole, "owner", ORDER_KEY)[0].id == first.id
+    with database.transaction() as connection:
+        connection.execute(delete(jobs))
+        connection.execute(delete(batches))
+    assert ledger.accept_batch(whole, "owner", ORDER_KEY)[0].id != first.id
 
 
 def test_leases_are_renewed_again_whatever_one_renewal_meets(database: Database, clock: Clock) -> None:
