@@ -112,7 +112,8 @@ def test_every_route_for_every_caller(app: Flask, client: FlaskClient) -> None:
         for headers in (wrong, guessed, revoked, expired):
             answer = route.call(client, headers=headers)
             assert (answer.status_code, slug_of(answer)) == (401, "unauthorized"), where
-            assert answer.headers["WWW-Authenticate"].startswith('Bearer realm="thumbnailer"'), where
+            challenge = answer.headers["WWW-Authenticate"]
+            assert challenge == 'Bearer realm="thumbnailer", error="invalid_token"', where
         for scope, headers in right.items():
             answer = route.call(client, headers=headers)
             if need.scope in (None, scope) or scope is Scope.ADMIN:

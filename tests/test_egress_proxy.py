@@ -160,11 +160,12 @@ def test_paths_arrive_as_the_browser_wrote_them(
     assert [seen.path for seen in site.seen] == [asked]
 
 
-def test_a_body_of_known_length_is_passed_on(proxy: EgressProxy, site: Site) -> None:
-    length = "Content-Length: 70000\r\n"
-    answer = ask(proxy, f"http://{place_of(site)}/", method="POST", fields=length, body="x" * 70_000)
+@pytest.mark.parametrize("length", [1, 70_000])
+def test_a_body_of_known_length_is_passed_on(proxy: EgressProxy, site: Site, length: int) -> None:
+    fields = f"Content-Length: {length}\r\n"
+    answer = ask(proxy, f"http://{place_of(site)}/", method="POST", fields=fields, body="x" * length)
     assert status_of(answer) == 200
-    assert [len(seen.body) for seen in site.seen] == [70_000]
+    assert [len(seen.body) for seen in site.seen] == [length]
 
 
 def test_an_answer_reaches_the_browser_without_what_is_between_proxy_and_server(

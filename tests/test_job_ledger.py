@@ -17,7 +17,7 @@ from tests.support.processes import wait_until
 from tests.support.trips import NOON, Clock
 from thumbnailer.database import Database
 from thumbnailer.errors import Overloaded, TargetStatus, UpstreamFailed
-from thumbnailer.jobs import BatchOrder, Claim, Job, JobOrder, JobState
+from thumbnailer.jobs import Backlog, BatchOrder, Claim, Job, JobOrder, JobState
 from thumbnailer.jobs.deliveries import JITTER, DeliveryLedger, DeliveryState
 from thumbnailer.jobs.events import Announcer
 from thumbnailer.jobs.leases import Leases
@@ -342,6 +342,19 @@ def test_a_key_whose_job_is_forgotten_stands_for_nothing(database: Database, clo
     with database.transaction() as connection:
         connection.execute(delete(jobs))
     assert ledger.accept(order(), "owner", ORDER_KEY).id != first.id
+
+
+def test_the_backlog_is_what_has_not_ended_and_as_old_as_its_oldest(database: Database, clock: Clock) -> None:
+    ledger = ledger_of(database, clock)
+    assert ledger.backlog(workers=2) == Backlog(pending=0, processing=0, oldest_seconds=0, workers=2)
+    begun, waiting, ended = (ledger.accept(order(), "owner").id for _ in range(3))
+    clock.turn(7)
+    ledger.cancel(ended)
+    ledger.claim(begun)
+    ledger.accept(order(), "owner")
+    assert ledger.backlog(workers=1) == Backlog(pending=2, processing=1, oldest_seconds=7, workers=1)
+    ledger.cancel(waiting)
+    assert ledger.backlog(workers=1) == Backlog(pending=1, processing=1, oldest_seconds=7, workers=1)
 
 
 def test_a_key_whose_batch_is_forgotten_stands_for_nothing(database: Database, clock: Clock) -> None:
