@@ -24,7 +24,7 @@ from thumbnailer.errors import (
     UpstreamFailed,
     UpstreamTimeout,
 )
-from thumbnailer.failures import FailureBoard
+from thumbnailer.failures import FailureBoard, Note
 from thumbnailer.flights import OVERDUE_SECONDS, Flight, Flights, Landing
 from thumbnailer.locks import FileLocks
 from thumbnailer.model import Capture, Deadline
@@ -275,6 +275,44 @@ def test_an_error_crosses_processes_whole(board: FailureBoard, error: Thumbnaile
     again = board.read("key")
     assert again is not None
     assert again.id != note.id, "two failures are told apart"
+
+
+class WatchedBoard(FailureBoard):
+    """Says when it has been looked at."""
+
+    def __init__(self, backend: ResilientBackend) -> None:
+        super().__init__(backend)
+        self.was_read = threading.Event()
+
+    def read(self, key: str) -> Note | None:
+        note = super().read(key)
+        self.was_read.set()
+        return note
+
+
+def test_who_waits_elsewhere_hears_of_a_failure_although_an_older_one_is_noted(tmp_path: Path) -> None:
+    backend = ResilientBackend(flask_cache(CACHE_TYPE="thumbnailer.memory_cache.MemoryCache"))
+    here, board = Flights(FileLocks(tmp_path), FailureBoard(backend)), WatchedBoard(backend)
+    take_flight(here).crash(UpstreamFailed("old"))
+    flight = take_flight(here)
+    crowd = Crowd(Flights(FileLocks(tmp_path), board), "key", 1, land)
+    crowd.start()
+    assert board.was_read.wait(20)
+    flight.crash(UpstreamFailed("new"))
+    crowd.join()
+    assert crowd.flights_taken == []
+    assert [str(error) for error in crowd.outcomes] == ["new"]
+
+
+def test_stragglers_of_a_crowd_hear_of_its_failure_elsewhere_too(
+    tmp_path: Path, board: FailureBoard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("thumbnailer.flights.STRAGGLER_SECONDS", 60)
+    followed = Flights(FileLocks(tmp_path), board).join("key", miss, soon(), is_followed=lambda: True)
+    assert isinstance(followed, Flight)
+    followed.crash(UpstreamFailed("told to all"))
+    with pytest.raises(UpstreamFailed, match="told to all"):
+        Flights(FileLocks(tmp_path), board).join("key", miss, soon())
 
 
 @pytest.mark.parametrize(

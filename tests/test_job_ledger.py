@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
@@ -16,7 +17,7 @@ from config import load_settings
 from tests.support.processes import wait_until
 from tests.support.trips import NOON, Clock
 from thumbnailer.database import Database
-from thumbnailer.errors import Overloaded, TargetStatus, UpstreamFailed
+from thumbnailer.errors import Overloaded, TargetForbidden, TargetStatus, UpstreamFailed
 from thumbnailer.jobs import Backlog, BatchOrder, Claim, Job, JobOrder, JobState
 from thumbnailer.jobs.deliveries import JITTER, DeliveryLedger, DeliveryState
 from thumbnailer.jobs.events import Announcer
@@ -144,6 +145,17 @@ def test_the_end_of_a_batch_is_told_once_however_its_last_jobs_end(database: Dat
     assert sum(map(len, [*ends, *again])) == 1
     (told,) = DeliveryLedger(database, pauses_seconds=(), lease_seconds=30, clock=clock).latest(batch.owner)
     assert told.event == "batch.completed"
+
+
+def test_a_batch_that_is_refused_as_a_whole_has_ended_and_its_message_can_be_sent_at_once(
+    database: Database, clock: Clock
+) -> None:
+    refused = replace(order(), request=None, refusal=TargetForbidden("No."))
+    whole = BatchOrder(jobs=[refused, refused], webhook_url="https://receiver.example/")
+    batch, end = ledger_of(database, clock).accept_batch(whole, "owner")
+    assert batch.completed_at == clock.now
+    (told,) = DeliveryLedger(database, pauses_seconds=(), lease_seconds=30, clock=clock).about(batch.id)
+    assert end.messages == (told.id,)
 
 
 def test_a_message_that_finds_no_room_comes_again_soon_and_none_before_its_time(

@@ -135,6 +135,7 @@ def test_bytes_pass_on_before_the_upstream_has_finished(
     assert response.getheader("Content-Type") == "image/png"
     assert response.getheader("Content-Length") == (str(len(held.body)) if framing == "length" else None)
     assert response.getheader("X-Cache") == "MISS"
+    assert response.getheader("X-Accel-Buffering") == "no", "nginx would collect it first"
     assert response.getheader("ETag") is None, "nobody knows it before the end"
 
 
