@@ -142,10 +142,10 @@ class SelectorsField(fields.Field[tuple[str, ...]]):
 
     def __init__(self, *, takes_array: bool, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self._takes_array = takes_array
+        self.takes_array = takes_array
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> tuple[str, ...]:
-        if not isinstance(value, str) and not self._takes_array:
+        if not isinstance(value, str) and not self.takes_array:
             raise ValidationError("Must be a selector; several have commas between them.")
         selectors = [value] if isinstance(value, str) else value
         if not isinstance(selectors, list) or not 1 <= len(selectors) <= 50:

@@ -11,7 +11,7 @@ import flask
 from marshmallow import RAISE, Schema, ValidationError, fields
 from webargs.flaskparser import FlaskParser
 
-from blueprints.fields import MomentField
+from blueprints.fields import MomentField, SelectorsField
 from thumbnailer.errors import InvalidParameters
 
 INTEGER = re.compile(r"-?\d{1,12}", re.ASCII)
@@ -34,10 +34,12 @@ class StrictParser(FlaskParser):
         Raises:
             InvalidParameters: a parameter stands there twice.
         """
-        repeated = {name: ["Must not be repeated."] for name, values in req.args.lists() if len(values) > 1}
+        given = [(name, _field(schema, name), values) for name, values in req.args.lists()]
+        lists = {name: [*filter(None, values)] for name, field, values in given if _is_list(field)}
+        repeated = [name for name, _, values in given if len(values) > 1 and name not in lists]
         if repeated:
-            raise InvalidParameters(repeated)
-        return {name: _typed(value, _field(schema, name)) for name, value in req.args.items()}
+            raise InvalidParameters({name: ["Must not be repeated."] for name in repeated})
+        return lists | {name: _typed(values[0], field) for name, field, values in given if name not in lists}
 
     def load_json(self, req: flask.Request, schema: Schema) -> Mapping[str, object]:  # noqa: ARG002  webargs' signature
         """Parse the body, whatever its size limit let in.
@@ -75,6 +77,10 @@ def refuse_query(req: flask.Request, *allowed: str) -> None:
 def _field(schema: Schema, spelled: str) -> fields.Field[Any] | None:
     found = schema.fields.get(spelled)
     return found or next((field for field in schema.fields.values() if field.data_key == spelled), None)
+
+
+def _is_list(field: fields.Field[Any] | None) -> bool:
+    return isinstance(field, SelectorsField) and field.takes_array
 
 
 def _typed(value: str, field: fields.Field[Any] | None) -> object:

@@ -41,7 +41,7 @@ def _object_of_texts(name: str, value: str, most: int, most_characters: int) -> 
         "minProperties": 1,
         "maxProperties": most,
         "additionalProperties": {"type": "string", "maxLength": most_characters, "pattern": value},
-        "allOf": [{"propertyNames": {"pattern": name}}],  # which apispec drops anywhere else
+        "anyOf": [{"propertyNames": {"pattern": name}}],  # which apispec drops outside, and alters in allOf
     }
 
 

@@ -8,13 +8,15 @@ from typing import Any
 
 from marshmallow import ValidationError, fields, pre_load
 
-from blueprints.fields import Flag, allow_null
+from blueprints.fields import Flag, SelectorsField, Text, allow_null
 from blueprints.powers import (
     COOKIE_VALUE,
     FIELD_NAME,
     MAX_COOKIE_CHARACTERS,
     MAX_COOKIES,
     CookiesField,
+    HeadersField,
+    ProgramText,
 )
 from blueprints.schemas import CaptureOptions, StrictSchema, described
 from thumbnailer.model import Clip, Geolocation
@@ -52,6 +54,11 @@ class VendorOptions(StrictSchema):
         found = {field.data_key or name: field for name, field in self.fields.items()}
         return {name: value for name, value in data.items() if not _asks_for_nothing(found.get(name), value)}
 
+    def on_bind_field(self, field_name: str, field_obj: fields.Field[Any]) -> None:
+        """Document what may be empty."""
+        if not field_obj.required:
+            field_obj.metadata = _with_emptiness(field_obj)
+
     def spellings(self) -> dict[str, str]:
         """The vendor's names by those of this service."""
         return {name: field.data_key or name for name, field in self.fields.items()}
@@ -61,15 +68,13 @@ class VendorBody(VendorOptions):
     """The same in JSON, where null says nothing."""
 
     def on_bind_field(self, field_name: str, field_obj: fields.Field[Any]) -> None:
-        """Document that null may be said."""
+        """Document that null may be said, too."""
+        super().on_bind_field(field_name, field_obj)
         if not field_obj.required:
             allow_null(field_obj)
-
-
-def _asks_for_nothing(field: fields.Field[Any] | None, value: object) -> bool:
-    if field is None:
-        return False
-    return (value is None and field.allow_none) or (value is False and isinstance(field, Unavailable))
+        if isinstance(field_obj, Unavailable):
+            types = ["boolean", "integer", "string", "array", "object"]
+            field_obj.metadata = {**field_obj.metadata, "type": types, "enum": [False, None, 0, "", [], {}]}
 
 
 class ClipObject(fields.Field[Clip]):
@@ -174,3 +179,33 @@ class CookieList(fields.Field[tuple[Mapping[str, str], ...]]):
             raise ValidationError("Must not name a cookie twice.")
         CookiesField().deserialize({cookie["name"]: cookie["value"] for cookie in value})
         return tuple(value)
+
+
+#: What programs write where they want nothing, by the kind of field.
+_EMPTY: tuple[tuple[Any, tuple[object, ...]], ...] = (
+    (Unavailable, (False, "", [], {})),
+    ((Text, ProgramText), ("",)),
+    (SelectorsField, ("", [])),
+    (HeadersField, ({},)),
+    (CookieList, ([],)),
+)
+
+_LEASTS = ("minLength", "minItems", "minProperties")
+
+
+def _asks_for_nothing(field: fields.Field[Any] | None, value: object) -> bool:
+    if field is None or field.required:
+        return False
+    if value is None:
+        return field.allow_none
+    return any(isinstance(field, kind) and value in empty for kind, empty in _EMPTY)
+
+
+def _with_emptiness(field: fields.Field[Any]) -> dict[str, Any]:
+    """The documentation of a field that may be empty."""
+    if isinstance(field, Text | ProgramText):
+        return {**field.metadata, "minLength": 0}
+    found = {**field.metadata, **{name: 0 for name in _LEASTS if name in field.metadata}}
+    if isinstance(field, SelectorsField) and "oneOf" in found:
+        found["oneOf"] = [{**one, **{name: 0 for name in _LEASTS if name in one}} for one in found["oneOf"]]
+    return found

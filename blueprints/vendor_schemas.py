@@ -11,9 +11,9 @@ from typing import Any
 
 from marshmallow import ValidationError, fields, pre_load, validate, validates_schema
 
-from blueprints.fields import ClipField, Flag, WholeNumber
+from blueprints.fields import ClipField, Flag, SelectorsField, WholeNumber
 from blueprints.powers import HeadersField
-from blueprints.schemas import SELECTORS_IN_QUERY, described
+from blueprints.schemas import described
 from blueprints.vendor_fields import (
     BEYOND_PAGE,
     MAX_PAGE_PIXELS,
@@ -94,7 +94,15 @@ class _SnapSharpOptions(VendorOptions):
 class SnapSharpQuery(_SnapSharpOptions):
     """``GET /v1/screenshot``."""
 
-    hide_selectors = SELECTORS_IN_QUERY
+    hide_selectors = SelectorsField(
+        takes_array=True,
+        metadata=described(
+            "CSS selectors of elements to leave out: with commas between, or each by itself.",
+            type="array",
+            maxItems=50,
+            items=SelectorsField.SCHEMA,
+        ),
+    )
     clip = ClipField(
         metadata=described(
             "Only this rectangle: x,y,width,height in CSS pixels.", type="string", pattern=ClipField.PATTERN

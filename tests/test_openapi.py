@@ -298,6 +298,10 @@ def test_json_bodies_hold_the_same_options_and_refuse_others(document: dict[str,
     [
         pytest.param("ScreenshotBody", {"headers": {"X-A": "b"}, "cookies": {"a": "b"}}, True, id="both"),
         pytest.param("SnapApiBody", {"extraHeaders": {"X-A": "b"}}, True, id="by another name"),
+        pytest.param("SnapApiBody", {"extraHeaders": None, "cookies": None}, True, id="neither"),
+        pytest.param("SnapApiBody", {"extraHeaders": {}, "cookies": []}, True, id="none of either"),
+        pytest.param("SnapApiBody", {"proxy": "", "pdfOptions": {}, "css": ""}, True, id="empty ones"),
+        pytest.param("SnapApiBody", {"proxy": "a"}, False, id="what cannot be done"),
         pytest.param("ScreenshotBody", {"headers": {"Host": "b"}}, False, id="a header of the browser's"),
         pytest.param("ScreenshotBody", {"headers": {"X-A": 1}}, False, id="a number"),
         pytest.param("ScreenshotBody", {"cookies": {"a b": "c"}}, False, id="no name of a cookie"),
@@ -408,8 +412,9 @@ def _tamed(document: dict[str, Any]) -> dict[str, Any]:
             ("timeout", [600_000]),
         ):
             if name in schemas:
+                nothing = [None] if "null" in schemas[name].get("type", "") else []
                 schemas[name].clear()
-                schemas[name]["enum"] = values
+                schemas[name]["enum"] = values + nothing
     for name in VENDOR_BODIES:  # a cookie's domain has to be the target's host, and its name its own
         cookies = tamed["components"]["schemas"][name]["properties"]["cookies"]
         cookies["maxItems"] = 1
@@ -421,8 +426,9 @@ def _tamed(document: dict[str, Any]) -> dict[str, Any]:
             del properties[name]
         properties["url"] = {"enum": [TARGET]}
         properties["webhook_url"] = {"enum": [TARGET, None]}
-        properties["timezone"] = {"enum": ["UTC"]}
-        properties["fail_on_status"] = {"enum": ["none"]}
+        nothing = [None] if page_body == "PageChanges" else []
+        properties["timezone"] = {"enum": ["UTC", *nothing]}
+        properties["fail_on_status"] = {"enum": ["none", *nothing]}
     return tamed
 
 

@@ -128,6 +128,11 @@ def test_the_defaults_are_the_vendors(client: FlaskClient, upstream: Upstream) -
         pytest.param({"failOnHttpError": True}, {"failOnHttpError": True}, id="failOnHttpError"),
         pytest.param({"failOnHttpError": False}, {"failOnHttpError": False}, id="none"),
         pytest.param({"darkMode": None, "proxy": None}, {"darkMode": None, "proxy": None}, id="null"),
+        pytest.param(
+            {"css": "", "selector": "", "hideSelectors": [], "extraHeaders": {}, "cookies": [], "proxy": ""},
+            dict.fromkeys(("css", "selector", "hideSelectors", "extraHeaders", "cookies")),
+            id="empty",
+        ),
         pytest.param({"device": "Pixel 7"}, {"device": "Pixel 7", "width": None}, id="device"),
         pytest.param({"device": "iphone-14"}, {"device": "iPhone 14"}, id="the vendor's name"),
         pytest.param({"device": "samsung-galaxy-s24"}, {"device": "Galaxy S24"}, id="another"),

@@ -32,7 +32,7 @@ def client(upstream: Upstream) -> Iterator[FlaskClient]:
         yield client
 
 
-def get(client: FlaskClient, **query: str) -> Any:
+def get(client: FlaskClient, **query: str | list[str]) -> Any:
     return client.get(PATH, query_string={"url": TARGET} | query, headers=BEARER, buffered=True)
 
 
@@ -96,6 +96,12 @@ def test_a_get_may_be_kept_and_a_post_may_not(client: FlaskClient, upstream: Ups
         pytest.param({"wait_until": "networkidle"}, {"waitUntil": "networkidle"}, id="wait_until"),
         pytest.param({"wait_for": "#a"}, {"waitForSelector": "#a"}, id="wait_for"),
         pytest.param({"hide_selectors": ".a,.b"}, {"hideSelectors": [".a,.b"]}, id="hide_selectors"),
+        pytest.param({"hide_selectors": [".a", ".b"]}, {"hideSelectors": [".a", ".b"]}, id="one by one"),
+        pytest.param(
+            {"hide_selectors": "", "wait_for": "", "proxy": ""},
+            dict.fromkeys(("hideSelectors", "waitForSelector")),
+            id="empty",
+        ),
         pytest.param({"dark_mode": "true"}, {"darkMode": True}, id="dark_mode"),
         pytest.param({"block_ads": "true"}, {"blockAds": True}, id="block_ads"),
         pytest.param({"device": "iPhone 14"}, {"device": "iPhone 14"}, id="device"),
@@ -106,7 +112,7 @@ def test_a_get_may_be_kept_and_a_post_may_not(client: FlaskClient, upstream: Ups
     ],
 )
 def test_parameters_of_a_query_reach_the_provider(
-    client: FlaskClient, upstream: Upstream, query: dict[str, str], wire: dict[str, Any]
+    client: FlaskClient, upstream: Upstream, query: dict[str, str | list[str]], wire: dict[str, Any]
 ) -> None:
     response = get(client, **query)
     assert response.status_code == 200, response.text
