@@ -235,6 +235,17 @@ def test_a_port_without_a_service_is_a_problem_that_says_when_to_come_again(tmp_
             assert answer.headers["cache-control"] == "no-store"
 
 
+def test_a_probe_that_names_no_host_is_passed_on(tmp_path: Path) -> None:
+    with (
+        Upstream(content(b"{}", "application/json")) as server,
+        running_nginx(tmp_path, port_of(server.url)) as nginx,
+        connected(nginx.url) as wire,
+    ):
+        wire.sendall(head("GET /health HTTP/1.0", host=None))
+        assert read_answer(wire).status == 200
+        assert server.requests[0].header("Host") == "localhost"
+
+
 BEARER, KEY = "Authorization: Bearer tn_x", "X-Api-Key: tn_x"
 
 
