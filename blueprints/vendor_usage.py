@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, time, timedelta
 from typing import Any
 
@@ -16,8 +17,7 @@ from blueprints.schemas import StrictSchema, described
 from blueprints.services import services
 from blueprints.vendor_answers import answers_vendor_errors, rate_headers
 from blueprints.vendors import blueprint
-from thumbnailer.budgets import DAY_SECONDS, OWN_NAME
-from thumbnailer.quotas import Quota
+from thumbnailer.budgets import DAY_SECONDS
 from thumbnailer.usage import Counted
 
 
@@ -78,8 +78,11 @@ def vendor_usage(_given: dict[str, Any]) -> Response:
     counts = next((day.counts for day in accounts.meter.read(today, account)), {})
     start = datetime.combine(today, time(), UTC)
     end = start + timedelta(seconds=DAY_SECONDS)
-    used, limit = counts.get(Counted.CAPTURES, 0), accounts.budgets.amount(account)
-    remaining = None if limit is None else max(0, limit - used)
+    used, quota = counts.get(Counted.CAPTURES, 0), accounts.budgets.own_quota(account)
+    limit = remaining = None
+    if quota is not None:  # which knows at once what other processes have taken
+        used, limit = max(used, quota.amount - quota.remaining), quota.amount
+        remaining = max(0, limit - used)
     response = jsonify(
         used=used,
         limit=limit,
@@ -96,16 +99,8 @@ def vendor_usage(_given: dict[str, Any]) -> Response:
         breakdown={"screenshot": used},
         cache_hit_rate=_hit_rate(counts),
     )
-    if limit is not None and remaining is not None:
-        seconds = max(1, int((end - datetime.now(UTC)).total_seconds()))
-        quota = Quota(
-            name=OWN_NAME,
-            amount=limit,
-            window_seconds=DAY_SECONDS,
-            remaining=remaining,
-            reset_seconds=seconds,
-        )
-        response.headers.update(rate_headers(quota))
+    if quota is not None and remaining is not None:
+        response.headers.update(rate_headers(replace(quota, remaining=remaining)))
     return response
 
 

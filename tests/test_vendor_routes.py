@@ -14,6 +14,7 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
+from blueprints.services import EXTENSION
 from tests.support import answers
 from tests.support.access import folder_environment, make_key
 from tests.support.pictures import picture
@@ -329,6 +330,15 @@ class TestUsage:
         all_of_it = client.get("/v1/usage", headers=admin).get_json()
         assert (all_of_it["used"], all_of_it["limit"], all_of_it["remaining"]) == (1, None, None)
         assert (all_of_it["plan"], all_of_it["cache_hit_rate"]) == (None, 0.0)
+
+    def test_it_knows_what_another_process_has_just_taken_of_the_budget(self, app: Flask) -> None:
+        key, client = make_key(app, "a", plan="free"), app.test_client()
+        assert client.get("/v1/usage", headers=key).get_json()["remaining"] == 5
+        account = "key:" + key["X-API-Key"].split("_")[1]
+        assert app.extensions[EXTENSION].accounts.budgets.spend(account)
+        told = client.get("/v1/usage", headers=key)
+        assert (told.get_json()["used"], told.get_json()["remaining"]) == (1, 4)
+        assert (told.headers["X-Quota-Used"], told.headers["X-Quota-Limit"]) == ("1", "5")
 
     def test_it_needs_a_key(self, app: Flask) -> None:
         make_key(app, "a")

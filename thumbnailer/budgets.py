@@ -68,16 +68,19 @@ class CaptureBudgets:
         self._take(EVERYBODY, TOTAL_NAME, self._total)
         return (own,) if own else ()
 
-    def amount(self, account: str) -> int | None:
-        """How many captures a day may bring for an account; None: no bound of its own."""
-        return self._quota_of(account)
+    def own_quota(self, account: str) -> Quota | None:
+        """What is left today of an account's budget; None: no bound of its own."""
+        return self._left(account, OWN_NAME, self._quota_of(account))
 
     def total_quota(self) -> Quota | None:
         """What is left today of the whole service's budget; None: no bound."""
-        if self._total is None:
+        return self._left(EVERYBODY, TOTAL_NAME, self._total)
+
+    def _left(self, account: str, name: str, amount: int | None) -> Quota | None:
+        if amount is None:
             return None
         day, seconds = self._today()
-        return _quota(TOTAL_NAME, self._total, self._spent(day, EVERYBODY), seconds)
+        return _quota(name, amount, self._spent(day, account), seconds)
 
     def _take(self, account: str, name: str, amount: int | None) -> Quota | None:
         if amount is None:
