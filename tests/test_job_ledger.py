@@ -152,10 +152,10 @@ def test_a_batch_that_is_refused_as_a_whole_has_ended_and_its_message_can_be_sen
 ) -> None:
     refused = replace(order(), request=None, refusal=TargetForbidden("No."))
     whole = BatchOrder(jobs=[refused, refused], webhook_url="https://receiver.example/")
-    batch, end = ledger_of(database, clock).accept_batch(whole, "owner")
+    batch, messages = ledger_of(database, clock).accept_batch(whole, "owner")
     assert batch.completed_at == clock.now
-    (told,) = DeliveryLedger(database, pauses_seconds=(), lease_seconds=30, clock=clock).about(batch.id)
-    assert end.messages == (told.id,)
+    (told,) = DeliveryLedger(database, pauses_seconds=(), lease_seconds=30, clock=clock).latest(batch.owner)
+    assert messages == (told.id,)
 
 
 def test_a_message_that_finds_no_room_comes_again_soon_and_none_before_its_time(
