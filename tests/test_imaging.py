@@ -155,6 +155,14 @@ def test_half_a_pdf_is_none() -> None:
         inspect(picture("pdf")[:-20], LIMITS, is_pdf=True)
 
 
+@pytest.mark.parametrize("filler", [b"\xff", b"\xff\xe0\0\2"], ids=["fill bytes", "empty segments"])
+def test_a_jpeg_that_hides_its_size_behind_a_crowd_is_refused_at_once(filler: bytes) -> None:
+    """Half a megabyte of it, in the packets of a network, kept a processor busy for ten seconds."""
+    inspector = Inspector(LIMITS)
+    with pytest.raises(NotAnImage):
+        inspector.feed(b"\xff\xd8" + filler * 2000)
+
+
 def test_a_bomb_is_refused_by_its_header_alone() -> None:
     bomb = picture("png")[:16] + (20_000).to_bytes(4, "big") + (15_000).to_bytes(4, "big")
     inspector = Inspector(LIMITS)

@@ -31,6 +31,9 @@ WEBP_ANIMATION_FLAG = 0x02
 #: TEM, RST0 to RST7, SOI, EOI and SOS have no length, or end the search: none may stand before the
 #: frame header. ITU-T T.81, B.1.1.3; decoders read on behind them, so they could hide another size.
 JPEG_MISPLACED_MARKERS = frozenset({0x00, 0x01, *range(0xD0, 0xDB)})
+#: Segments and fill bytes before the frame header: a colour profile takes 255 at most, and all are gone
+#: through anew with each chunk that arrives.
+MAX_JPEG_STEPS = 1000
 #: SOF0 to SOF15 without DHT, JPG and DAC: ITU-T T.81, table B.1.
 JPEG_FRAME_MARKERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 
@@ -98,7 +101,9 @@ def _measure_png(head: bytes) -> Dimensions | None:
 
 def _measure_jpeg(head: bytes) -> Dimensions | None:
     at = 2
-    while at + 9 <= len(head):
+    for _ in range(MAX_JPEG_STEPS):
+        if at + 9 > len(head):
+            return None
         if head[at] != 0xFF or head[at + 1] in JPEG_MISPLACED_MARKERS:
             raise NotAnImage("The answer is a damaged JPEG.")
         marker = head[at + 1]
@@ -109,7 +114,7 @@ def _measure_jpeg(head: bytes) -> Dimensions | None:
             return Dimensions(width, height)
         else:
             at += 2 + int(struct.unpack(">H", head[at + 2 : at + 4])[0])
-    return None
+    raise NotAnImage("The answer is a damaged JPEG.")
 
 
 def _measure_webp(head: bytes) -> Dimensions | None:
