@@ -19,7 +19,7 @@ PICTURES_SECONDS = 4.0
 SETTLE_SECONDS = 4.0
 
 #: Milliseconds at each step of a page that is scrolled through, and at the end.
-SCROLL_PAUSES = {"pause": 60, "rest": 400}
+SCROLL_PAUSES = {"pause": 60, "rest": 700}
 
 #: Kinds of requests, in Playwright's words. Of content is what a page that has loaded may still be made;
 #: beacons and streams are not among it.
