@@ -18,6 +18,7 @@ from flask.testing import FlaskClient
 from standardwebhooks.webhooks import Webhook
 from werkzeug.test import TestResponse
 
+from blueprints.answers import SAFETY_HEADERS
 from blueprints.services import EXTENSION
 from blueprints.waiting import MORE_TIME
 from tests.support import answers
@@ -115,6 +116,8 @@ def test_a_job_is_accepted_done_and_its_picture_is_there(client: FlaskClient, up
     picture = client.get(done["image_url"])
     assert picture.status_code == 200
     assert picture.content_type == done["image"]["content_type"] == "image/png"
+    assert picture.headers["Cache-Control"] == "private, no-cache", "it is for who may see the job"
+    assert dict(picture.headers).items() >= SAFETY_HEADERS.items()
     assert hashlib.sha256(picture.data).hexdigest() == done["image"]["sha256"]
     assert len(picture.data) == done["image"]["size_bytes"]
     assert json.loads(upstream.requests[0].body)["width"] == 800
@@ -287,6 +290,7 @@ def test_a_stored_picture_stays_the_jobs_own_when_there_is_a_newer_one(
         ({"url": TARGET, "unknown": 1}, 400, "invalid-parameters", "unknown"),
         ({"url": TARGET, "preset": "poster"}, 400, "invalid-parameters", "preset"),
         ({"url": TARGET, "ttl": 60}, 400, "invalid-parameters", "ttl"),
+        ({"url": TARGET, "fail_on_status": "404"}, 422, "option-unsupported", None),
         ({"url": TARGET, "webhook_url": "http://exa mple.com/"}, 400, "invalid-parameters", "webhook_url"),
         ({"url": TARGET, "webhook_url": "ftp://example.com/"}, 403, "target-forbidden", None),
         ({"url": TARGET, "webhook_url": "http://10.0.0.1/"}, 403, "target-forbidden", None),

@@ -19,6 +19,7 @@ from PIL import Image, ImageDraw
 from sqlalchemy import update
 from standardwebhooks.webhooks import Webhook
 
+from blueprints.answers import SAFETY_HEADERS
 from blueprints.services import EXTENSION, Services
 from tests.support import answers
 from tests.support.access import make_key
@@ -139,6 +140,10 @@ def test_a_page_is_photographed_at_once(client: FlaskClient, upstream: Upstream)
     thumb = client.get(done["thumb_url"])
     assert thumb.status_code == 200
     assert thumb.content_type == version["content_type"] == "image/png"
+    assert dict(thumb.headers).items() >= SAFETY_HEADERS.items()
+    scope, _, seconds = thumb.headers["Cache-Control"].partition(", max-age=")
+    assert scope == "public"
+    assert 0 < int(seconds) <= 3600, "until the next picture is due"
     assert hashlib.sha256(thumb.data).hexdigest() == version["sha256"]
     assert_conditions_hold(client, done["thumb_url"])
     with client.get(version["url"]) as stored:
