@@ -61,6 +61,23 @@ def test_the_same_request_again_gets_the_first_answer_again(client: FlaskClient,
     assert len(upstream.requests) == 1
 
 
+@pytest.mark.parametrize(
+    ("path", "base_url", "status"),
+    [
+        pytest.param("/screenshots", "http://localhost", 202, id="another route"),
+        pytest.param(
+            "/persist", "http://other.example", 200, id="another host, whose URLs an answer may hold"
+        ),
+    ],
+)
+def test_the_same_key_elsewhere_is_another(
+    client: FlaskClient, path: str, base_url: str, status: int
+) -> None:
+    assert client.post("/persist", json={"url": TARGET}, headers=KEY).status_code == 201
+    other = client.post(path, json={"url": TARGET}, headers=KEY, base_url=base_url)
+    assert (other.status_code, _is_replay(other)) == (status, False)
+
+
 CREATING: dict[str, dict[str, Any]] = {
     "/persist": {"url": TARGET},
     "/screenshots": {"url": TARGET},
