@@ -64,6 +64,7 @@ class Thumbnails:
         calls: BoundedCalls,
         errands: Errands,
         retention_seconds: int,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         self.pipeline = pipeline
         self._renderer = renderer
@@ -72,6 +73,7 @@ class Thumbnails:
         self._calls = calls
         self._errands = errands
         self._retention_seconds = retention_seconds
+        self._clock = clock
 
     def fetch(self, request: ThumbnailRequest, terms: Terms) -> Delivery:
         """Bring the picture, whole and checked.
@@ -157,7 +159,7 @@ class Thumbnails:
         return self._pictures.load(request.picture)
 
     def _is_fresh(self, cached: Capture, terms: Terms) -> bool:
-        return time.time() - cached.record.captured_at <= terms.max_age_seconds
+        return self._clock() - cached.record.captured_at <= terms.max_age_seconds
 
     def _render(self, key: PictureKey, rendition: Rendition, delivery: Delivery, terms: Terms) -> Delivery:
         """The rendition of what came, made once however many ask."""
