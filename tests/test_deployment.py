@@ -205,7 +205,7 @@ NGINX_REFUSES = {
     "a header that is too long": (head("GET / HTTP/1.1", "X: " + "a" * 17_000), 400, "invalid-parameters"),
     "no host": (head("GET / HTTP/1.1", host=None), 400, "invalid-parameters"),
     "an odd host": (head("GET / HTTP/1.1", host="evil.example/x"), 400, "invalid-parameters"),
-    "TRACE": (head("TRACE / HTTP/1.1"), 405, "invalid-parameters"),
+    "TRACE": (head("TRACE / HTTP/1.1"), 405, "method-not-allowed"),
     "a coding that nobody knows": (
         head("POST / HTTP/1.1", "Transfer-Encoding: bogus"),
         501,
