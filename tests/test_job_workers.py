@@ -103,6 +103,21 @@ sys.exit(str(failed) if failed else 0)
 """
 
 
+#: Once Celery has been made, nothing of it is loaded by whoever queues something, beside the worker's start.
+LATER_USES = """
+import sys
+from config import load_settings
+from wiring.queue import CeleryQueue, LateCelery
+
+celery = LateCelery(load_settings("testing", {}))
+queue, _ = CeleryQueue(celery, print), celery()
+before = set(sys.modules)
+queue.put_job("1")
+later = {name for name in set(sys.modules) - before if name.startswith(("celery", "kombu"))}
+sys.exit(str(later) if later else 0)
+"""
+
+
 def verified(messages: list[Any]) -> list[dict[str, Any]]:
     return [Webhook(SECRET).verify(seen.body, dict(seen.headers)) for seen in messages]
 
@@ -203,8 +218,9 @@ def test_what_is_ordered_while_redis_is_gone_is_written_down_as_not_queued(tmp_p
     assert queued == [(None,)] * 3
 
 
-def test_the_first_job_may_come_while_the_worker_of_the_process_is_started() -> None:
-    command = [sys.executable, "-c", FIRST_USES]
+@pytest.mark.parametrize("script", [FIRST_USES, LATER_USES], ids=["first uses", "later uses"])
+def test_the_first_job_may_come_while_the_worker_of_the_process_is_started(script: str) -> None:
+    command = [sys.executable, "-c", script]
     done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=False, timeout=60)
     assert done.returncode == 0, done.stderr
 

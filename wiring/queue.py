@@ -89,6 +89,9 @@ def _make_celery(settings: Settings) -> Celery:
         beat_scheduler="celery.beat:Scheduler",  # it has nothing to remember, so it needs no file
         broker_transport_options=_transport_options(settings),
     )
+    # And what queueing would load, perhaps while the worker is started; it opens nothing.
+    _ = app.amqp.producer_pool, app.amqp.send_task_message, app.backend, app.AsyncResult, app.Task
+    app.connection_for_write().get_transport_cls()
     return app
 
 
