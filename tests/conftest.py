@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import botocore.session
+import hypothesis
 import pytest
 from sqlalchemy import create_engine, text
 from werkzeug.routing import Rule
@@ -16,6 +17,12 @@ from werkzeug.routing import Rule
 from tests.support.postgres import PostgresServer, running_postgres
 from tests.support.processes import running_redis
 from tests.support.upstream import Upstream
+
+# How long an example takes says how busy the machine is.
+hypothesis.settings.register_profile(
+    "unhurried", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("unhurried")
 
 
 def pytest_collection() -> None:
