@@ -1,7 +1,7 @@
 # What can be done here: `make` lists it.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run stack test setup-tests setup-chromium setup-servers chaos check format lock setup-bench bench bench-docs clean
+.PHONY: help setup run doctor stack test setup-tests setup-chromium setup-servers chaos check format lock setup-bench bench bench-docs clean
 
 BIN := .venv/bin
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
@@ -31,6 +31,10 @@ run: export APP_ENV ?= development
 run: setup ## serve on port 8000 (or PORT) with local Chromium, file cache and local storage
 	@scripts/install-chromium.sh
 	@exec $(BIN)/gunicorn
+
+doctor: export APP_ENV ?= development
+doctor: setup ## try every part of what `make run` serves, and say what is wrong with it
+	@$(BIN)/flask doctor $(ARGS)
 
 stack: setup-tests ## run the production shape on this machine: nginx, gunicorn, Redis, Celery worker and beat
 	@exec $(BIN)/python scripts/stack.py

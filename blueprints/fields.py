@@ -165,6 +165,13 @@ class MomentField(fields.Field[float]):
     PATTERN = r"^\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)$"
     MAX_SECONDS = 253_402_300_799  # the end of the year 9999
 
+    def __init__(self, description: str) -> None:
+        spellings = [
+            {"type": "string", "format": "date-time"},
+            {"type": "number", "minimum": 0, "maximum": self.MAX_SECONDS},
+        ]
+        super().__init__(metadata={"description": description, "oneOf": spellings})
+
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> float:
         if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= self.MAX_SECONDS:
             return float(value)

@@ -60,15 +60,7 @@ class PageChanges(PageBody):
 class PageList(StrictSchema):
     """``GET /pages``."""
 
-    before = MomentField(
-        metadata=described(
-            "Only pages made before this moment: the created_at of the last one goes on.",
-            oneOf=[
-                {"type": "string", "format": "date-time"},
-                {"type": "number", "minimum": 0, "maximum": MomentField.MAX_SECONDS},
-            ],
-        )
-    )
+    before = MomentField("Only pages made before this moment: the created_at of the last one goes on.")
 
 
 class VersionAnswer(Schema):

@@ -59,15 +59,7 @@ class PurgeBody(StrictSchema):
         metadata=described("Hosts: example.com means that host, *.example.com all below it as well."),
     )
     everything = Flag(metadata=described("All pages there are.", default=False))
-    before = MomentField(
-        metadata=described(
-            "Only what was captured before this time; now, where it is later than that.",
-            oneOf=[
-                {"type": "string", "format": "date-time"},
-                {"type": "number", "minimum": 0, "maximum": MomentField.MAX_SECONDS},
-            ],
-        )
-    )
+    before = MomentField("Only what was captured before this time; now, where it is later than that.")
 
 
 class PurgeAnswer(Schema):

@@ -59,6 +59,18 @@ def test_a_fresh_deployment_is_looked_at_whole_and_nothing_is_made(
         assert (one["advice"] is None) == (one["docs"] is None) == (one["state"] == "ok")
 
 
+@pytest.mark.skipif((PROJECT / ".env").exists(), reason="it would be looked at")
+def test_make_doctor_looks_at_what_make_run_serves() -> None:
+    """Commands take the profile ``production`` by default, for which a first ``make run`` is too open."""
+    environ = {name: value for name, value in os.environ.items() if name != "APP_ENV"}
+    command = ["make", "--silent", "--old-file=setup", "doctor", "ARGS=--only access"]
+    done = subprocess.run(
+        command, cwd=PROJECT, env=environ, capture_output=True, text=True, check=False, timeout=60
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "open to everyone, as this profile is" in done.stdout
+
+
 def test_people_get_a_line_for_each_check_and_advice_below_it(fresh: dict[str, str]) -> None:
     done = run_flask(
         fresh | {"HERMESFORGE_API_BASE": answers.refusing_url()}, "doctor", "--only", "providers"

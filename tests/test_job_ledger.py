@@ -14,7 +14,7 @@ import pytest
 from sqlalchemy import delete, update
 
 from config import load_settings
-from tests.support.processes import wait_until
+from tests.support.processes import free_port, wait_until
 from tests.support.trips import NOON, Clock
 from thumbnailer.database import Database
 from thumbnailer.errors import Overloaded, TargetForbidden, TargetStatus, UpstreamFailed
@@ -299,6 +299,13 @@ def test_what_could_not_be_queued_is_found_by_the_next_sweep_that_finds_the_queu
     queue.is_idle = False
     sweeper.sweep()
     assert queue.jobs == [job.id]
+
+
+def test_a_database_that_is_gone_too_makes_no_error_of_what_could_not_be_queued() -> None:
+    nowhere = Database(f"postgresql+psycopg://nobody@127.0.0.1:{free_port()}/none", upgrade=upgrade)
+    with closing(nowhere):
+        assert not nowhere.is_ready()
+        note_unqueued(nowhere, jobs, "1")
 
 
 @pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
