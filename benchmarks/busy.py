@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 
 from benchmarks.clients import fetch
 from benchmarks.figures import Figure, figure, ratio
-from benchmarks.load import Candidate, Load, put_load
+from benchmarks.load import WARM_UP_SECONDS, Candidate, Load, put_load, turns
 from benchmarks.samples import noise, signed_path, signed_paths, target, upstream_picture
 from benchmarks.scale import Scale
 from benchmarks.services import guarded_service, shipped_edge
@@ -148,11 +148,10 @@ def measure(scale: Scale) -> Iterator[Figure]:
     seconds = min(scale.seconds, CAPTURE_SECONDS - 2)
     with _scene() as scene:
         for candidate in scene.candidates:
-            put_load(candidate, 1)
             rounds: dict[int, list[Round]] = {0: [], **{crowd: [] for crowd in CROWDS}}
-            for _ in range(min(scale.rounds, 3)):
-                for captures, measured in rounds.items():
-                    measured.append(scene.round(candidate, captures, seconds))
+            for captures in turns(list(rounds), scale.rounds):
+                put_load(candidate, WARM_UP_SECONDS)
+                rounds[captures].append(scene.round(candidate, captures, seconds))
             yield from _figures(candidate.name, rounds)
 
 

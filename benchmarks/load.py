@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import psutil
 
@@ -15,6 +16,8 @@ SCRIPT = Path(__file__).parent / "paths.lua"
 CONNECTIONS = 64
 #: Before each round, for what a candidate keeps in memory is old when its turn comes again.
 WARM_UP_SECONDS = 1
+
+Rival = TypeVar("Rival")
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,12 +84,17 @@ def _wrk(url: str, paths: Sequence[str], seconds: float) -> dict[str, int]:
     return told
 
 
-def by_turns(candidates: Sequence[Candidate], rounds: int, seconds: float) -> dict[str, list[Load]]:
-    """The loads of each candidate by its name; all in turn, so that what else goes on meets them alike."""
-    loads: dict[str, list[Load]] = {candidate.name: [] for candidate in candidates}
+def turns(rivals: Sequence[Rival], rounds: int) -> Iterator[Rival]:
+    """All of them once a round, each round beginning with another, so that what else goes on meets them alike."""
     for number in range(rounds):
-        first = number % len(candidates)
-        for candidate in [*candidates[first:], *candidates[:first]]:
-            put_load(candidate, WARM_UP_SECONDS)
-            loads[candidate.name].append(put_load(candidate, seconds))
+        first = number % len(rivals)
+        yield from (*rivals[first:], *rivals[:first])
+
+
+def by_turns(candidates: Sequence[Candidate], rounds: int, seconds: float) -> dict[str, list[Load]]:
+    """The loads of each candidate by its name."""
+    loads: dict[str, list[Load]] = {candidate.name: [] for candidate in candidates}
+    for candidate in turns(candidates, rounds):
+        put_load(candidate, WARM_UP_SECONDS)
+        loads[candidate.name].append(put_load(candidate, seconds))
     return loads
