@@ -85,7 +85,7 @@ def _wrk(url: str, paths: Sequence[str], seconds: float) -> dict[str, int]:
 
 
 def turns(rivals: Sequence[Rival], rounds: int) -> Iterator[Rival]:
-    """All of them once a round, each round beginning with another, so that what else goes on meets them alike."""
+    """All once a round, each round beginning with another, so that what else goes on meets them alike."""
     for number in range(rounds):
         first = number % len(rivals)
         yield from (*rivals[first:], *rivals[:first])
