@@ -49,8 +49,10 @@ ENV PATH=/opt/venv/bin:$PATH \
     CACHE_DIR=/data/cache \
     MEDIA_DIR=/data/media \
     DATABASE_URL=sqlite:////data/thumbnailer.sqlite3
-# Compiled once here, because the running user may not write beside the code.
-RUN PYTHONDONTWRITEBYTECODE='' python -m compileall -q /app /opt/venv/lib
+# Compiled once here, because the running user may not write beside the code. Python's own library comes without
+# its compiled form in the base image, and would be compiled at each start and by each health check.
+RUN PYTHONDONTWRITEBYTECODE='' python -m compileall -q \
+        -x '^/usr/local/.*/(site-packages|ensurepip|idlelib)/' /app /opt/venv/lib /usr/local/lib
 
 # A number, so that a cluster can see that it is not root.
 USER 10001:10001

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import re
+import shlex
+import subprocess
+import sys
+import sysconfig
 from typing import Any
 
 import pytest
@@ -11,6 +15,7 @@ import yaml
 from config import documented_settings
 from tests.support.service import PROJECT
 
+PURELIB, STDLIB = sysconfig.get_path("purelib"), sysconfig.get_path("stdlib")
 SETTING_NAMES = {name for declared in documented_settings() for name in declared.spellings}
 
 
@@ -72,6 +77,33 @@ def test_the_image_holds_every_package_of_the_service() -> None:
     assert packages | modules <= copied
     shown = {line[1:] for line in read(".dockerignore").splitlines() if line.startswith("!")}
     assert packages | modules | {"requirements.lock"} == shown
+
+
+def test_all_that_the_service_loads_is_compiled_in_the_image() -> None:
+    (line,) = [line for line in dockerfile_lines() if "compileall" in line]
+    arguments = shlex.split(line)
+    left_out = re.compile(arguments[arguments.index("-x") + 1])
+    compiled = tuple(f"{each}/" for each in arguments if each.startswith("/"))
+    program = (
+        "import sys, urllib.request; from app import create_app; "
+        "create_app('testing', {'PROVIDERS': 'snapapi', 'SNAPAPI_KEY': 'key', 'DATABASE_URL': 'sqlite://'}); "
+        "print(*{getattr(module, '__file__', None) for module in sys.modules.values()}, sep='\\n')"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=PROJECT, capture_output=True, text=True, check=True, timeout=60
+    )
+    loaded = {_in_the_image(path) for path in done.stdout.splitlines() if path.endswith(".py")}
+    assert len(loaded) > 500
+    assert {path for path in loaded if left_out.search(path) or not path.startswith(compiled)} == set()
+
+
+def _in_the_image(path: str) -> str:
+    """Where the Dockerfile puts what is at ``path`` here."""
+    places = {PURELIB: "/opt/venv/lib/python/site-packages", STDLIB: "/usr/local/lib/python"}
+    for here, there in {**places, str(PROJECT): "/app"}.items():
+        if path.startswith(f"{here}/"):
+            return there + path.removeprefix(here)
+    raise ValueError(f"{path} is from nowhere")
 
 
 def test_every_variable_of_the_image_is_a_setting_or_pythons() -> None:
