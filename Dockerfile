@@ -19,7 +19,8 @@ RUN python -m venv /opt/venv \
 # --- the image that runs ----------------------------------------------------------------------
 FROM ${PYTHON_IMAGE}
 
-# Fonts decide what pages look like: Latin, Arabic, Hindi, Chinese, Japanese, Korean and emoji.
+# Fonts decide what pages look like: Latin, Arabic, Hindi, Chinese, Japanese, Korean and emoji. libatomic1 is for
+# Playwright's driver, which nothing says that it needs.
 RUN apt-get update \
     && apt-get install --yes --no-install-recommends \
         chromium-headless-shell \
@@ -27,6 +28,7 @@ RUN apt-get update \
         fonts-noto-cjk \
         fonts-noto-color-emoji \
         fonts-noto-core \
+        libatomic1 \
         tini \
     && rm -rf /var/lib/apt/lists/*
 

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Finds a Chromium for captures or installs one, and the fonts that pages need. Needs .venv.
+# Finds a Chromium for captures or installs one, what its driver needs, and the fonts of pages. Needs .venv.
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -20,6 +20,9 @@ if ! has_chromium; then
         .venv/bin/python -m playwright install chromium-headless-shell
     has_chromium || { echo "No Chromium was found; name one by CHROMIUM_PATH" >&2; exit 1; }
 fi
+
+# Playwright's driver needs it, and does not bring it. Compilers do, but small machines have none.
+.venv/bin/python -c 'import ctypes; ctypes.CDLL("libatomic.so.1")' 2>/dev/null || scripts/apt-install.sh libatomic1
 
 scripts/apt-install.sh fonts-liberation fonts-noto-core fonts-noto-color-emoji fonts-noto-cjk ||
     echo "Going on without them: some scripts and emoji will show as boxes" >&2

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from structlog.testing import capture_logs
 
 from tests.support.browser_processes import (
     descendants,
@@ -70,6 +71,19 @@ def test_nothing_is_started_before_the_first_capture() -> None:
         assert threading.active_count() <= threads
 
 
+def test_a_driver_that_does_not_start_is_named_as_the_reason(
+    pages: PageServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The program stands for Node.js on a machine that lacks a library which it needs."""
+    monkeypatch.setenv("PLAYWRIGHT_NODEJS_PATH", "/bin/false")
+    with capture_logs() as logs, chromium() as provider, pytest.raises(UpstreamFailed):
+        take(provider, pages.url("/plain"))
+    errors = [log for log in logs if log["event"] == "chromium.driver_failed"]
+    assert {log["log_level"] for log in errors} == {"warning"}
+    assert "flask doctor" in errors[0]["advice"]
+    assert descendants() == []
+
+
 @pytest.mark.parametrize("victim", [the_browser, the_driver], ids=["browser", "driver"])
 def test_a_killed_process_between_two_captures_costs_no_error(
     provider: ChromiumProvider, pages: PageServer, victim: Callable[[], psutil.Process]
@@ -79,6 +93,7 @@ def test_a_killed_process_between_two_captures_costs_no_error(
     browser = the_browser()
     killed.kill()
     assert is_green(provider, pages)
+    wait_until(lambda: browser not in descendants(), what="the end of the browser")
     assert the_browser() != browser
 
 

@@ -7,8 +7,10 @@ import shlex
 import subprocess
 import sys
 import sysconfig
+from pathlib import Path
 from typing import Any
 
+import playwright
 import pytest
 import yaml
 
@@ -60,6 +62,28 @@ def test_the_image_has_a_health_check_that_the_service_answers() -> None:
     checks = [line for line in dockerfile_lines() if line.startswith("HEALTHCHECK ")]
     assert len(checks) == 1
     assert "/health" in checks[0]
+
+
+#: What every image of Debian has, and what Chromium's own package brings.
+PACKAGES_AT_HAND = {"libc6", "libgcc-s1", "libstdc++6"}
+
+
+def test_the_image_and_bare_machines_get_what_the_browsers_driver_is_linked_with() -> None:
+    node = Path(playwright.__file__).parent / "driver" / "node"
+    linked = subprocess.run(["ldd", node], capture_output=True, text=True, check=True, timeout=20).stdout
+    libraries = re.findall(r"(?m)^\s*(lib\S+) =>", linked)
+    needed = {_package_of(library) for library in libraries} - PACKAGES_AT_HAND
+    assert needed == {"libatomic1"}
+    (install,) = [line for line in dockerfile_lines() if "apt-get install" in line]
+    assert needed <= set(install.split())
+    assert needed <= set(read("scripts/install-chromium.sh").split())
+
+
+def _package_of(library: str) -> str:
+    """The Debian package that holds it here."""
+    command = ["dpkg-query", "--search", f"*/{library}"]
+    told = subprocess.run(command, capture_output=True, text=True, check=True, timeout=20).stdout
+    return told.partition(":")[0]
 
 
 def test_no_package_lists_and_no_compiler_are_left_in_the_image() -> None:

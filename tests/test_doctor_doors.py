@@ -122,6 +122,7 @@ def test_the_browser_photographs_a_page_of_our_own(fresh: dict[str, str]) -> Non
         "a page of our own was photographed: 320 x 240 pixels ",
     )
     assert "Chrom" in report.of("providers", "chromium: program")[1]
+    assert report.of("providers", "chromium: driver")[0] == "ok"
     assert report.of("providers", "chromium: sandbox")[0] == "ok"
     assert report.of("providers", "chromium: fonts")[0] == "ok"
     wait_until(lambda: not descendants(), what="the end of the browser")
@@ -170,6 +171,16 @@ def test_a_browser_that_hangs_is_told(tmp_path: Path) -> None:
 def test_a_machine_without_a_browser_is_told() -> None:
     verdict = browsers.is_there(Deadline.after(1), program=None)
     assert (verdict.state, "install-chromium" in verdict.advice) == (State.FAILED, True)
+
+
+def test_a_driver_that_does_not_start_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    says = "echo 'node: error while loading shared libraries: libatomic.so.1: no such file' >&2; exit 127"
+    monkeypatch.setenv("PLAYWRIGHT_NODEJS_PATH", str(script(tmp_path / "node", says)))
+    verdict = browsers.driver_is_there(Deadline.after(20))
+    assert verdict.state is State.FAILED
+    assert "Playwright's driver does not start" in verdict.found
+    assert "libatomic.so.1" in verdict.found
+    assert "install-chromium" in verdict.advice
 
 
 def test_fonts_that_are_missing_are_told_with_their_packages(

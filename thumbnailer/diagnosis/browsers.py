@@ -1,9 +1,10 @@
-"""Checks of the local browser: its program, its sandbox, and a picture of a page of our own."""
+"""Checks of the local browser: its program, its driver, its sandbox, and a picture of a page of our own."""
 
 from __future__ import annotations
 
 import re
 import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -44,22 +45,25 @@ def is_there(deadline: Deadline, *, program: Path | None) -> Verdict:
             "no browser was found on this machine",
             "Run scripts/install-chromium.sh, or let CHROMIUM_PATH name one.",
         )
+    return _with_version(str(program), [str(program), "--version"], deadline)
+
+
+def driver_is_there(deadline: Deadline) -> Verdict:
+    """Has Playwright's driver, a program of Node.js that steers the browser, say its version."""
+    return _with_version("Playwright's driver", [sys.executable, "-m", "playwright", "--version"], deadline)
+
+
+def _with_version(name: str, command: list[str], deadline: Deadline) -> Verdict:
     try:
-        asked = subprocess.run(  # noqa: S603  # the operator's own program
-            [program, "--version"],
-            capture_output=True,
-            text=True,
-            timeout=deadline.remaining_seconds(),
-            check=False,
+        asked = subprocess.run(  # noqa: S603  # the operator's own programs
+            command, capture_output=True, text=True, timeout=deadline.remaining_seconds(), check=False
         )
     except subprocess.TimeoutExpired:
-        return wrong(
-            f"{program} does not say its version in time", "Start it by hand, as the service's user."
-        )
+        return wrong(f"{name} does not say its version in time", "Start it by hand, as the service's user.")
     if asked.returncode != 0:
         last = (asked.stderr.strip().splitlines() or [f"status {asked.returncode}"])[-1]
-        return wrong(f"{program} does not start: {last}", INSTALL)
-    return well(f"{asked.stdout.strip()}, {program}")
+        return wrong(f"{name} does not start: {last}", INSTALL)
+    return well(f"{asked.stdout.strip()}, {name}")
 
 
 def is_in_its_sandbox(_deadline: Deadline, *, is_sandboxed: bool) -> Verdict:

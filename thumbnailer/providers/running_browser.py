@@ -149,6 +149,7 @@ async def _start_driver(
         raise
     except Exception as error:  # Playwright has no type for a driver that ends while it starts
         loop.kill_children(after=others)
+        log.warning("chromium.driver_failed", advice="flask doctor says why; see docs/deployment.md#chromium")
         raise BrowserGone from error
     driver = loop.children.pop()
     ending.push_async_callback(_stop_driver, playwright, driver)

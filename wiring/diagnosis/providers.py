@@ -47,6 +47,12 @@ def _browser_checks(settings: Settings) -> Iterator[Check]:
         advice="See whether the service's user may execute it.",
     )
     yield check(
+        name="chromium: driver",
+        tried="start it, ask for its version",
+        look=browsers.driver_is_there,
+        advice="See whether the service's user may execute it.",
+    )
+    yield check(
         name="chromium: picture",
         tried="photograph a page of our own",
         look=partial(browsers.takes_a_picture, make=partial(build_chromium, settings)),
