@@ -25,10 +25,10 @@ from blueprints.schemas import ThumbQuery
 from blueprints.services import Services, services
 from thumbnailer.egress import GuardedSession
 from thumbnailer.errors import InvalidParameters, ThumbnailerError
-from thumbnailer.model import POWERFUL, Capture, Deadline
+from thumbnailer.model import POWERFUL, Capture
+from thumbnailer.photographer import Photographer
 from thumbnailer.sitemaps import Listing, fetch_listing, gather_pages, read_listing
-from thumbnailer.telemetry import Timings
-from thumbnailer.terms import CacheStatus, Delivery, StaleUse, Terms
+from thumbnailer.terms import CacheStatus, Delivery
 from thumbnailer.usage import OPERATOR
 
 #: What today's browsers send for an ``<img>``; it counts for ``format=auto`` only.
@@ -202,18 +202,12 @@ def _fetch(found: Services, asked: Asked) -> Delivery:
 
     Limits are for callers over HTTP, but the budget of the service is that of its providers.
     """
-    terms = Terms(
-        max_age_seconds=asked.max_age_seconds,
-        deadline=Deadline.after(found.bounds.deadline_seconds),
-        admit=lambda: _charge(found),
-        timings=Timings(),
-        stale_use=StaleUse.WHERE_A_NEW_ONE_FAILS,
+    photographer = Photographer(
+        accounts=found.accounts,
+        thumbnails=found.thumbnails,
+        deadline_seconds=found.bounds.deadline_seconds,
     )
-    return found.thumbnails.fetch(asked.request, terms)
-
-
-def _charge(found: Services) -> None:
-    found.accounts.charge_capture(OPERATOR)
+    return photographer.take(asked.request, OPERATOR, asked.max_age_seconds)
 
 
 def _pages(source: str) -> list[str]:

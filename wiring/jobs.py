@@ -30,6 +30,7 @@ from thumbnailer.jobs.sweeping import Sweeper, SweepRules, note_unqueued
 from thumbnailer.pages import tables as page_tables
 from thumbnailer.pages.ledger import PageLedger, PageRules
 from thumbnailer.pages.refreshing import PageRunner
+from thumbnailer.photographer import Photographer
 from thumbnailer.storage import Storage
 from thumbnailer.webhooks import Sender, SigningSecrets, UnsignedSender, WebhookSender
 from wiring.queue import (
@@ -84,18 +85,18 @@ class Office:
 class Workshop:
     """What a process has beside it that does jobs."""
 
-    runner: JobRunner
-    photographer: PageRunner
-    messenger: DeliveryRunner
+    job_runner: JobRunner
+    page_runner: PageRunner
+    delivery_runner: DeliveryRunner
     leases: Leases
     housekeeper: Housekeeper
 
     @property
     def tasks(self) -> Tasks:
         return {
-            JOB_TASK: self.runner.run,
-            PAGE_TASK: self.photographer.run,
-            DELIVERY_TASK: self.messenger.run,
+            JOB_TASK: self.job_runner.run,
+            PAGE_TASK: self.page_runner.run,
+            DELIVERY_TASK: self.delivery_runner.run,
             SWEEP_TASK: lambda _all: self.housekeeper.look_after(),
         }
 
@@ -153,29 +154,23 @@ def build_workshop(
 ) -> Workshop:
     """The work itself; ``count_job`` hears what became of each attempt at a job."""
     leases = Leases(office.ledger, settings.jobs.lease_seconds / SIGNS_PER_LEASE)
-    studio = Studio(
+    photographer = Photographer(
         accounts=accounts,
         thumbnails=trip.thumbnails,
-        storage=storage,
-        key_template=settings.storage.key_template,
         deadline_seconds=settings.providers.timeout_seconds,
     )
-    photographer = PageRunner(
-        ledger=office.pages,
-        accounts=accounts,
-        thumbnails=trip.thumbnails,
-        storage=storage,
-        queue=office.queue,
-        deadline_seconds=settings.providers.timeout_seconds,
+    studio = Studio(photographer=photographer, storage=storage, key_template=settings.storage.key_template)
+    page_runner = PageRunner(
+        ledger=office.pages, photographer=photographer, storage=storage, queue=office.queue
     )
     return Workshop(
         JobRunner(office.ledger, leases, studio, office.queue, retries=_retries(settings), count=count_job),
-        photographer,
+        page_runner,
         DeliveryRunner(
             office.deliveries, _sender(settings, trip), at_once=max(1, settings.jobs.concurrency // 2)
         ),
         leases,
-        Housekeeper(office.sweeper, office.roster, worker_id, SWEEP_SECONDS, photographer.tidy),
+        Housekeeper(office.sweeper, office.roster, worker_id, SWEEP_SECONDS, page_runner.tidy),
     )
 
 
