@@ -29,7 +29,9 @@ def read_pages(connection: Connection, wanted: Select[Any]) -> list[Page]:
     """The pages of a SELECT, in its order, by two statements however many they are."""
     rows: Sequence[Mapping[Any, Any]] = connection.execute(wanted).mappings().all()
     versions: dict[str, list[PageVersion]] = {row["id"]: [] for row in rows}
-    of_these = select(page_versions).where(page_versions.c.page_id.in_(list(versions))).order_by(*NEWEST_FIRST)
+    of_these = (
+        select(page_versions).where(page_versions.c.page_id.in_(list(versions))).order_by(*NEWEST_FIRST)
+    )
     for version in connection.execute(of_these).mappings():
         versions[version["page_id"]].append(read_version(version))
     return [read_page(row, versions[row["id"]]) for row in rows]
