@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -12,6 +11,7 @@ from typing import Any, TypeVar
 import click
 from flask.cli import AppGroup
 
+from blueprints.command_times import FutureTime, Span
 from blueprints.services import services
 from thumbnailer.errors import DatabaseUnavailable
 from thumbnailer.host_patterns import HostPattern, parse_host_pattern
@@ -33,47 +33,6 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 keys = AppGroup("keys", help="API keys: who may use the service, and for what.")
 
-SPAN = re.compile(r"(\d{1,6})([smhdw])", re.ASCII)
-#: A hundred years: what is meant to last longer has no end.
-LONGEST_SPAN_SECONDS = 3_155_760_000
-SPAN_SECONDS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 604_800}
-
-
-class Moment(click.ParamType[float]):
-    """A time to come: ``30d``, ``12h``, or a date or time of ISO 8601, UTC unless it says otherwise."""
-
-    name = "time"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        span = SPAN.fullmatch(value)
-        if span:
-            return time.time() + Span().convert(value, param, ctx)
-        try:
-            moment = datetime.fromisoformat(value)
-        except ValueError:
-            self.fail("must be such as 30d, 12h, 2027-01-31 or 2027-01-31T12:00:00Z", param, ctx)
-        seconds = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
-        if seconds <= time.time():
-            self.fail("is past", param, ctx)
-        if seconds > time.time() + LONGEST_SPAN_SECONDS:
-            self.fail("is more than a hundred years away; leave it out for no end", param, ctx)
-        return seconds
-
-
-class Span(click.ParamType[float]):
-    """A length of time: ``0s``, ``90m``, ``7d``; in seconds."""
-
-    name = "span"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        span = SPAN.fullmatch(value)
-        if span is None:
-            self.fail("must be such as 90m, 24h or 7d", param, ctx)
-        seconds = int(span[1]) * SPAN_SECONDS[span[2]]
-        if seconds > LONGEST_SPAN_SECONDS:
-            self.fail("is longer than a hundred years", param, ctx)
-        return float(seconds)
-
 
 def _with_terms(command: Command) -> Command:
     """The options that say what a key may do."""
@@ -86,7 +45,9 @@ def _with_terms(command: Command) -> Command:
             help="What the key is for; may be repeated. [default: render]",
         ),
         click.option("--plan", help="The plan of PLANS whose limits it has."),
-        click.option("--expires", type=Moment(), help="When it ends: 30d, 2027-01-31, … [default: never]"),
+        click.option(
+            "--expires", type=FutureTime(), help="When it ends: 30d, 2027-01-31, … [default: never]"
+        ),
         click.option(
             "--limit",
             "limits",
