@@ -18,6 +18,7 @@ from zipstream import ZIP_STORED, ZipStream
 from blueprints.access import RENDER, needs
 from blueprints.answers import document
 from blueprints.callers import caller, own
+from blueprints.error_problems import problem_of_error
 from blueprints.errors import in_words, log_bug
 from blueprints.idempotency import sent_key
 from blueprints.job_answers import batch_path, describe_batch
@@ -30,7 +31,6 @@ from blueprints.openapi import (
     takes_idempotency_key,
 )
 from blueprints.pictures import deliver, demand_powers, screenshot_door
-from blueprints.problems import problem_of_error
 from blueprints.request_log import note
 from blueprints.schemas import CaptureOptions
 from blueprints.services import public_url, services
