@@ -189,8 +189,8 @@ def _sender(settings: Settings, trip: Trip) -> Sender:
     )
 
 
-class Counter:
-    """The job desk of a web process, with the workshop behind it where there is no Redis."""
+class WebJobs:
+    """The jobs of a web process: it accepts them, and does them itself where there is no Redis."""
 
     def __init__(self, office: Office, workshop: Workshop | None) -> None:
         self._office = office
@@ -263,16 +263,16 @@ class Counter:
             return True
 
 
-def build_counter(
+def build_web_jobs(
     settings: Settings,
     database: Database,
     trip: Trip,
     storage: Storage,
     accounts: Accounts,
     count_job: Callable[[str], None],
-) -> Counter:
-    """The job desk of a web process."""
+) -> WebJobs:
+    """What a web process needs to accept jobs and, without Redis, to do them."""
     office = build_office(settings, database)
     is_embedded = settings.cache.redis_url is None
     workshop = build_workshop(settings, office, trip, storage, accounts, count_job) if is_embedded else None
-    return Counter(office, workshop)
+    return WebJobs(office, workshop)
