@@ -37,7 +37,10 @@ class CacheSettings:
         secret=True,
     )
     redis_timeout_seconds: float = setting(
-        "REDIS_TIMEOUT", seconds(0.01, 60), "0.3", "Seconds after which a silent Redis is done without."
+        "REDIS_TIMEOUT",
+        seconds(0.01, 60),
+        "0.3",
+        "Seconds to wait for a Redis that does not answer before going on without it.",
     )
     folder: Path | None = setting(
         "CACHE_DIR",
@@ -57,7 +60,7 @@ class CacheSettings:
         "REPLAY_SECONDS",
         seconds(0, 3),
         "3",
-        "Seconds for which a worker process gives an answer from the cache again by itself; `0`: never.",
+        "Seconds for which a worker process repeats an answer out of its own memory; `0`: never.",
     )
     retention_seconds: int = setting(
         "CACHE_DEFAULT_TIMEOUT",

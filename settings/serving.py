@@ -62,7 +62,7 @@ class LimitSettings:
         computed="no bound",
     )
     usage_days: int = setting(
-        "USAGE_DAYS", integer(1, 3650), "400", "Days for which `GET /usage` knows what callers have had."
+        "USAGE_DAYS", integer(1, 3650), "400", "Days for which the counts of `GET /usage` are kept."
     )
     redis_url: str | None = setting(
         "LIMITER_REDIS_URL",
@@ -97,7 +97,7 @@ class DoorSettings:
         "TRUSTED_PROXIES",
         listed(network_of),
         "",
-        "Addresses and networks of the proxies whose word on the client's address is taken.",
+        "Addresses and networks of the proxies that may say who the client is.",
     )
     allow_anonymous: bool = setting(
         "ALLOW_ANONYMOUS", flag, "false", "Says that production may be open to everyone."
