@@ -44,9 +44,9 @@ def _with_terms(command: Command) -> Command:
             type=click.Choice([scope.value for scope in Scope]),
             help="What the key is for; may be repeated. [default: render]",
         ),
-        click.option("--plan", help="The plan of PLANS whose limits it has."),
+        click.option("--plan", help="A plan of PLANS, whose limits the key gets."),
         click.option(
-            "--expires", type=FutureTime(), help="When it ends: 30d, 2027-01-31, … [default: never]"
+            "--expires", type=FutureTime(), help="When the key expires: 30d, 2027-01-31, … [default: never]"
         ),
         click.option(
             "--limit",
@@ -80,7 +80,7 @@ def create(name: str, **given: Any) -> None:
 
 @keys.command("list")
 def show() -> None:
-    """List all keys, none of their secrets."""
+    """List all keys, without their secrets."""
     with _faults_told("the database"):
         found = _store().load()
     row = "{:<12}  {:<24}  {:<9}  {:<28}  {:<10}  {:<10}  {}"
@@ -101,7 +101,7 @@ def show() -> None:
 @keys.command("revoke")
 @click.argument("name")
 def revoke(name: str) -> None:
-    """End the key with that name or id; all workers know within seconds."""
+    """Revoke the key with that name or id; all workers know within seconds."""
     with _faults_told("NAME"):
         key = _store().revoke(name)
     click.echo(f"Revoked the key {key.id} ({key.name}).")
@@ -111,7 +111,7 @@ def revoke(name: str) -> None:
 @click.argument("name")
 @click.argument("plan", required=False)
 def put_on_plan(name: str, plan: str | None) -> None:
-    """Put the key with that name or id on another plan, or without PLAN on none."""
+    """Put the key with that name or id on a plan; without PLAN, take it off its plan."""
     with _faults_told("PLAN"):
         plan = _known_plan(plan)
     with _faults_told("NAME"):
@@ -122,7 +122,7 @@ def put_on_plan(name: str, plan: str | None) -> None:
 @keys.command("rotate")
 @click.argument("name")
 @click.option(
-    "--overlap", type=Span(), default="24h", show_default=True, help="How long the old one goes on."
+    "--overlap", type=Span(), default="24h", show_default=True, help="How long the old secret still works."
 )
 def rotate(name: str, overlap: float) -> None:
     """Give the key with that name or id a new secret and show it, this once."""

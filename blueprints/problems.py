@@ -60,7 +60,7 @@ PROBLEMS = _table(
         "signature-required",
         403,
         "Signature required",
-        "Here only signed URLs are answered, and this one carries no sig.",
+        "This URL needs a signature (sig) or an API key, and has neither. POST /sign makes signed URLs.",
     ),
     (
         "signature-invalid",
@@ -82,7 +82,7 @@ PROBLEMS = _table(
         "image-not-ready",
         404,
         "Image not ready",
-        "The job has not ended, so there is no picture yet. Retry-After says when to ask again.",
+        "The job, or the page that is kept, has no picture yet. Retry-After says when to ask again.",
     ),
     (
         "method-not-allowed",
@@ -95,15 +95,15 @@ PROBLEMS = _table(
         409,
         "Not a real picture",
         (
-            "Only a fresh picture is stored for good. What is at hand is an old one, "
-            "and a new one could not be taken."
+            "Only a new picture is stored for good. There is just an old one, because a new one could not "
+            "be taken. Try again later."
         ),
     ),
     (
         "idempotency-conflict",
         409,
         "Request under way",
-        "A request with the same Idempotency-Key is being answered at this moment.",
+        "A request with the same Idempotency-Key is still being answered. Ask again a little later.",
     ),
     (
         "precondition-failed",
@@ -166,7 +166,12 @@ PROBLEMS = _table(
             "RateLimit-Policy and RateLimit describe the limit."
         ),
     ),
-    ("internal", 500, "Internal error", "Something broke here. The request id finds it in the logs."),
+    (
+        "internal",
+        500,
+        "Internal error",
+        "Something went wrong in the service itself. The request id finds the error in its log.",
+    ),
     (
         "upstream-failed",
         502,
@@ -177,7 +182,7 @@ PROBLEMS = _table(
         "upstream-auth",
         502,
         "Upstream refused this service",
-        "A provider does not accept this service's key or plan. The operator has to mend that.",
+        "A provider does not accept this service's key or plan. The operator has to look at the log.",
     ),
     (
         "not-an-image",
@@ -198,7 +203,7 @@ PROBLEMS = _table(
         "upstream-busy",
         503,
         "Upstream busy",
-        "The provider asks for a pause. Retry-After says how long.",
+        "The provider asks this service to wait. Retry-After says how long.",
     ),
     (
         "upstream-quota",
@@ -219,7 +224,7 @@ PROBLEMS = _table(
         "database-unavailable",
         503,
         "Database unavailable",
-        "The service's database does not answer. What needs none still works.",
+        "The service's database does not answer. Requests that do not need it still work; try again later.",
     ),
     (
         "cache-unavailable",
@@ -227,7 +232,7 @@ PROBLEMS = _table(
         "Cache unavailable",
         (
             "The cache does not answer, so nothing can be purged now, or not all of it. "
-            "Try again: a purge that was answered with success is the only one that holds."
+            "Send the purge again until it succeeds."
         ),
     ),
     (

@@ -16,8 +16,12 @@ from thumbnailer.purging import scopes_of
 @click.option(
     "--host", "hosts", multiple=True, help="example.com, or *.example.com for all below it as well."
 )
-@click.option("--everything", is_flag=True, help="All pages there are.")
-@click.option("--before", type=PastTime(), help="Only what was captured before: 2027-01-31, or a time.")
+@click.option("--everything", is_flag=True, help="Purge all pages.")
+@click.option(
+    "--before",
+    type=PastTime(),
+    help="Purge only what was captured before this date or time, such as 2027-01-31.",
+)
 @with_appcontext
 def purge(urls: tuple[str, ...], hosts: tuple[str, ...], *, everything: bool, before: float | None) -> None:
     """Purge the pictures of the pages at URL, of hosts, or all: within five seconds no worker serves them."""

@@ -225,7 +225,10 @@ class PageLedger:
 
     def _refuse_overload(self, connection: Connection) -> None:
         if connection.execute(select(func.count()).select_from(pages)).scalar_one() >= self.rules.max_pages:
-            raise Overloaded("Too many pages are kept already.", retry_after_seconds=FULL_PAUSE_SECONDS)
+            raise Overloaded(
+                "This service keeps as many pages as it may (PAGE_LIMIT).",
+                retry_after_seconds=FULL_PAUSE_SECONDS,
+            )
 
     def _end_attempt(
         self, connection: Connection, claim: PageClaim, *, is_usable: bool = True
