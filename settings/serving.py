@@ -9,7 +9,6 @@ from dataclasses import dataclass
 
 from settings.reading import setting
 from settings.values import (
-    Network,
     choice,
     flag,
     integer,
@@ -24,6 +23,7 @@ from settings.values import (
     size_of,
     web_url_of,
 )
+from thumbnailer.addresses import Network
 from thumbnailer.signing import SigningKeys, parse_signing_keys
 
 
