@@ -24,7 +24,7 @@ from blueprints.fields import (
 )
 from blueprints.powers import CookiesField, HeadersField, ProgramText
 from thumbnailer.devices import DEVICES
-from thumbnailer.model import Format, WaitUntil
+from thumbnailer.model import MAX_TTL_SECONDS, MIN_TTL_SECONDS, Format, WaitUntil
 from thumbnailer.renditions import MAX_DPR, MAX_SIDE, MIN_SIDE, Fit, RenditionFormat
 from thumbnailer.signing import MAX_EXP
 
@@ -165,7 +165,7 @@ class CaptureOptions(StrictSchema):
     css = ProgramText(metadata=described("A style sheet for the page. Needs a key."))
     js = ProgramText(metadata=described("A script that runs in the page. Needs a key of scope script."))
     ttl = WholeNumber(
-        validate=validate.Range(60, 2_592_000),
+        validate=validate.Range(MIN_TTL_SECONDS, MAX_TTL_SECONDS),
         metadata=described("The oldest picture that will do, in seconds, within the operator's bounds."),
     )
     fresh = Flag(

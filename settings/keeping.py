@@ -22,6 +22,7 @@ from settings.values import (
     token_of,
     web_url_of,
 )
+from thumbnailer.model import MAX_TTL_SECONDS, MIN_TTL_SECONDS
 from thumbnailer.storage import DEFAULT_KEY_TEMPLATE, check_key_template
 
 
@@ -69,11 +70,14 @@ class CacheSettings:
         "Seconds that a capture is kept, to be served where a new one cannot be taken.",
     )
     min_ttl_seconds: int = setting(
-        "TTL_MIN", integer(60, 2_592_000), "60", "The least `ttl` in seconds that a caller may ask for."
+        "TTL_MIN",
+        integer(MIN_TTL_SECONDS, MAX_TTL_SECONDS),
+        "60",
+        "The least `ttl` in seconds that a caller may ask for.",
     )
     max_ttl_seconds: int = setting(
         "TTL_MAX",
-        integer(60, 2_592_000),
+        integer(MIN_TTL_SECONDS, MAX_TTL_SECONDS),
         "2592000",
         "The greatest `ttl` in seconds that a caller may ask for.",
     )
