@@ -72,6 +72,11 @@ class Settings:
     warnings: tuple[str, ...]
 
     @property
+    def is_production(self) -> bool:
+        """Whether this deployment serves others, so that nothing may be open that nobody meant to open."""
+        return self.profile == "production"
+
+    @property
     def chromium_concurrency(self) -> int:
         """Captures that one worker's browser takes at once: more than its share of cores gains nothing."""
         return min(self.providers.concurrency, max(1, usable_cores() // self.server.workers))

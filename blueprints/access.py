@@ -216,7 +216,7 @@ class Gate:
             return Caller(address=address)
         if need.takes_signature and self._signer is not None:
             raise SignatureRequired
-        raise Unauthorized("This needs an API key.", challenge=CHALLENGE)
+        raise Unauthorized("This needs an API key: send X-API-Key.", challenge=CHALLENGE)
 
     def _key(self, token: str) -> ApiKey:
         key = self._keyring.find(token, self._clock())

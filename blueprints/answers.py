@@ -10,9 +10,9 @@ from typing import Any
 from flask import Response, jsonify
 
 from blueprints.conditions import answer_conditionally
+from blueprints.error_problems import problem_of_error
 from blueprints.freshness import Freshness
 from blueprints.job_answers import whole_url
-from blueprints.problems import problem_of_error
 from blueprints.request_log import note
 from blueprints.services import public_url, services
 from thumbnailer.model import Capture

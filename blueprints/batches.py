@@ -18,6 +18,7 @@ from zipstream import ZIP_STORED, ZipStream
 from blueprints.access import RENDER, needs
 from blueprints.answers import document
 from blueprints.callers import caller, own
+from blueprints.error_problems import problem_of_error
 from blueprints.errors import in_words, log_bug
 from blueprints.idempotency import sent_key
 from blueprints.job_answers import batch_path, describe_batch
@@ -30,7 +31,6 @@ from blueprints.openapi import (
     takes_idempotency_key,
 )
 from blueprints.pictures import deliver, demand_powers, screenshot_door
-from blueprints.problems import problem_of_error
 from blueprints.request_log import note
 from blueprints.schemas import CaptureOptions
 from blueprints.services import public_url, services
@@ -189,17 +189,19 @@ def _pieces(chunks: Iterator[bytes]) -> Iterator[bytes]:
 
 @blueprint.get("/batches/<batch_id>")
 @needs(RENDER)
-@blueprint.response(200, BatchAnswer, description="The batch as it stands.")
+@blueprint.response(200, BatchAnswer, description="The batch.")
 @answers_problems(blueprint, READ_PROBLEMS)
 def batch(batch_id: str) -> Response:
-    """How a batch stands."""
+    """The state of a batch and of its jobs."""
     services().allowance.answer()
     return answer_batch(own(services().jobs.find_batch(batch_id)))
 
 
 @blueprint.get("/batches/<batch_id>/download")
 @needs(RENDER)
-@blueprint.response(200, {}, content_type="application/zip", description="The pictures there are so far.")
+@blueprint.response(
+    200, {}, content_type="application/zip", description="The pictures that are finished so far."
+)
 @answers_problems(blueprint, (*READ_PROBLEMS, "overloaded"))
 def batch_download(batch_id: str) -> Response:
     """The finished pictures of a batch as a ZIP, written while it is sent."""

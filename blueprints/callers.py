@@ -11,13 +11,11 @@ import flask
 from werkzeug.exceptions import NotFound
 
 from thumbnailer.accounts import account_of_key
+from thumbnailer.addresses import Address, Network
 from thumbnailer.errors import ScopeMissing, TargetForbidden
 from thumbnailer.keys import ApiKey, Scope
 from thumbnailer.signing import Signed
 from thumbnailer.usage import ANONYMOUS, SIGNED
-
-Network = ipaddress.IPv4Network | ipaddress.IPv6Network
-Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 #: Every IPv6 site has at least so many addresses to itself (RFC 6177): counted one by one, they would
 #: give each caller as many allowances as they like.

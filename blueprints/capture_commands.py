@@ -25,10 +25,10 @@ from blueprints.schemas import ThumbQuery
 from blueprints.services import Services, services
 from thumbnailer.egress import GuardedSession
 from thumbnailer.errors import InvalidParameters, ThumbnailerError
-from thumbnailer.model import POWERFUL, Capture, Deadline
+from thumbnailer.model import POWERFUL, Capture
+from thumbnailer.photographer import Photographer
 from thumbnailer.sitemaps import Listing, fetch_listing, gather_pages, read_listing
-from thumbnailer.telemetry import Timings
-from thumbnailer.terms import CacheStatus, Delivery, StaleUse, Terms
+from thumbnailer.terms import CacheStatus, Delivery
 from thumbnailer.usage import OPERATOR
 
 #: What today's browsers send for an ``<img>``; it counts for ``format=auto`` only.
@@ -42,7 +42,9 @@ OF_ANSWERS = frozenset({"download", "exp", "kid", "on_error", "sig", "wait"})
 
 @click.command("thumb")
 @click.argument("url")
-@click.option("--output", "-o", required=True, metavar="FILE", help="Where it goes; - is standard output.")
+@click.option(
+    "--output", "-o", required=True, metavar="FILE", help="The file to write; - is standard output."
+)
 @takes_options("--option")
 @with_appcontext
 def thumb(url: str, output: str, options: tuple[tuple[str, str], ...]) -> None:
@@ -67,11 +69,14 @@ def thumb(url: str, output: str, options: tuple[tuple[str, str], ...]) -> None:
 @click.command("warm")
 @click.argument("source", metavar="FILE|SITEMAP")
 @click.option(
-    "--preset", "presets", multiple=True, help="One of PRESETS; may be repeated, for several sizes."
+    "--preset", "presets", multiple=True, help="A preset of PRESETS; may be repeated, for several sizes."
 )
 @takes_options("--option", "-o")
 @click.option(
-    "--accept", default=ACCEPT_OF_BROWSERS, show_default=True, help="The caller's, for format=auto."
+    "--accept",
+    default=ACCEPT_OF_BROWSERS,
+    show_default=True,
+    help="The Accept header that format=auto goes by.",
 )
 @click.option("--parallel", type=click.IntRange(1, 32), default=2, show_default=True, help="Pages at once.")
 @with_appcontext
@@ -80,11 +85,13 @@ def warm(
 ) -> None:
     """Fill the cache with the thumbnails of many pages, so that nobody has to wait for them.
 
-    FILE has one URL on each line (- is standard input), or is a sitemap; SITEMAP is the URL of one. Run
-    again, it goes on where it was interrupted: what is fresh in the cache is not taken again.
+    FILE has one URL on each line (- is standard input), or is a sitemap; SITEMAP is the URL of one. If it
+    was interrupted, run it again: what is fresh in the cache is not taken again.
     """
     if not services().is_cache_shared:
-        raise click.ClickException("The cache is each process's own memory: none can fill another's.")
+        raise click.ClickException(
+            "Each process keeps its cache in its own memory: set CACHE_DIR or REDIS_URL."
+        )
     texts = texts_of(options)
     if presets and "preset" in texts:
         raise click.ClickException("An option must not be repeated.")
@@ -202,18 +209,12 @@ def _fetch(found: Services, asked: Asked) -> Delivery:
 
     Limits are for callers over HTTP, but the budget of the service is that of its providers.
     """
-    terms = Terms(
-        max_age_seconds=asked.max_age_seconds,
-        deadline=Deadline.after(found.bounds.deadline_seconds),
-        admit=lambda: _charge(found),
-        timings=Timings(),
-        stale_use=StaleUse.WHERE_A_NEW_ONE_FAILS,
+    photographer = Photographer(
+        accounts=found.accounts,
+        thumbnails=found.thumbnails,
+        deadline_seconds=found.bounds.deadline_seconds,
     )
-    return found.thumbnails.fetch(asked.request, terms)
-
-
-def _charge(found: Services) -> None:
-    found.accounts.charge_capture(OPERATOR)
+    return photographer.take(asked.request, OPERATOR, asked.max_age_seconds)
 
 
 def _pages(source: str) -> list[str]:
@@ -236,7 +237,7 @@ def _pages(source: str) -> list[str]:
     finally:
         session.close()
     if not pages:
-        raise click.ClickException("The list names no page.")
+        raise click.ClickException("The list names no pages.")
     return pages
 
 

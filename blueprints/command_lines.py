@@ -29,7 +29,13 @@ class QueryOption(click.ParamType[tuple[str, str]]):
 
 def takes_options(*names: str) -> Callable[[Command], Command]:
     """Let a command take the options of a picture, by ``names`` such as ``--option``, any number of times."""
-    return click.option(*names, "options", type=QueryOption(), multiple=True, help="Such as thumb_width=400.")
+    return click.option(
+        *names,
+        "options",
+        type=QueryOption(),
+        multiple=True,
+        help="An option of GET /thumb, such as thumb_width=400; may be repeated.",
+    )
 
 
 def texts_of(options: Sequence[tuple[str, str]], **more: str) -> dict[str, str]:

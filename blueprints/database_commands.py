@@ -14,7 +14,7 @@ db = AppGroup("db", help="The database's tables; the service also brings them up
 
 @db.command("upgrade")
 def upgrade() -> None:
-    """Make the tables, or bring them up to date; run again, it changes nothing."""
+    """Make the tables, or bring them up to date; changes nothing if they are."""
     try:
         with services().database.reading() as connection:  # opening it is what upgrades it
             revision = current_revision(connection)

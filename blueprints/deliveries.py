@@ -19,7 +19,7 @@ from blueprints.openapi import (
 from blueprints.services import services
 from blueprints.strict_blueprint import StrictBlueprint
 
-blueprint = StrictBlueprint("deliveries", __name__, description="Webhook messages and how they fared.")
+blueprint = StrictBlueprint("deliveries", __name__, description="Webhook messages and their attempts.")
 
 
 @blueprint.get("/webhooks/deliveries")
@@ -38,7 +38,7 @@ def deliveries() -> Response:
 @blueprint.response(200, DeliveryAnswer, description="The message and its attempts.")
 @answers_problems(blueprint, READ_PROBLEMS)
 def delivery(delivery_id: str) -> Response:
-    """One webhook message and how it fared."""
+    """One webhook message and its attempts."""
     services().allowance.answer()
     return _described(delivery_id)
 

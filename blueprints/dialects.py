@@ -20,6 +20,7 @@ from werkzeug.exceptions import HTTPException
 from blueprints.access import RENDER, needs
 from blueprints.answer_fields import flag, moment, pixels, text, whole_number
 from blueprints.documented_headers import problem_headers
+from blueprints.error_problems import PAGE_FAULTS, problem_of_error, problem_of_status
 from blueprints.errors import (
     detail_of_status,
     in_words,
@@ -38,7 +39,7 @@ from blueprints.openapi import (
 )
 from blueprints.parsing import spell_for_query
 from blueprints.pictures import answer_picture, answer_stream, deliver, hermesforge_door
-from blueprints.problems import PAGE_FAULTS, ProblemType, problem_of_error, problem_of_status
+from blueprints.problems import ProblemType
 from blueprints.request_log import note, request_id
 from blueprints.schemas import (
     ALL_FORMATS,

@@ -15,7 +15,8 @@ import flask
 from flask import Response
 from werkzeug.datastructures import Headers
 
-from blueprints.callers import Network, comes_from
+from blueprints.callers import comes_from
+from thumbnailer.addresses import Network
 
 #: A request's: for how many seconds the cache would like to answer without asking.
 ASKED_HEADER = "X-Edge-Seconds"

@@ -21,7 +21,8 @@ from werkzeug.exceptions import (
 )
 from werkzeug.routing import RequestRedirect
 
-from blueprints.problems import STATUS_DETAILS, ProblemType, problem_of_error, problem_of_status
+from blueprints.error_problems import STATUS_DETAILS, problem_of_error, problem_of_status
+from blueprints.problems import ProblemType
 from blueprints.request_log import note, request_id
 from blueprints.schemas import Problem
 from blueprints.waiting import IS_TURNED_AWAY

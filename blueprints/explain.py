@@ -12,10 +12,10 @@ from flask import Response
 from blueprints.access import ANY_KEY, needs
 from blueprints.answers import document
 from blueprints.capture_requests import Asked
+from blueprints.error_problems import problem_of_error
 from blueprints.explain_schemas import ExplainAnswer, ExplainQuery
 from blueprints.openapi import EXPLAIN_PROBLEMS, answers_problems
 from blueprints.pictures import complete_request, entitle, screenshot_door, thumb_door
-from blueprints.problems import problem_of_error
 from blueprints.services import services
 from blueprints.strict_blueprint import StrictBlueprint
 from thumbnailer.errors import ThumbnailerError

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from blueprints.problems import problem_of_error
+from blueprints.error_problems import problem_of_error
 from thumbnailer.errors import ThumbnailerError, UpstreamFailed
 from thumbnailer.failures import restore
 from thumbnailer.jobs import Batch, Job, JobResult, JobState

@@ -28,7 +28,7 @@ class JobOptions(BodyOptions):
     persist = Flag(metadata=described("Store the picture for good, as /persist does.", default=False))
     webhook_url = Text(
         max_length=2048,
-        metadata=described("Who is told when it ends, by Standard Webhooks.", format="uri"),
+        metadata=described("The address that gets a Standard Webhooks message at the end.", format="uri"),
     )
 
 
@@ -53,7 +53,9 @@ class BatchBody(JobOptions):
         required=True,
         metadata=described(f"The pages: up to {MAX_SYNCHRONOUS_URLS}, with async up to {MAX_URLS}."),
     )
-    is_async = Flag(data_key="async", metadata=described("Do it behind the answer.", default=False))
+    is_async = Flag(
+        data_key="async", metadata=described("Take the pictures in the background.", default=False)
+    )
 
     @validates_schema(skip_on_field_errors=True)
     def refuse_what_needs_async(self, given: dict[str, Any], **_more: object) -> None:
@@ -89,7 +91,7 @@ class JobAnswer(Schema):
     """A job."""
 
     job_id = text("The job's id.")
-    status = text("Where it stands.", enum=STATES)
+    status = text("Its state.", enum=STATES)
     url = text("The page, as it was written.")
     status_url = text("This document.", format="uri-reference")
     image_url = text("The picture, once there is one.", allow_none=True, format="uri-reference")
@@ -108,7 +110,7 @@ class BatchAnswer(Schema):
     """A batch."""
 
     batch_id = text("The batch's id.")
-    status = text("Where it stands.", enum=["pending", "processing", "completed"])
+    status = text("Its state.", enum=["pending", "processing", "completed"])
     status_url = text("This document.", format="uri-reference")
     download_url = text("A ZIP of the pictures so far.", format="uri-reference")
     total = whole_number("How many jobs it has.")
@@ -154,7 +156,7 @@ class DeliveryAnswer(Schema):
     event = text("What happened.")
     subject = text("The id of the job or batch.")
     url = text("The receiver.")
-    status = text("Where it stands.", enum=[state.value for state in DeliveryState])
+    status = text("Its state.", enum=[state.value for state in DeliveryState])
     created_at = moment("When it happened.")
     next_attempt_at = moment("When it is tried next.", allow_none=True)
     ended_at = moment("When it was delivered or given up.", allow_none=True)

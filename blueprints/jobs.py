@@ -41,7 +41,7 @@ from thumbnailer.keys import Scope
 
 POLL_AFTER_SECONDS = 2
 
-blueprint = StrictBlueprint("jobs", __name__, description="Pictures that are taken behind the answer.")
+blueprint = StrictBlueprint("jobs", __name__, description="Pictures that are taken in the background.")
 
 
 @blueprint.post("/screenshots")
@@ -52,11 +52,11 @@ blueprint = StrictBlueprint("jobs", __name__, description="Pictures that are tak
 )
 @blueprint.response(202, JobAnswer, description="The job is accepted.")
 @blueprint.alt_response(
-    200, schema=JobAnswer, description="It has ended while it was waited for.", success=True
+    200, schema=JobAnswer, description="The job has ended within the time to wait.", success=True
 )
 @answers_problems(blueprint, JOB_PROBLEMS)
 def accept_job(given: dict[str, Any]) -> Response:
-    """Take a picture behind the answer."""
+    """Take a picture in the background."""
     return services().idempotency.once(lambda: _accepted(given), is_order=True)
 
 
@@ -121,17 +121,17 @@ def receiver_of(given: Mapping[str, Any]) -> str | None:
 
 @blueprint.get("/jobs/<job_id>")
 @needs(RENDER)
-@blueprint.response(200, JobAnswer, description="The job as it stands.")
+@blueprint.response(200, JobAnswer, description="The job.")
 @answers_problems(blueprint, READ_PROBLEMS)
 def job(job_id: str) -> Response:
-    """How a job stands."""
+    """The state of a job."""
     services().allowance.answer()
     return answer_job(own(services().jobs.find(job_id)))
 
 
 @blueprint.delete("/jobs/<job_id>")
 @needs(RENDER)
-@blueprint.response(200, JobAnswer, description="The job as it stands: cancelled, unless it had begun.")
+@blueprint.response(200, JobAnswer, description="The job: cancelled, unless it had begun.")
 @answers_problems(blueprint, READ_PROBLEMS)
 def cancel_job(job_id: str) -> Response:
     """Cancel a job that has not begun."""
@@ -150,7 +150,7 @@ def job_image(job_id: str) -> Response:
     services().allowance.answer()
     found = own(services().jobs.find(job_id))
     if not found.state.is_final:
-        raise ImageNotReady("The job has not ended.", retry_after_seconds=POLL_AFTER_SECONDS)
+        raise ImageNotReady("The job has not ended. Ask again later.", retry_after_seconds=POLL_AFTER_SECONDS)
     if found.state is not JobState.COMPLETED or found.result is None:
         raise NotFound
     request = found.order.request

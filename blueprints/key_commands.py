@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -12,6 +11,7 @@ from typing import Any, TypeVar
 import click
 from flask.cli import AppGroup
 
+from blueprints.command_times import FutureTime, Span
 from blueprints.services import services
 from thumbnailer.errors import DatabaseUnavailable
 from thumbnailer.host_patterns import HostPattern, parse_host_pattern
@@ -33,47 +33,6 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 keys = AppGroup("keys", help="API keys: who may use the service, and for what.")
 
-SPAN = re.compile(r"(\d{1,6})([smhdw])", re.ASCII)
-#: A hundred years: what is meant to last longer has no end.
-LONGEST_SPAN_SECONDS = 3_155_760_000
-SPAN_SECONDS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 604_800}
-
-
-class Moment(click.ParamType[float]):
-    """A time to come: ``30d``, ``12h``, or a date or time of ISO 8601, UTC unless it says otherwise."""
-
-    name = "time"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        span = SPAN.fullmatch(value)
-        if span:
-            return time.time() + Span().convert(value, param, ctx)
-        try:
-            moment = datetime.fromisoformat(value)
-        except ValueError:
-            self.fail("must be such as 30d, 12h, 2027-01-31 or 2027-01-31T12:00:00Z", param, ctx)
-        seconds = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
-        if seconds <= time.time():
-            self.fail("is past", param, ctx)
-        if seconds > time.time() + LONGEST_SPAN_SECONDS:
-            self.fail("is more than a hundred years away; leave it out for no end", param, ctx)
-        return seconds
-
-
-class Span(click.ParamType[float]):
-    """A length of time: ``0s``, ``90m``, ``7d``; in seconds."""
-
-    name = "span"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        span = SPAN.fullmatch(value)
-        if span is None:
-            self.fail("must be such as 90m, 24h or 7d", param, ctx)
-        seconds = int(span[1]) * SPAN_SECONDS[span[2]]
-        if seconds > LONGEST_SPAN_SECONDS:
-            self.fail("is longer than a hundred years", param, ctx)
-        return float(seconds)
-
 
 def _with_terms(command: Command) -> Command:
     """The options that say what a key may do."""
@@ -85,8 +44,10 @@ def _with_terms(command: Command) -> Command:
             type=click.Choice([scope.value for scope in Scope]),
             help="What the key is for; may be repeated. [default: render]",
         ),
-        click.option("--plan", help="The plan of PLANS whose limits it has."),
-        click.option("--expires", type=Moment(), help="When it ends: 30d, 2027-01-31, … [default: never]"),
+        click.option("--plan", help="A plan of PLANS, whose limits the key gets."),
+        click.option(
+            "--expires", type=FutureTime(), help="When the key expires: 30d, 2027-01-31, … [default: never]"
+        ),
         click.option(
             "--limit",
             "limits",
@@ -119,7 +80,7 @@ def create(name: str, **given: Any) -> None:
 
 @keys.command("list")
 def show() -> None:
-    """List all keys, none of their secrets."""
+    """List all keys, without their secrets."""
     with _faults_told("the database"):
         found = _store().load()
     row = "{:<12}  {:<24}  {:<9}  {:<28}  {:<10}  {:<10}  {}"
@@ -140,7 +101,7 @@ def show() -> None:
 @keys.command("revoke")
 @click.argument("name")
 def revoke(name: str) -> None:
-    """End the key with that name or id; all workers know within seconds."""
+    """Revoke the key with that name or id; all workers know within seconds."""
     with _faults_told("NAME"):
         key = _store().revoke(name)
     click.echo(f"Revoked the key {key.id} ({key.name}).")
@@ -150,7 +111,7 @@ def revoke(name: str) -> None:
 @click.argument("name")
 @click.argument("plan", required=False)
 def put_on_plan(name: str, plan: str | None) -> None:
-    """Put the key with that name or id on another plan, or without PLAN on none."""
+    """Put the key with that name or id on a plan; without PLAN, take it off its plan."""
     with _faults_told("PLAN"):
         plan = _known_plan(plan)
     with _faults_told("NAME"):
@@ -161,7 +122,7 @@ def put_on_plan(name: str, plan: str | None) -> None:
 @keys.command("rotate")
 @click.argument("name")
 @click.option(
-    "--overlap", type=Span(), default="24h", show_default=True, help="How long the old one goes on."
+    "--overlap", type=Span(), default="24h", show_default=True, help="How long the old secret still works."
 )
 def rotate(name: str, overlap: float) -> None:
     """Give the key with that name or id a new secret and show it, this once."""

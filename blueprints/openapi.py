@@ -9,8 +9,9 @@ from typing import Any
 
 from blueprints.answer_schemas import PendingAnswer
 from blueprints.documented_headers import CAPTURE_HEADERS, problem_headers, text_header
+from blueprints.error_problems import SLUG_OF_ERROR
 from blueprints.idempotency import HEADER, KEY_PATTERN
-from blueprints.problems import PROBLEMS, SLUG_OF_ERROR, ProblemType
+from blueprints.problems import PROBLEMS, ProblemType
 from blueprints.schemas import Problem
 from blueprints.strict_blueprint import StrictBlueprint, View
 

@@ -88,7 +88,7 @@ class Readiness(Schema):
 @needs(OPEN)
 @blueprint.response(200, Health)
 def health() -> dict[str, bool]:
-    """Whether the process lives; touches nothing."""
+    """Whether the process lives; checks nothing else."""
     return {"ok": True}
 
 

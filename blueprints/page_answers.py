@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from blueprints.error_problems import problem_of_error
 from blueprints.job_answers import moment, whole_url, written_error
-from blueprints.problems import problem_of_error
 from thumbnailer.pages import Page, PageVersion
 
 #: Options that may let somebody in.

@@ -87,10 +87,10 @@ def kept_pages(given: dict[str, Any]) -> Response:
 
 @blueprint.get("/pages/<page_id>")
 @needs(RENDER)
-@blueprint.response(200, PageAnswer, description="The page as it stands.")
+@blueprint.response(200, PageAnswer, description="The page.")
 @answers_problems(blueprint, READ_PROBLEMS)
 def kept_page(page_id: str) -> Response:
-    """How a page stands."""
+    """The state of a kept page, with its versions."""
     services().allowance.answer()
     return answer_page(own(services().jobs.pages.find(page_id)))
 
@@ -98,10 +98,10 @@ def kept_page(page_id: str) -> Response:
 @blueprint.patch("/pages/<page_id>")
 @needs(PERSIST)
 @blueprint.arguments(PageChanges(), location="json", example={"refresh_seconds": 86400})
-@blueprint.response(202, PageAnswer, description="The page is photographed this way from now on.")
+@blueprint.response(202, PageAnswer, description="The page is photographed with these options from now on.")
 @answers_problems(blueprint, (*JOB_PROBLEMS, "not-found"))
 def amend_page(_changes: dict[str, Any], page_id: str) -> Response:
-    """Keep a page another way; what is not named stays as it is, and what is null is taken away."""
+    """Change the options of a kept page; those not named stay as they are, and null removes one."""
     services().allowance.answer()
     page = own(services().jobs.pages.find(page_id))
     changes = flask.request.get_json()
@@ -118,10 +118,10 @@ def amend_page(_changes: dict[str, Any], page_id: str) -> Response:
 
 @blueprint.delete("/pages/<page_id>")
 @needs(PERSIST)
-@blueprint.response(204, description="The page is forgotten, and its pictures with it.")
+@blueprint.response(204, description="The page is deleted, and its pictures with it.")
 @answers_problems(blueprint, READ_PROBLEMS)
 def forget_page(page_id: str) -> Response:
-    """Stop keeping a page; its stored pictures go, too."""
+    """Stop keeping a page, and delete its stored pictures."""
     services().allowance.answer()
     pages = services().jobs.pages
     pages.remove(own(pages.find(page_id)).id)
@@ -137,7 +137,7 @@ def forget_page(page_id: str) -> Response:
     blueprint, (*OPEN_READ_PROBLEMS, *CONDITION_PROBLEMS, "image-not-ready", "storage-unavailable")
 )
 def page_thumb(page_id: str) -> Response:
-    """The newest good picture of a page, for whoever knows its address: it is there to be embedded."""
+    """The newest good picture of a kept page; it needs no key, since it is made to be embedded."""
     services().allowance.answer()
     page = services().jobs.pages.find(page_id)
     if page is None:

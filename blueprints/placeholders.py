@@ -11,8 +11,8 @@ import flask
 from flask import Response
 
 from blueprints.answers import PROBLEM_HEADER, SAFETY_HEADERS
+from blueprints.error_problems import problem_of_error
 from blueprints.errors import log_failure, retry_headers
-from blueprints.problems import problem_of_error
 from blueprints.request_log import note, request_id
 from blueprints.services import services
 from thumbnailer.errors import ThumbnailerError

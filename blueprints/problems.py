@@ -1,10 +1,8 @@
-"""The problems a caller can meet: the one place that knows slugs, titles and statuses."""
+"""The problems that a caller can meet: the one place that knows slugs, titles and statuses."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-
-from thumbnailer import errors
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +60,7 @@ PROBLEMS = _table(
         "signature-required",
         403,
         "Signature required",
-        "Here only signed URLs are answered, and this one carries no sig.",
+        "This URL needs a signature (sig) or an API key, and has neither. POST /sign makes signed URLs.",
     ),
     (
         "signature-invalid",
@@ -84,7 +82,7 @@ PROBLEMS = _table(
         "image-not-ready",
         404,
         "Image not ready",
-        "The job has not ended, so there is no picture yet. Retry-After says when to ask again.",
+        "The job, or the page that is kept, has no picture yet. Retry-After says when to ask again.",
     ),
     (
         "method-not-allowed",
@@ -97,15 +95,15 @@ PROBLEMS = _table(
         409,
         "Not a real picture",
         (
-            "Only a fresh picture is stored for good. What is at hand is an old one, "
-            "and a new one could not be taken."
+            "Only a new picture is stored for good. There is just an old one, because a new one could not "
+            "be taken. Try again later."
         ),
     ),
     (
         "idempotency-conflict",
         409,
         "Request under way",
-        "A request with the same Idempotency-Key is being answered at this moment.",
+        "A request with the same Idempotency-Key is still being answered. Ask again a little later.",
     ),
     (
         "precondition-failed",
@@ -168,7 +166,12 @@ PROBLEMS = _table(
             "RateLimit-Policy and RateLimit describe the limit."
         ),
     ),
-    ("internal", 500, "Internal error", "Something broke here. The request id finds it in the logs."),
+    (
+        "internal",
+        500,
+        "Internal error",
+        "Something went wrong in the service itself. The request id finds the error in its log.",
+    ),
     (
         "upstream-failed",
         502,
@@ -179,7 +182,7 @@ PROBLEMS = _table(
         "upstream-auth",
         502,
         "Upstream refused this service",
-        "A provider does not accept this service's key or plan. The operator has to mend that.",
+        "A provider does not accept this service's key or plan. The operator has to look at the log.",
     ),
     (
         "not-an-image",
@@ -200,7 +203,7 @@ PROBLEMS = _table(
         "upstream-busy",
         503,
         "Upstream busy",
-        "The provider asks for a pause. Retry-After says how long.",
+        "The provider asks this service to wait. Retry-After says how long.",
     ),
     (
         "upstream-quota",
@@ -221,7 +224,7 @@ PROBLEMS = _table(
         "database-unavailable",
         503,
         "Database unavailable",
-        "The service's database does not answer. What needs none still works.",
+        "The service's database does not answer. Requests that do not need it still work; try again later.",
     ),
     (
         "cache-unavailable",
@@ -229,7 +232,7 @@ PROBLEMS = _table(
         "Cache unavailable",
         (
             "The cache does not answer, so nothing can be purged now, or not all of it. "
-            "Try again: a purge that was answered with success is the only one that holds."
+            "Send the purge again until it succeeds."
         ),
     ),
     (
@@ -248,72 +251,3 @@ PROBLEMS = _table(
         "The provider gave no complete answer in time (UPSTREAM_TIMEOUT).",
     ),
 )
-
-#: Most special class first: the first match counts.
-SLUG_OF_ERROR: tuple[tuple[type[errors.ThumbnailerError], str], ...] = (
-    (errors.InvalidParameters, "invalid-parameters"),
-    (errors.InvalidTarget, "invalid-parameters"),
-    (errors.Unauthorized, "unauthorized"),
-    (errors.ScopeMissing, "scope-missing"),
-    (errors.TargetForbidden, "target-forbidden"),
-    (errors.SignatureRequired, "signature-required"),
-    (errors.SignatureInvalid, "signature-invalid"),
-    (errors.SignatureExpired, "signature-expired"),
-    (errors.OptionUnsupported, "option-unsupported"),
-    (errors.IdempotencyMismatch, "idempotency-mismatch"),
-    (errors.IdempotencyConflict, "idempotency-conflict"),
-    (errors.CaptureRefused, "option-unsupported"),
-    (errors.TargetUnreachable, "target-unreachable"),
-    (errors.TargetStatus, "target-status"),
-    (errors.PageChallenged, "target-unreachable"),
-    (errors.UpstreamAuth, "upstream-auth"),
-    (errors.UpstreamQuota, "upstream-quota"),
-    (errors.UpstreamBusy, "upstream-busy"),
-    (errors.UpstreamTimeout, "upstream-timeout"),
-    (errors.NotAnImage, "not-an-image"),
-    (errors.ImageTooLarge, "image-too-large"),
-    (errors.UpstreamFailed, "upstream-failed"),
-    (errors.CallerLimited, "rate-limited"),
-    (errors.Overloaded, "overloaded"),
-    (errors.NotARealPicture, "not-a-real-picture"),
-    (errors.ImageNotReady, "image-not-ready"),
-    (errors.CaptureLost, "overloaded"),
-    (errors.DatabaseUnavailable, "database-unavailable"),
-    (errors.CacheUnavailable, "cache-unavailable"),
-    (errors.StorageUnavailable, "storage-unavailable"),
-    (errors.ObjectNotFound, "not-found"),
-    (errors.NothingToSignWith, "not-found"),
-)
-#: What another page would not have caused, and is no fault of a provider, although it looks like one.
-PAGE_FAULTS = (errors.BlankPicture, errors.ImageTooLarge, errors.PageCrashed)
-
-SLUG_OF_STATUS = {
-    404: "not-found",
-    405: "method-not-allowed",
-    412: "precondition-failed",
-    413: "body-too-large",
-    416: "range-not-satisfiable",
-    429: "rate-limited",
-}
-#: What is said of a status for which the explanation of its problem would be too general.
-STATUS_DETAILS = {
-    400: "The request is not one that HTTP allows.",
-    408: "The request did not come in time.",
-    411: "A body must say how long it is: send Content-Length.",
-    414: "The request line is too long.",
-    415: "A body must not be compressed or otherwise encoded.",
-    417: "The header Expect asks for what this service does not do.",
-    431: "There are too many header fields, or one is too long.",
-}
-
-
-def problem_of_error(error: errors.ThumbnailerError) -> ProblemType:
-    """The problem type that tells a caller of ``error``."""
-    slug = next((slug for kind, slug in SLUG_OF_ERROR if isinstance(error, kind)), "internal")
-    return PROBLEMS[slug]
-
-
-def problem_of_status(status: int) -> ProblemType:
-    """The problem type that tells of an HTTP error that Flask or Werkzeug raised."""
-    slug = SLUG_OF_STATUS.get(status, "invalid-parameters" if status < 500 else "internal")
-    return PROBLEMS[slug]

@@ -28,7 +28,7 @@ log = structlog.get_logger(__name__)
 
 MAX_NAMED = 100
 
-blueprint = StrictBlueprint("purge", __name__, description="What is no longer to be shown.")
+blueprint = StrictBlueprint("purge", __name__, description="Purges: pictures that are no longer to be shown.")
 
 
 class PurgeQuery(StrictSchema):

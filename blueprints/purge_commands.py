@@ -2,28 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-from typing import Any
-
 import click
 from flask.cli import with_appcontext
 
 from blueprints.command_lines import faults_told
+from blueprints.command_times import PastTime
 from blueprints.services import services
 from thumbnailer.purging import scopes_of
-
-
-class PastMoment(click.ParamType[float]):
-    """A date or time of ISO 8601, UTC unless it says otherwise."""
-
-    name = "time"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        try:
-            moment = datetime.fromisoformat(value)
-        except ValueError:
-            self.fail("must be such as 2027-01-31 or 2027-01-31T12:00:00Z", param, ctx)
-        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
 
 
 @click.command("purge")
@@ -31,8 +16,12 @@ class PastMoment(click.ParamType[float]):
 @click.option(
     "--host", "hosts", multiple=True, help="example.com, or *.example.com for all below it as well."
 )
-@click.option("--everything", is_flag=True, help="All pages there are.")
-@click.option("--before", type=PastMoment(), help="Only what was captured before: 2027-01-31, or a time.")
+@click.option("--everything", is_flag=True, help="Purge all pages.")
+@click.option(
+    "--before",
+    type=PastTime(),
+    help="Purge only what was captured before this date or time, such as 2027-01-31.",
+)
 @with_appcontext
 def purge(urls: tuple[str, ...], hosts: tuple[str, ...], *, everything: bool, before: float | None) -> None:
     """Purge the pictures of the pages at URL, of hosts, or all: within five seconds no worker serves them."""

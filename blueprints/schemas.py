@@ -24,7 +24,7 @@ from blueprints.fields import (
 )
 from blueprints.powers import CookiesField, HeadersField, ProgramText
 from thumbnailer.devices import DEVICES
-from thumbnailer.model import Format, WaitUntil
+from thumbnailer.model import MAX_TTL_SECONDS, MIN_TTL_SECONDS, Format, WaitUntil
 from thumbnailer.renditions import MAX_DPR, MAX_SIDE, MIN_SIDE, Fit, RenditionFormat
 from thumbnailer.signing import MAX_EXP
 
@@ -78,7 +78,7 @@ class CaptureOptions(StrictSchema):
     retina = Flag(metadata=described("The same as device_scale_factor=2.", default=False))
     device = fields.String(
         validate=validate.OneOf(sorted(DEVICES)),
-        metadata=described("A device to be: its viewport, scale, touch and user agent."),
+        metadata=described("The device to imitate: its viewport, scale, touch and user agent."),
     )
     format = fields.String(
         validate=validate.OneOf(ALL_FORMATS),
@@ -162,13 +162,15 @@ class CaptureOptions(StrictSchema):
             default="400-599",
         )
     )
-    css = ProgramText(metadata=described("A style sheet that the page gets. Needs a key."))
-    js = ProgramText(metadata=described("A program that runs in the page. Needs a key of scope script."))
+    css = ProgramText(metadata=described("A style sheet for the page. Needs a key."))
+    js = ProgramText(metadata=described("A script that runs in the page. Needs a key of scope script."))
     ttl = WholeNumber(
-        validate=validate.Range(60, 2_592_000),
+        validate=validate.Range(MIN_TTL_SECONDS, MAX_TTL_SECONDS),
         metadata=described("The oldest picture that will do, in seconds, within the operator's bounds."),
     )
-    fresh = Flag(metadata=described("Take a new picture unless there is one of this minute.", default=False))
+    fresh = Flag(
+        metadata=described("Take a new picture, unless there is one from the last minute.", default=False)
+    )
     preset = Text(max_length=32, metadata=described("A name for options that the operator has chosen."))
 
     @validates_schema(skip_on_field_errors=True)
@@ -186,7 +188,7 @@ class BodyOptions(CaptureOptions):
 
     headers = HeadersField(
         metadata=described(
-            "Header fields for the target's own origin, by name. Needs a key of scope script.",
+            "Headers for the target's own origin, by name. Needs a key of scope script.",
             **HeadersField.SCHEMA,
         )
     )

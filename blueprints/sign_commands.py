@@ -2,31 +2,21 @@
 
 from __future__ import annotations
 
-import re
-from typing import Any
-
 import click
 from flask.cli import with_appcontext
 
 from blueprints.command_lines import faults_told, takes_options, texts_of
-from blueprints.key_commands import Moment
+from blueprints.command_times import FutureTimeOrUnix
 from blueprints.services import services
 from blueprints.signable import SIGNABLE_ROUTES, judge_query, sign_query
-
-UNIX_SECONDS = re.compile(r"\d{9,12}", re.ASCII)
-
-
-class End(Moment):
-    """A time to come, or the unix second itself."""
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        return float(value) if UNIX_SECONDS.fullmatch(value) else super().convert(value, param, ctx)
 
 
 @click.command("sign")
 @click.argument("url")
 @click.option("--path", type=click.Choice(list(SIGNABLE_ROUTES)), default="/thumb", show_default=True)
-@click.option("--exp", type=End(), help="When the URL ends: 30d, 12h, 2027-01-31, or unix seconds.")
+@click.option(
+    "--exp", type=FutureTimeOrUnix(), help="When the URL ends: 30d, 12h, 2027-01-31, or unix seconds."
+)
 @takes_options("--option", "-o")
 @with_appcontext
 def sign(url: str, path: str, exp: float | None, options: tuple[tuple[str, str], ...]) -> None:

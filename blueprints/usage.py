@@ -25,7 +25,7 @@ from thumbnailer.usage import NAMES, DayOfUsage
 
 DAYS = 30
 
-blueprint = StrictBlueprint("usage", __name__, description="What callers have had.")
+blueprint = StrictBlueprint("usage", __name__, description="How much callers have used.")
 
 
 class UsageQuery(StrictSchema):
@@ -81,7 +81,7 @@ class UsageAnswer(Schema):
 @blueprint.response(200, UsageAnswer, description="What was had, by day.")
 @answers_problems(blueprint, USAGE_PROBLEMS)
 def usage(given: dict[str, Any]) -> Response:
-    """What the caller has had, by day; with the scope admin what all have had."""
+    """How much the caller has used, by day; with the scope admin, how much all have used."""
     services().allowance.answer()
     meter = services().accounts.meter
     last = meter.today()

@@ -18,6 +18,7 @@ from werkzeug.exceptions import HTTPException
 
 from blueprints.access import ACCESS_KEY, BEARER
 from blueprints.answers import PROBLEM_HEADER
+from blueprints.error_problems import PAGE_FAULTS, problem_of_error, problem_of_status
 from blueprints.errors import (
     detail_of_status,
     faults_in_words,
@@ -26,7 +27,7 @@ from blueprints.errors import (
     refusal_headers,
     retry_headers,
 )
-from blueprints.problems import PAGE_FAULTS, ProblemType, problem_of_error, problem_of_status
+from blueprints.problems import ProblemType
 from blueprints.request_log import note, request_id
 from blueprints.vendor_schemas import SNAPAPI_BODY, SNAPSHARP_BODY
 from thumbnailer.errors import (

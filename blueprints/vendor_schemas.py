@@ -149,7 +149,7 @@ class SnapApiBody(VendorBody):
     )
     device = fields.String(
         validate=validate.OneOf(sorted(SNAPAPI_DEVICES)),
-        metadata=described("A device to be: its viewport, scale, touch and user agent."),
+        metadata=described("The device to imitate: its viewport, scale, touch and user agent."),
     )
     width = option("width")
     height = option("height", default=800)

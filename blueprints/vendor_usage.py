@@ -71,7 +71,7 @@ class VendorUsage(Schema):
 @blueprint.response(200, VendorUsage, description="What was had on this day.")
 @answers_vendor_errors(blueprint, USAGE_PROBLEMS)
 def vendor_usage(_given: dict[str, Any]) -> Response:
-    """What the calling key has had on this day, as SnapSharp and SnapAPI answer it."""
+    """How much the calling key has used today (UTC), as SnapSharp and SnapAPI answer it."""
     services().allowance.answer()
     account, accounts = caller().account, services().accounts
     today = accounts.meter.today()

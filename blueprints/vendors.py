@@ -102,7 +102,7 @@ def vendor_screenshot(given: dict[str, Any]) -> Response:
 @answers_pictures(blueprint, PICTURE_TYPES)
 @answers_vendor_errors(blueprint, BODY_PROBLEMS)
 def vendor_screenshot_from_json() -> Response:
-    """The capture of a page, as SnapAPI answers it, or SnapSharp where a value is no scalar."""
+    """The capture of a page, as SnapAPI or SnapSharp answers it."""
     body = blueprint.ARGUMENTS_PARSER.load_body(flask.request)
     tell_apart(body)
     refuse_query(flask.request, ACCESS_KEY)

@@ -68,7 +68,7 @@ class ProviderSettings:
         "FAILOVER_RESERVE",
         seconds(0, 300),
         "10",
-        "Seconds kept back from a provider for each later one of `PROVIDERS`.",
+        "Seconds reserved for each later provider of `PROVIDERS` while an earlier one is tried.",
     )
     breaker_failures: int = setting(
         "BREAKER_FAILURES",
@@ -184,7 +184,7 @@ class ChromiumSettings:
         "CHALLENGE_MARKERS",
         file_of,
         None,
-        "A file of what gives such checks away.",
+        "A file that says by what such checks are recognised.",
         computed="the small one that comes with the service",
     )
     filter_list: Path | None = setting(

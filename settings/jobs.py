@@ -20,7 +20,7 @@ class JobSettings:
         "JOB_QUEUE",
         integer(1, 1_000_000),
         "1000",
-        "Jobs that may wait for a worker; beyond that new ones are refused.",
+        "Jobs that may wait for a worker; when there are more, new ones are refused.",
     )
     retention_seconds: float = setting(
         "JOB_RETENTION",
@@ -47,7 +47,7 @@ class JobSettings:
         "JOB_METRICS_PORT",
         integer(0, 65_535),
         "0",
-        "TCP port on which a worker of its own tells Prometheus of its captures, at `HOST`; 0 for none.",
+        "TCP port on which a Celery worker serves its metrics to Prometheus, at `HOST`; 0 for none.",
     )
 
 
@@ -77,7 +77,7 @@ class WebhookSettings:
         "WEBHOOK_SECRET",
         listed(parse_secret),
         "",
-        "What webhooks are signed with, `whsec_…`; several, separated by commas, while one is replaced.",
+        "The secret that signs webhooks, `whsec_…`; several, separated by commas, while one is replaced.",
         secret=True,
     )
     timeout_seconds: float = setting(

@@ -22,6 +22,7 @@ from settings.values import (
     token_of,
     web_url_of,
 )
+from thumbnailer.model import MAX_TTL_SECONDS, MIN_TTL_SECONDS
 from thumbnailer.storage import DEFAULT_KEY_TEMPLATE, check_key_template
 
 
@@ -37,7 +38,10 @@ class CacheSettings:
         secret=True,
     )
     redis_timeout_seconds: float = setting(
-        "REDIS_TIMEOUT", seconds(0.01, 60), "0.3", "Seconds after which a silent Redis is done without."
+        "REDIS_TIMEOUT",
+        seconds(0.01, 60),
+        "0.3",
+        "Seconds to wait for a Redis that does not answer before going on without it.",
     )
     folder: Path | None = setting(
         "CACHE_DIR",
@@ -57,7 +61,7 @@ class CacheSettings:
         "REPLAY_SECONDS",
         seconds(0, 3),
         "3",
-        "Seconds for which a worker process gives an answer from the cache again by itself; `0`: never.",
+        "Seconds for which a worker process repeats an answer out of its own memory; `0`: never.",
     )
     retention_seconds: int = setting(
         "CACHE_DEFAULT_TIMEOUT",
@@ -66,11 +70,14 @@ class CacheSettings:
         "Seconds that a capture is kept, to be served where a new one cannot be taken.",
     )
     min_ttl_seconds: int = setting(
-        "TTL_MIN", integer(60, 2_592_000), "60", "The least `ttl` in seconds that a caller may ask for."
+        "TTL_MIN",
+        integer(MIN_TTL_SECONDS, MAX_TTL_SECONDS),
+        "60",
+        "The least `ttl` in seconds that a caller may ask for.",
     )
     max_ttl_seconds: int = setting(
         "TTL_MAX",
-        integer(60, 2_592_000),
+        integer(MIN_TTL_SECONDS, MAX_TTL_SECONDS),
         "2592000",
         "The greatest `ttl` in seconds that a caller may ask for.",
     )

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 
 from settings.reading import setting
 from settings.values import (
-    Network,
     choice,
     flag,
     integer,
@@ -24,6 +23,7 @@ from settings.values import (
     size_of,
     web_url_of,
 )
+from thumbnailer.addresses import Network
 from thumbnailer.signing import SigningKeys, parse_signing_keys
 
 
@@ -62,7 +62,7 @@ class LimitSettings:
         computed="no bound",
     )
     usage_days: int = setting(
-        "USAGE_DAYS", integer(1, 3650), "400", "Days for which `GET /usage` knows what callers have had."
+        "USAGE_DAYS", integer(1, 3650), "400", "Days for which the counts of `GET /usage` are kept."
     )
     redis_url: str | None = setting(
         "LIMITER_REDIS_URL",
@@ -97,7 +97,7 @@ class DoorSettings:
         "TRUSTED_PROXIES",
         listed(network_of),
         "",
-        "Addresses and networks of the proxies whose word on the client's address is taken.",
+        "Addresses and networks of the proxies that may say who the client is.",
     )
     allow_anonymous: bool = setting(
         "ALLOW_ANONYMOUS", flag, "false", "Says that production may be open to everyone."

@@ -18,10 +18,11 @@ from urllib.parse import SplitResult, urlsplit
 
 from limits import parse_many
 
+from thumbnailer.addresses import Network
+
 PROJECT_FOLDER = Path(__file__).resolve().parent.parent
 
 T = TypeVar("T")
-Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 PRESET_NAME = r"[a-z][a-z0-9_-]{0,31}"
 

@@ -113,6 +113,7 @@ LAYERS: list[dict[str, tuple[str, ...]]] = [
             "thumbnailer.explaining",
             "thumbnailer.errands",
             "thumbnailer.keeping",
+            "thumbnailer.photographer",
             "thumbnailer.pipeline",
             "thumbnailer.refreshing",
             "thumbnailer.streaming",

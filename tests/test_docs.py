@@ -14,8 +14,9 @@ from flask import Flask
 from blueprints import vendor_errors
 from blueprints.answer_schemas import StoredImageAnswer
 from blueprints.dialects import VIEWPORTS, HermesforgeError
+from blueprints.error_problems import PAGE_FAULTS
 from blueprints.explain_schemas import ExplainAnswer
-from blueprints.problems import PAGE_FAULTS, PROBLEMS
+from blueprints.problems import PROBLEMS
 from blueprints.purge import PurgeAnswer, PurgeBody
 from blueprints.schemas import Problem
 from blueprints.vendor_fields import Unavailable

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import event, select
 
 from settings.values import database_url_of
 from tests.support.page_books import HOUR, LEASE_SECONDS, MAX_PAGES, Book, opened, otherwise, version
@@ -312,3 +312,21 @@ class Killed(Exception):
 
 def _break_off(_page: Page) -> Mapping[str, Any]:
     raise Killed
+
+
+def test_a_list_of_pages_takes_as_many_statements_as_one_page(any_book: Book) -> None:
+    kept = []
+    for number in range(3):
+        any_book.clock.now += 1
+        page = any_book.add()
+        for taken in range(number):
+            any_book.store(any_book.begin(page), version("a", 10 * number + taken))
+        kept.append(page.id)
+    statements: list[str] = []
+    with any_book.database.reading() as connection:
+        event.listen(connection.engine, "before_cursor_execute", lambda *told: statements.append(told[2]))
+    found = any_book.ledger.latest("owner")
+    assert len([each for each in statements if each.startswith("SELECT")]) == 2
+    assert [page.id for page in found] == kept[::-1]
+    assert [[each.id for each in page.versions] for page in found] == [["ver_21", "ver_20"], ["ver_10"], []]
+    assert found == [any_book.find(page) for page in found]

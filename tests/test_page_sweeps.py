@@ -138,12 +138,7 @@ def test_an_object_that_the_storage_keeps_holds_up_no_other(book: Book) -> None:
     book.clock.now += DAY
     nobody: Any = None
     runner = PageRunner(
-        ledger=book.ledger,
-        accounts=nobody,
-        thumbnails=nobody,
-        storage=cast(Storage, Reluctant(keys[0])),
-        queue=nobody,
-        deadline_seconds=1,
+        ledger=book.ledger, photographer=nobody, storage=cast(Storage, Reluctant(keys[0])), queue=nobody
     )
 
     def is_tidy() -> bool:

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 from flask.testing import FlaskClient
 
-from blueprints.problems import PROBLEMS, SLUG_OF_ERROR
+from blueprints.error_problems import SLUG_OF_ERROR
+from blueprints.problems import PROBLEMS
 from tests.support import answers
 from tests.support.answers import Answer
 from tests.support.service import REMEMBERED, TARGET, client_of, snapapi_environment

@@ -34,7 +34,7 @@ class BoundedCalls:
         """
         give_up_at = time.monotonic() + seconds
         if not self._places.acquire(timeout=seconds):
-            raise Overloaded("Too much waits for an answer already.")
+            raise Overloaded("Too many requests are waiting already. Try again later.")
         outcome: Future[T] = Future()
         context = contextvars.copy_context()
         try:

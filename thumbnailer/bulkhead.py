@@ -30,10 +30,10 @@ class Bulkhead:
                 block ended with ``UpstreamTimeout``.
         """
         if not self._line.acquire(blocking=False):
-            raise Overloaded("Too many captures wait already.")
+            raise Overloaded("Too many captures are waiting already. Try again later.")
         try:
             if not self._places.acquire(timeout=deadline.remaining_seconds()):
-                raise Overloaded("No capture could be started in time.")
+                raise Overloaded("The capture could not be started in time. Try again later.")
             is_fair = deadline.remaining_seconds() >= self._fair_seconds
             try:
                 yield

@@ -44,7 +44,7 @@
         ├── StorageUnavailable        object storage does not answer or refuses
         └── ObjectNotFound            no stored image has that key
 
-No class here knows an HTTP status: the doors translate (``blueprints/errors.py``).
+No class here knows an HTTP status: ``blueprints/error_problems.py`` has them.
 ``str(error)`` is always fit for a caller's eyes: no key, internal address or upstream body.
 """
 

@@ -133,14 +133,12 @@ class RedisLocks:
     def _acquire(self, key: str, deadline: Deadline) -> Lock | None:
         """None when Redis does not answer."""
         lock = Lock(self._client, self._prefix + key, thread_local=False)
-        while self._cool_down.allows():
+
+        def acquire() -> bool:
             lock.timeout = deadline.remaining_seconds() + self._margin_seconds
-            try:
-                is_ours = lock.acquire(blocking=False)
-            except RedisError as error:
-                self._cool_down.failed(error)
-                return None
-            self._cool_down.answered()
+            return bool(lock.acquire(blocking=False))
+
+        while (is_ours := self._cool_down.call(acquire, RedisError)) is not None:
             if is_ours:
                 return lock
             if deadline.has_passed():

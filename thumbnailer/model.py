@@ -15,6 +15,11 @@ from enum import StrEnum
 
 KEY_VERSION = "c1"
 
+#: How old a picture a caller may accept, at least and at most, in seconds: a minute, and thirty days. The
+#: operator may narrow these bounds (``TTL_MIN``, ``TTL_MAX``).
+MIN_TTL_SECONDS = 60
+MAX_TTL_SECONDS = 2_592_000
+
 #: What JPEG, WebP and AVIF are encoded with where nobody asks for another quality.
 DEFAULT_QUALITY = 80
 

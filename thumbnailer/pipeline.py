@@ -45,7 +45,6 @@ T = TypeVar("T")
 
 ExitCallback = Callable[[type[BaseException] | None, BaseException | None, object], None]
 
-
 #: How long after its time a capture is still served while a new one is taken, in seconds: a week.
 STALE_WHILE_REVALIDATE_SECONDS = 604_800
 
@@ -178,9 +177,7 @@ class Pipeline:
         if isinstance(joined, Landing):
             return self._collapsed(boarding, joined)
         with ExitStack() as held:
-            held.push(self._crash_on_error(request, joined))
-            terms.admit()
-            held.enter_context(self._bulkhead.place(terms.deadline))
+            self._begin(held, request, terms, joined)
             with terms.timings.step("capture"):
                 capture = self._attempt(request, terms, partial(self._complete, request))
             terms.timings.describe("capture", capture.record.provider)
@@ -192,24 +189,12 @@ class Pipeline:
         was_purged = not is_kept and not self._pictures.is_wanted(boarding, capture.record)
         return Delivery(capture, CacheStatus.MISS, is_kept=is_kept, was_purged=was_purged)
 
-    def _collapsed(self, boarding: Boarding, landing: Landing) -> Delivery:
-        """Somebody else's capture; they have asked the backend for purges when they stored it."""
-        was_purged = self._pictures.is_purged(boarding.key.site, landing.capture.record)
-        return Delivery(
-            landing.capture,
-            CacheStatus.COLLAPSED,
-            is_kept=landing.is_kept and not was_purged,
-            was_purged=was_purged,
-        )
-
     def _stream_new(self, request: CaptureRequest, terms: Terms) -> Delivery | CaptureStream:
         boarding, joined = self._join(request, terms)
         if isinstance(joined, Landing):
             return self._collapsed(boarding, joined)
         with ExitStack() as held:
-            held.push(self._crash_on_error(request, joined))
-            terms.admit()
-            held.enter_context(self._bulkhead.place(terms.deadline))
+            self._begin(held, request, terms, joined)
             with terms.timings.step("capture"):
                 arrival = self._attempt(request, terms, lambda arrival: arrival)
             held.callback(arrival.close)
@@ -224,6 +209,16 @@ class Pipeline:
             )
             stream.start(held)
             return stream
+
+    def _collapsed(self, boarding: Boarding, landing: Landing) -> Delivery:
+        """Somebody else's capture; they have asked the backend for purges when they stored it."""
+        was_purged = self._pictures.is_purged(boarding.key.site, landing.capture.record)
+        return Delivery(
+            landing.capture,
+            CacheStatus.COLLAPSED,
+            is_kept=landing.is_kept and not was_purged,
+            was_purged=was_purged,
+        )
 
     def _join(self, request: CaptureRequest, terms: Terms) -> tuple[Boarding, Landing | Flight]:
         """The capture that another takes, or the flight to take it; not while its target's pause lasts.
@@ -242,6 +237,12 @@ class Pipeline:
             return boarding, self._flights.join(
                 boarding.flight_key, look_up, terms.deadline, is_followed=terms.has_company
             )
+
+    def _begin(self, held: ExitStack, request: CaptureRequest, terms: Terms, flight: Flight) -> None:
+        """Pay for the capture and take a place; an error with which ``held`` ends is told to all who wait."""
+        held.push(self._crash_on_error(request, flight))
+        terms.admit()
+        held.enter_context(self._bulkhead.place(terms.deadline))
 
     def _check_addresses(self, request: CaptureRequest, terms: Terms) -> None:
         self._guard.check(self._guard.parse(request.url), terms.deadline)

@@ -83,11 +83,8 @@ class Thumbnails:
         """
         if request.rendition is None:
             return self.pipeline.fetch(request.capture, terms)
-        self.pipeline.judge(request.capture)
-        key = request.picture
-        with terms.timings.step("cache"):
-            cached = self._pictures.load(key)
-        if cached and not terms.recapture and self._is_fresh(cached, terms):
+        key, cached = request.picture, self._load(request, terms)
+        if cached and self._is_good_enough(cached, terms):
             return Delivery(cached, CacheStatus.HIT)
         delivery = self.pipeline.fetch(request.capture, terms, stand_in=cached)
         if cached and delivery.trouble:
@@ -97,9 +94,10 @@ class Thumbnails:
         try:
             return self._render(key, request.rendition, delivery, terms)
         except Overloaded as error:
-            if cached is None or self._pictures.is_purged(key.site, cached.record):
+            old = self._old(key.site, cached, error)
+            if old is None:
                 raise
-            return Delivery(cached, CacheStatus.STALE, error)
+            return old
 
     def fetch_within(self, request: ThumbnailRequest, terms: Terms, seconds: float) -> Delivery | None:
         """As ``fetch``, but for hardly longer than ``seconds``; the picture is made all the same.
@@ -110,11 +108,8 @@ class Thumbnails:
         Raises:
             ThumbnailerError: any of the tree but ``StorageError``.
         """
-        self.pipeline.judge(request.capture)
-        key = request.picture
-        with terms.timings.step("cache"):
-            cached = self._pictures.load(key)
-        if cached and not terms.recapture and self._is_fresh(cached, terms):
+        key, cached = request.picture, self._load(request, terms)
+        if cached and self._is_good_enough(cached, terms):
             return Delivery(cached, CacheStatus.HIT)
         try:
             if seconds:
@@ -122,12 +117,11 @@ class Thumbnails:
             with terms.timings.step("wait"):
                 delivery = self._await(request, terms, seconds)
         except Overloaded as error:
-            if cached is None or self._pictures.is_purged(key.site, cached.record):
+            old = self._old(key.site, cached, error)
+            if old is None:
                 raise
-            return Delivery(cached, CacheStatus.STALE, error)
-        if delivery or cached is None or self._pictures.is_purged(key.site, cached.record):
-            return delivery
-        return Delivery(cached, CacheStatus.STALE)
+            return old
+        return delivery or self._old(key.site, cached)
 
     def _await(self, request: ThumbnailRequest, terms: Terms, seconds: float) -> Delivery | None:
         """What comes of the errand for this picture in time, be it somebody else's on the same terms."""
@@ -158,8 +152,23 @@ class Thumbnails:
         """The picture as the cache has it, however old; None where there is none."""
         return self._pictures.load(request.picture)
 
-    def _is_fresh(self, cached: Capture, terms: Terms) -> bool:
-        return self._clock() - cached.record.captured_at <= terms.max_age_seconds
+    def _load(self, request: ThumbnailRequest, terms: Terms) -> Capture | None:
+        """What the cache has, however old, for a request that is in order."""
+        self.pipeline.judge(request.capture)
+        with terms.timings.step("cache"):
+            return self._pictures.load(request.picture)
+
+    def _is_good_enough(self, cached: Capture, terms: Terms) -> bool:
+        age_seconds = self._clock() - cached.record.captured_at
+        return not terms.recapture and age_seconds <= terms.max_age_seconds
+
+    def _old(
+        self, site: Site, cached: Capture | None, error: ThumbnailerError | None = None
+    ) -> Delivery | None:
+        """The old picture as the answer; None where there is none, or its page has been purged."""
+        if cached is None or self._pictures.is_purged(site, cached.record):
+            return None
+        return Delivery(cached, CacheStatus.STALE, error)
 
     def _render(self, key: PictureKey, rendition: Rendition, delivery: Delivery, terms: Terms) -> Delivery:
         """The rendition of what came, made once however many ask."""

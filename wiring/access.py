@@ -47,7 +47,7 @@ def build_gate(
         signer=signer,
         public=PublicThumbs(access.public_targets, frozenset(access.public_presets)),
         guard=guard,
-        may_be_open=settings.profile != "production" or settings.doors.allow_anonymous,
+        may_be_open=not settings.is_production or settings.doors.allow_anonymous,
         address=partial(caller_address, settings.doors.trusted_proxies),
         clock=time.time,
     )
@@ -64,14 +64,23 @@ def check_key_file(settings: Settings) -> None:
         raise ConfigurationError([Fault("API_KEYS_FILE", str(error))]) from None
 
 
+def closing_settings(settings: Settings) -> list[str]:
+    """The settings in use that close the service, even without a key in the database."""
+    closing_values = {
+        "API_KEYS_FILE": settings.access.key_file,
+        "PUBLIC_TARGETS": settings.access.public_targets,
+        "PUBLIC_PRESETS": settings.access.public_presets,
+        "SIGNING_KEYS": settings.signing.keys,
+    }
+    return [name for name, value in closing_values.items() if value]
+
+
 def refuse_unmeant_openness(settings: Settings) -> None:
     """Refuse to serve everybody in production unless that is said. Raises ``ConfigurationError``.
 
     Where the database cannot say whether there are keys, the gate stays closed until it can.
     """
-    access = settings.access
-    is_closed = access.key_file or access.public_targets or access.public_presets or settings.signing.keys
-    if settings.profile != "production" or settings.doors.allow_anonymous or is_closed:
+    if not settings.is_production or settings.doors.allow_anonymous or closing_settings(settings):
         return
     with closing(build_database(settings)) as database, contextlib.suppress(DatabaseUnavailable):
         if not KeyStore(database).load():

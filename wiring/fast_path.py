@@ -24,9 +24,10 @@ from typing import Any
 from gunicorn import SERVER
 from gunicorn.util import http_date
 
-from blueprints.callers import Network, address_of
+from blueprints.callers import address_of
 from blueprints.replays import ENVIRON_NAME, Replay
 from blueprints.request_log import request_id_of
+from thumbnailer.addresses import Network
 from thumbnailer.telemetry import LogLines, log_facts
 
 #: A request's head, whole, with nothing behind it: RFC 9112, in the form in which everybody writes it.

@@ -18,10 +18,10 @@ from typing import Any
 
 from gunicorn.workers.gthread import STOP_KEEPALIVE_LINGER
 
-from blueprints.callers import Network
 from blueprints.request_log import BEGUN_AT, HELD_SECONDS
 from blueprints.services import EXTENSION, Services
 from blueprints.waiting import HAS_COMPANY
+from thumbnailer.addresses import Network
 from thumbnailer.telemetry import LogLines
 from thumbnailer.usage import Counted
 from wiring.fast_path import AnswerMemory, FastPath, Recorder, Recording, Rest, read_plainly, rest_of

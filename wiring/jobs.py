@@ -30,6 +30,7 @@ from thumbnailer.jobs.sweeping import Sweeper, SweepRules, note_unqueued
 from thumbnailer.pages import tables as page_tables
 from thumbnailer.pages.ledger import PageLedger, PageRules
 from thumbnailer.pages.refreshing import PageRunner
+from thumbnailer.photographer import Photographer
 from thumbnailer.storage import Storage
 from thumbnailer.webhooks import Sender, SigningSecrets, UnsignedSender, WebhookSender
 from wiring.queue import (
@@ -84,18 +85,18 @@ class Office:
 class Workshop:
     """What a process has beside it that does jobs."""
 
-    runner: JobRunner
-    photographer: PageRunner
-    messenger: DeliveryRunner
+    job_runner: JobRunner
+    page_runner: PageRunner
+    delivery_runner: DeliveryRunner
     leases: Leases
     housekeeper: Housekeeper
 
     @property
     def tasks(self) -> Tasks:
         return {
-            JOB_TASK: self.runner.run,
-            PAGE_TASK: self.photographer.run,
-            DELIVERY_TASK: self.messenger.run,
+            JOB_TASK: self.job_runner.run,
+            PAGE_TASK: self.page_runner.run,
+            DELIVERY_TASK: self.delivery_runner.run,
             SWEEP_TASK: lambda _all: self.housekeeper.look_after(),
         }
 
@@ -153,29 +154,23 @@ def build_workshop(
 ) -> Workshop:
     """The work itself; ``count_job`` hears what became of each attempt at a job."""
     leases = Leases(office.ledger, settings.jobs.lease_seconds / SIGNS_PER_LEASE)
-    studio = Studio(
+    photographer = Photographer(
         accounts=accounts,
         thumbnails=trip.thumbnails,
-        storage=storage,
-        key_template=settings.storage.key_template,
         deadline_seconds=settings.providers.timeout_seconds,
     )
-    photographer = PageRunner(
-        ledger=office.pages,
-        accounts=accounts,
-        thumbnails=trip.thumbnails,
-        storage=storage,
-        queue=office.queue,
-        deadline_seconds=settings.providers.timeout_seconds,
+    studio = Studio(photographer=photographer, storage=storage, key_template=settings.storage.key_template)
+    page_runner = PageRunner(
+        ledger=office.pages, photographer=photographer, storage=storage, queue=office.queue
     )
     return Workshop(
         JobRunner(office.ledger, leases, studio, office.queue, retries=_retries(settings), count=count_job),
-        photographer,
+        page_runner,
         DeliveryRunner(
             office.deliveries, _sender(settings, trip), at_once=max(1, settings.jobs.concurrency // 2)
         ),
         leases,
-        Housekeeper(office.sweeper, office.roster, worker_id, SWEEP_SECONDS, photographer.tidy),
+        Housekeeper(office.sweeper, office.roster, worker_id, SWEEP_SECONDS, page_runner.tidy),
     )
 
 
@@ -194,8 +189,8 @@ def _sender(settings: Settings, trip: Trip) -> Sender:
     )
 
 
-class Counter:
-    """The job desk of a web process, with the workshop behind it where there is no Redis."""
+class WebJobs:
+    """The jobs of a web process: it accepts them, and does them itself where there is no Redis."""
 
     def __init__(self, office: Office, workshop: Workshop | None) -> None:
         self._office = office
@@ -268,16 +263,16 @@ class Counter:
             return True
 
 
-def build_counter(
+def build_web_jobs(
     settings: Settings,
     database: Database,
     trip: Trip,
     storage: Storage,
     accounts: Accounts,
     count_job: Callable[[str], None],
-) -> Counter:
-    """The job desk of a web process."""
+) -> WebJobs:
+    """What a web process needs to accept jobs and, without Redis, to do them."""
     office = build_office(settings, database)
     is_embedded = settings.cache.redis_url is None
     workshop = build_workshop(settings, office, trip, storage, accounts, count_job) if is_embedded else None
-    return Counter(office, workshop)
+    return WebJobs(office, workshop)

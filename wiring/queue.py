@@ -166,15 +166,7 @@ class CeleryQueue:
         """What ``operation`` returns; None where the queue does not answer, or is left alone."""
         from kombu.exceptions import OperationalError
 
-        if not self._cool_down.allows():
-            return None
-        try:
-            result = operation()
-        except (OperationalError, RedisError, OSError) as error:
-            self._cool_down.failed(error)
-            return None
-        self._cool_down.answered()
-        return result
+        return self._cool_down.call(operation, (OperationalError, RedisError, OSError))
 
 
 class EmbeddedWorker:

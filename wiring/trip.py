@@ -32,6 +32,7 @@ from thumbnailer.guard import Guard
 from thumbnailer.imaging import PictureLimits
 from thumbnailer.local_storage import LocalStorage
 from thumbnailer.locks import FileLocks, Locks, RedisLocks
+from thumbnailer.model import MAX_TTL_SECONDS
 from thumbnailer.picture_cache import PictureCache
 from thumbnailer.pipeline import Pipeline
 from thumbnailer.providers.fallback import Failover
@@ -51,9 +52,6 @@ if TYPE_CHECKING:
 #: asked for again by the next request.
 REFRESHES_AT_ONCE = 4
 REFRESHES_WAITING = 200
-
-#: The greatest ``ttl`` that a caller may ask for: a picture may stay in the cache for so long.
-MAX_TTL_SECONDS = 2_592_000
 
 
 def redis_bounds(settings: Settings) -> dict[str, Any]:

@@ -37,7 +37,7 @@ from thumbnailer.storage import Storage
 from wiring.access import build_gate, build_keyring, check_key_file
 from wiring.accounts import build_accounts
 from wiring.databases import build_database
-from wiring.jobs import Counter, build_counter
+from wiring.jobs import WebJobs, build_web_jobs
 from wiring.limits import build_limiters, limit_texts, limiter_config
 from wiring.providers import read_challenge_markers
 from wiring.trip import Trip, build_locks, build_storage, build_trip, cache_config
@@ -77,7 +77,7 @@ def build_services(app: Flask, settings: Settings) -> Services:
     keyring, signer = build_keyring(settings, database), _signer(settings)
     accounts, limiters = build_accounts(settings, database, keyring), build_limiters(app, settings, database)
     allowance = Allowance(*limiters, limit_texts(settings), accounts.charge_capture)
-    counter = build_counter(settings, database, trip, storage, accounts, metrics.count_job)
+    web_jobs = build_web_jobs(settings, database, trip, storage, accounts, metrics.count_job)
     return Services(
         thumbnails=trip.thumbnails,
         placeholders=Placeholders(trip.renderer, own_pictures=_own_placeholders(settings)),
@@ -95,7 +95,7 @@ def build_services(app: Flask, settings: Settings) -> Services:
         allowance=allowance,
         line=line,
         idempotency=_ledger(settings, trip, allowance),
-        jobs=counter.desk,
+        jobs=web_jobs.desk,
         signs_webhooks=bool(settings.webhooks.secrets),
         bounds=_bounds(settings),
         signer=signer,
@@ -106,8 +106,8 @@ def build_services(app: Flask, settings: Settings) -> Services:
         is_cache_shared=settings.cache.kind != "simple",
         checks=_checks(settings, trip, limiters.captures, storage, database),
         providers=trip.failover.health,
-        resume=counter.resume,
-        close=partial(_close, counter, trip, accounts, database),
+        resume=web_jobs.resume,
+        close=partial(_close, web_jobs, trip, accounts, database),
     )
 
 
@@ -149,8 +149,8 @@ def _checks(
     }
 
 
-def _close(counter: Counter, trip: Trip, accounts: Accounts, database: Database) -> None:
-    counter.close()
+def _close(web_jobs: WebJobs, trip: Trip, accounts: Accounts, database: Database) -> None:
+    web_jobs.close()
     trip.close()
     accounts.meter.close()
     database.close()

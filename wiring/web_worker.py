@@ -20,7 +20,8 @@ from gunicorn.workers.base import Worker
 from gunicorn.workers.gthread import TConn, ThreadWorker
 
 from blueprints.entrance import CLOSED_HEADERS
-from blueprints.problems import PROBLEMS, STATUS_DETAILS
+from blueprints.error_problems import STATUS_DETAILS
+from blueprints.problems import PROBLEMS
 from thumbnailer.cooldown import CoolDown
 from wiring.client_watch import ClientBounds, ClientWatch, PromptBodies
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Sequence
 from urllib.parse import urlsplit
 
+from thumbnailer.addresses import Network
 from thumbnailer.diagnosis import Verdict, doubtful, well, wrong
 from thumbnailer.diagnosis.reasons import reason_of
 from thumbnailer.diagnosis.wires import ask
@@ -27,8 +27,6 @@ LOOPBACK = ("http://127.0.0.1/", "http://[::1]/")
 
 #: A network of so few bits is everybody.
 EVERYBODY_BITS = 7
-
-Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 def refuses_private_targets(

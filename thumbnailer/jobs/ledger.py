@@ -208,7 +208,9 @@ class JobLedger:
     def _refuse_overload(self, connection: Connection, coming: int) -> None:
         pending = select(func.count()).where(jobs.c.state == JobState.PENDING)
         if connection.execute(pending).scalar_one() + coming > self._max_pending:
-            raise Overloaded("Too many jobs wait already.", retry_after_seconds=RETRY_AFTER_SECONDS)
+            raise Overloaded(
+                "Too many jobs are waiting already. Try again later.", retry_after_seconds=RETRY_AFTER_SECONDS
+            )
 
     def _write(
         self, connection: Connection, orders: Sequence[JobOrder], owner: str, batch_id: str | None

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import structlog
 
-from thumbnailer.accounts import Accounts, account_of_owner
+from thumbnailer.accounts import account_of_owner
 from thumbnailer.errors import Overloaded, StorageUnavailable, ThumbnailerError, UpstreamError, UpstreamFailed
 from thumbnailer.jobs import Claim, JobOrder, JobResult
 from thumbnailer.jobs.deliveries import DeliveryLedger
@@ -18,11 +18,8 @@ from thumbnailer.jobs.leases import Leases
 from thumbnailer.jobs.ledger import JobLedger, Messages
 from thumbnailer.jobs.queue import WorkQueue
 from thumbnailer.keeping import keep
-from thumbnailer.model import Deadline
+from thumbnailer.photographer import Photographer
 from thumbnailer.storage import Storage
-from thumbnailer.telemetry import Timings
-from thumbnailer.terms import StaleUse, Terms
-from thumbnailer.thumbnails import Thumbnails
 from thumbnailer.webhooks import Sender
 
 log = structlog.get_logger(__name__)
@@ -36,34 +33,18 @@ PATIENCE_SECONDS = 0.5
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Studio:
-    """Brings what an order asks for: from the cache, or new; and stores it where it is to be kept.
+    """Brings what an order asks for: from the cache, or new; and stores it where it is to be kept."""
 
-    ``deadline_seconds`` bounds one attempt as it bounds a request.
-    """
-
-    accounts: Accounts
-    thumbnails: Thumbnails
+    photographer: Photographer
     storage: Storage
     key_template: str
-    deadline_seconds: float
 
     def bring(self, order: JobOrder, owner: str) -> JobResult:
-        """Take the picture, on the account of ``owner``. Raises any of the tree.
-
-        Unauthorized, too: the owner's key counted when the job was accepted, and counts no more.
-        """
-        self.accounts.refuse_ended(account_of_owner(owner))
-        terms = Terms(
-            max_age_seconds=order.ttl_seconds,
-            deadline=Deadline.after(self.deadline_seconds),
-            admit=lambda: self._charge(owner),
-            timings=Timings(),
-            stale_use=StaleUse.WHERE_A_NEW_ONE_FAILS,
-        )
+        """Take the picture, on the account of ``owner``. Raises any of the tree."""
         request = order.request
         if request is None:
-            raise order.refusal or UpstreamFailed("The capture failed.")
-        delivery = self.thumbnails.fetch(request, terms)
+            raise UpstreamFailed("The capture failed.")
+        delivery = self.photographer.take(request, account_of_owner(owner), order.ttl_seconds)
         stored = keep(self.storage, self.key_template, request, delivery) if order.persist else None
         record = delivery.capture.record
         return JobResult(
@@ -77,10 +58,6 @@ class Studio:
             object_key=stored.image.key if stored else None,
             stored_url=stored.image.url if stored else None,
         )
-
-    def _charge(self, owner: str) -> None:
-        """Its limit was charged when the job was accepted; the budget is that of the day of the capture."""
-        self.accounts.charge_capture(account_of_owner(owner))
 
 
 class JobRunner:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import secrets
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -20,7 +20,8 @@ from thumbnailer.jobs.rows import new_id
 from thumbnailer.pages import Page, PageClaim, PageOrder, PageState, PageVersion
 from thumbnailer.pages.leftovers import expect_object, is_expected, let_go, outdate_versions
 from thumbnailer.pages.pauses import pause_after_failure
-from thumbnailer.pages.rows import read_page, read_version, write_order
+from thumbnailer.pages.reading import find_page, read_pages, written_page
+from thumbnailer.pages.rows import write_order
 from thumbnailer.pages.tables import NEWEST_FIRST, outdated_objects, page_versions, pages
 
 CHANGED_EVENT = "page.changed"
@@ -88,7 +89,7 @@ class PageLedger:
         with self._database.transaction() as connection:
             take_turns(connection, KEEPING_LOCK)
             known = find_order(connection, key, now)
-            page = _find(connection, known) if known else None
+            page = find_page(connection, known) if known else None
             if page is not None:
                 return page
             self._refuse_overload(connection)
@@ -104,22 +105,20 @@ class PageLedger:
                 **write_order(order),
             }
             connection.execute(insert(pages).values(**row))
-            return _read(connection, page_id)
+            return written_page(connection, page_id)
 
     def find(self, page_id: str) -> Page | None:
         """The page of that id."""
         with self._database.reading() as connection:
-            return _find(connection, page_id)
+            return find_page(connection, page_id)
 
     def latest(self, owner: str, before: float | None = None) -> list[Page]:
         """An owner's pages, the newest first, at most a hundred; those made before a moment."""
-        mine = select(pages.c.id).where(pages.c.owner == owner)
+        mine = select(pages).where(pages.c.owner == owner)
         if before is not None:
             mine = mine.where(pages.c.created_at < before)
-        newest = mine.order_by(pages.c.created_at.desc()).limit(MAX_LISTED)
         with self._database.reading() as connection:
-            found = [_find(connection, page_id) for page_id in connection.execute(newest).scalars().all()]
-        return [page for page in found if page is not None]
+            return read_pages(connection, mine.order_by(pages.c.created_at.desc()).limit(MAX_LISTED))
 
     def amend(self, page: Page, order: PageOrder) -> Page | None:
         """Keep a page another way; None where it was forgotten meanwhile.
@@ -131,7 +130,7 @@ class PageLedger:
         """
         now = self._clock()
         with self._database.transaction() as connection:
-            stored = _find(connection, page.id, is_locked=True)
+            stored = find_page(connection, page.id, is_locked=True)
             if stored is None:
                 return None
             if stored.order != page.order:
@@ -147,14 +146,14 @@ class PageLedger:
                 changed |= {"edition": stored.edition + 1, "state": PageState.PENDING, "error": None}
             amended = update(pages).where(pages.c.id == page.id)
             connection.execute(amended.values(**write_order(order), **changed))
-            return _read(connection, page.id)
+            return written_page(connection, page.id)
 
     def remove(self, page_id: str) -> None:
         """Forget a page; its pictures are taken out of the storage soon."""
         versions = select(page_versions.c.id).where(page_versions.c.page_id == page_id)
         with self._database.transaction() as connection:
             # Who ends an attempt has the page's row as well, so that no version comes in between.
-            _find(connection, page_id, is_locked=True)
+            find_page(connection, page_id, is_locked=True)
             outdate_versions(connection, versions, self._clock())
             connection.execute(delete(pages).where(pages.c.id == page_id))
 
@@ -171,7 +170,7 @@ class PageLedger:
                 .where(pages.c.id == page_id, or_(pages.c.due_at <= now, is_first))
                 .values(claim=token, due_at=now + self.rules.lease_seconds)
             )
-            return PageClaim(_read(connection, page_id), token) if claimed.rowcount == 1 else None
+            return PageClaim(written_page(connection, page_id), token) if claimed.rowcount == 1 else None
 
     def expect_object(self, object_key: str) -> None:
         """Write down that an attempt is about to store an object: outdated in time, unless it succeeds."""
@@ -226,7 +225,10 @@ class PageLedger:
 
     def _refuse_overload(self, connection: Connection) -> None:
         if connection.execute(select(func.count()).select_from(pages)).scalar_one() >= self.rules.max_pages:
-            raise Overloaded("Too many pages are kept already.", retry_after_seconds=FULL_PAUSE_SECONDS)
+            raise Overloaded(
+                "This service keeps as many pages as it may (PAGE_LIMIT).",
+                retry_after_seconds=FULL_PAUSE_SECONDS,
+            )
 
     def _end_attempt(
         self, connection: Connection, claim: PageClaim, *, is_usable: bool = True
@@ -238,7 +240,7 @@ class PageLedger:
         mine = update(pages).where(pages.c.id == claim.page.id, pages.c.claim == claim.token)
         if connection.execute(mine.values(claim=None)).rowcount != 1:
             return None
-        page = _read(connection, claim.page.id)
+        page = written_page(connection, claim.page.id)
         if is_usable and page.edition == claim.page.edition:
             return page
         again = update(pages).where(pages.c.id == page.id)
@@ -269,7 +271,7 @@ class PageLedger:
     def _announce(
         self, connection: Connection, page_id: str, version: PageVersion, now: float
     ) -> tuple[str, ...]:
-        page = _read(connection, page_id)
+        page = written_page(connection, page_id)
         has_changed = version.distance is not None and version.distance >= self.rules.changed_bits
         if not has_changed or page.order.webhook_url is None:
             return ()
@@ -282,28 +284,9 @@ def _picture_of(order: PageOrder) -> str | None:
     return order.request.key if order.request else None
 
 
-def _find(connection: Connection, page_id: str, *, is_locked: bool = False) -> Page | None:
-    """The page of that id; ``is_locked``: as it stays until this transaction ends."""
-    found = select(pages).where(pages.c.id == page_id)
-    row = connection.execute(found.with_for_update() if is_locked else found).mappings().first()
-    return None if row is None else _with_versions(connection, row)
-
-
-def _read(connection: Connection, page_id: str) -> Page:
-    """A page that this transaction has written, so that nobody else can have forgotten it."""
-    row = connection.execute(select(pages).where(pages.c.id == page_id)).mappings().one()
-    return _with_versions(connection, row)
-
-
 def _insert_version(connection: Connection, page_id: str, version: PageVersion) -> None:
     """Write a version down as the newest, whenever its picture was taken."""
     newest = select(func.coalesce(func.max(page_versions.c.number), 0))
     number = newest.where(page_versions.c.page_id == page_id).scalar_subquery() + 1
     values = {"page_id": page_id, "number": number, **asdict(version)}
     connection.execute(insert(page_versions).values(**values))
-
-
-def _with_versions(connection: Connection, row: Mapping[Any, Any]) -> Page:
-    members = select(page_versions).where(page_versions.c.page_id == row["id"]).order_by(*NEWEST_FIRST)
-    found: Sequence[Mapping[Any, Any]] = connection.execute(members).mappings().all()
-    return read_page(row, [read_version(each) for each in found])

@@ -6,19 +6,17 @@ from dataclasses import dataclass, replace
 
 import structlog
 
-from thumbnailer.accounts import Accounts, account_of_owner
+from thumbnailer.accounts import account_of_owner
 from thumbnailer.errors import NotARealPicture, StorageUnavailable, ThumbnailerError, UpstreamFailed
 from thumbnailer.fingerprints import distance, fingerprint
 from thumbnailer.jobs.queue import WorkQueue
 from thumbnailer.jobs.rows import new_id
 from thumbnailer.keeping import refuse_old
-from thumbnailer.model import CaptureRecord, Deadline
+from thumbnailer.model import CaptureRecord
 from thumbnailer.pages import Page, PageVersion
 from thumbnailer.pages.ledger import PageLedger
+from thumbnailer.photographer import Photographer
 from thumbnailer.storage import Storage, StoredImage, file_ending
-from thumbnailer.telemetry import Timings
-from thumbnailer.terms import Delivery, StaleUse, Terms
-from thumbnailer.thumbnails import ThumbnailRequest, Thumbnails
 
 log = structlog.get_logger(__name__)
 
@@ -28,14 +26,12 @@ MAX_REMOVED = 20
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PageRunner:
-    """Takes new pictures of pages, from any thread; ``deadline_seconds`` bounds one capture."""
+    """Takes new pictures of pages, from any thread."""
 
     ledger: PageLedger
-    accounts: Accounts
-    thumbnails: Thumbnails
+    photographer: Photographer
     storage: Storage
     queue: WorkQueue
-    deadline_seconds: float
 
     def run(self, page_id: str) -> None:
         """Take a new picture, unless none is due or another takes it. Raises DatabaseUnavailable."""
@@ -66,11 +62,12 @@ class PageRunner:
 
     def _version(self, page: Page) -> PageVersion:
         """What a new picture comes to: the newest version again where it is the same."""
-        self.accounts.refuse_ended(account_of_owner(page.owner))
         request = page.order.request
         if request is None:
             raise UpstreamFailed("The capture failed.")
-        delivery = self._fetch(page, request)
+        # Half the interval: a picture that somebody else has had taken by then will do.
+        max_age_seconds = page.order.refresh_seconds // 2
+        delivery = self.photographer.take(request, account_of_owner(page.owner), max_age_seconds)
         record, newest = delivery.capture.record, next(iter(page.versions), None)
         try:
             refuse_old(delivery)
@@ -102,18 +99,3 @@ class PageRunner:
         key = f"pages/{page.id}/{version_id}.{file_ending(record.content_type)}"
         self.ledger.expect_object(key)
         return self.storage.write(key, body, record)
-
-    def _fetch(self, page: Page, request: ThumbnailRequest) -> Delivery:
-        """A picture that is younger than half the page's interval: whoever took it."""
-        terms = Terms(
-            max_age_seconds=page.order.refresh_seconds // 2,
-            deadline=Deadline.after(self.deadline_seconds),
-            admit=lambda: self._charge(page),
-            timings=Timings(),
-            stale_use=StaleUse.WHERE_A_NEW_ONE_FAILS,
-        )
-        return self.thumbnails.fetch(request, terms)
-
-    def _charge(self, page: Page) -> None:
-        """Its limit was charged when the page was kept; the budget each time it is photographed."""
-        self.accounts.charge_capture(account_of_owner(page.owner))

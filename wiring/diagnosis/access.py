@@ -12,6 +12,7 @@ from thumbnailer.diagnosis import Check, Verdict, databases, doors
 from thumbnailer.key_file import read_key_file
 from thumbnailer.key_store import KeyStore
 from thumbnailer.model import Deadline
+from wiring.access import closing_settings
 from wiring.diagnosis.stores import database_probe
 from wiring.trip import build_guard
 
@@ -27,7 +28,7 @@ def guard_checks(settings: Settings) -> Iterator[Check]:
         doors.refuses_private_targets,
         guard=build_guard(settings),
         has_exceptions=bool(settings.targets.private_exceptions),
-        is_production=settings.profile == "production",
+        is_production=settings.is_production,
     )
     page = f"{CONFIGURATION}#allowed_private_targets"
     yield Check(
@@ -74,8 +75,8 @@ def _keys_are_there(deadline: Deadline, *, settings: Settings) -> Verdict:
         doors.is_closed,
         deadline,
         filed=read_key_file(settings.access.key_file) if settings.access.key_file else (),
-        others=_other_ways_in(settings),
-        is_production=settings.profile == "production",
+        others=closing_settings(settings),
+        is_production=settings.is_production,
         allows_anonymous=settings.doors.allow_anonymous,
         now=time.time(),
     )
@@ -86,16 +87,6 @@ def _keys_are_there(deadline: Deadline, *, settings: Settings) -> Verdict:
     return databases.asked(
         deadline, probe=database_probe(settings), look=with_stored, without=judge(stored=())
     )
-
-
-def _other_ways_in(settings: Settings) -> list[str]:
-    ways = {
-        "API_KEYS_FILE": settings.access.key_file,
-        "PUBLIC_TARGETS": settings.access.public_targets,
-        "PUBLIC_PRESETS": settings.access.public_presets,
-        "SIGNING_KEYS": settings.signing.keys,
-    }
-    return [name for name, value in ways.items() if value]
 
 
 def service_checks(settings: Settings) -> Iterator[Check]:
@@ -113,6 +104,6 @@ def service_checks(settings: Settings) -> Iterator[Check]:
     yield check(
         name="public address",
         tried=f"ask for {public}/health" if public else "look at the setting",
-        look=partial(doors.is_reached, base=public, is_production=settings.profile == "production"),
+        look=partial(doors.is_reached, base=public, is_production=settings.is_production),
         page=f"{CONFIGURATION}#public_base_url",
     )

@@ -24,7 +24,7 @@ DEPLOYMENT = "docs/deployment.md"
 def machine_checks(settings: Settings) -> Iterator[Check]:
     """What does not depend on what is configured."""
     check = partial(Check, part="machine")
-    user = partial(is_nobody_special, is_production=settings.profile == "production")
+    user = partial(is_nobody_special, is_production=settings.is_production)
     yield check(
         name="Python", tried="ask for its version", look=names_its_python, page=f"{DEPLOYMENT}#a-bare-machine"
     )

@@ -109,7 +109,7 @@ def _redis_cache_checks(settings: Settings, url: str) -> Iterator[Check]:
 
 def limit_checks(settings: Settings) -> Iterator[Check]:
     """Whether they are on, and the store that counts for them."""
-    look = partial(_are_on, is_on=settings.limits.enabled, is_production=settings.profile == "production")
+    look = partial(_are_on, is_on=settings.limits.enabled, is_production=settings.is_production)
     page = f"{CONFIGURATION}#ratelimit_enabled"
     yield Check(part="limits", name="rate limits", tried="look at the setting", look=look, page=page)
     url = settings.limits.redis_url
