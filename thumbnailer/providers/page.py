@@ -23,9 +23,9 @@ from thumbnailer.providers.equipment import Equipment
 from thumbnailer.providers.hearsay import Hearsay
 from thumbnailer.providers.page_errors import PROVIDER, net_error, translate_navigation
 from thumbnailer.providers.page_world import PageWorld, if_possible
-from thumbnailer.providers.picture import photograph
+from thumbnailer.providers.picture import Taken, photograph
 from thumbnailer.providers.playwright_errors import PlaywrightError, PlaywrightTimeout
-from thumbnailer.providers.resting import CONTENT, PICTURES, UnderWay, come_to_rest, shows_whole_page
+from thumbnailer.providers.resting import Resting, shows_whole_page
 from thumbnailer.providers.user_agents import introduction
 
 if TYPE_CHECKING:
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 
 #: The most that each wait may take, in seconds; every one also takes only a share of what is left.
 LOAD_SECONDS = 15.0
-CONTENT_SECONDS = 1.5
 IDLE_SECONDS = 10.0
 CONSENT_SECONDS = 5.0
 PROGRAM_SECONDS = 10.0
@@ -62,11 +61,11 @@ class Visit:
     ) -> None:
         self._page = page
         self._world = PageWorld(page)
-        self._pictures, self._content = UnderWay(page, PICTURES), UnderWay(page, CONTENT)
         self._request = request
         self._equipment = equipment
         self._proxy = proxy
         self._deadline = deadline
+        self._resting = Resting(page, self._world, request, deadline)
         self._crashed = asyncio.Event()
         self._hearsay = Hearsay(page, self._crashed)
         self._blocked: set[str] = set()
@@ -110,10 +109,10 @@ class Visit:
         await self._wait()
         await self._alter()
         await self._tidy_up()
-        await self._come_to_rest()
+        await self._resting.begin(max_full_page_height=self._equipment.bounds.max_full_page_height)
         await self._refuse_failed_document()
         await self._refuse_challenge()
-        picture = await photograph(self._page, self._world, self._request, self._equipment.bounds)
+        picture = await self._resting.last_of(self._photograph)
         # A script may have left the page at the last moment.
         await self._refuse_failed_document()
         return picture
@@ -192,7 +191,7 @@ class Visit:
 
     async def _wait(self) -> None:
         if self._request.wait_until is WaitUntil.LOAD:
-            await self._content.arrive(self._deadline.share_seconds(4, CONTENT_SECONDS))
+            await self._resting.content_arrives()
         if self._request.wait_until is WaitUntil.NETWORKIDLE:
             with suppress(PlaywrightTimeout):
                 await self._page.wait_for_load_state(
@@ -227,14 +226,8 @@ class Visit:
         if hidden:
             await self._world.attempt(page_scripts.HIDE, hidden)
 
-    async def _come_to_rest(self) -> None:
-        await come_to_rest(
-            self._world,
-            self._request,
-            self._pictures,
-            self._deadline,
-            max_full_page_height=self._equipment.bounds.max_full_page_height,
-        )
+    async def _photograph(self) -> Taken:
+        return await photograph(self._page, self._world, self._request, self._equipment.bounds)
 
     def _note_request(self, request: Request) -> None:
         # Redirects come here too, one request for each hop.

@@ -1,0 +1,55 @@
+"""Target pages with what sites are made of nowadays, above all scripts that move things."""
+
+from __future__ import annotations
+
+from tests.support.target_pages import FILL, TURN_GREEN, Answer, document
+
+#: Calls ``draw`` with numbers that grow to 1 within a second, one for each frame.
+_GROW = """
+let began; const step = now => { began ??= now; const done = Math.min(1, (now - began) / 1000); draw(done);
+if (done < 1) requestAnimationFrame(step); }; requestAnimationFrame(step);
+"""
+
+SITE_PAGES: dict[str, Answer] = {
+    "/moves-by-script": Answer(
+        document(
+            "<script>const draw = done => { document.body.style.background ="
+            f"`rgb(${{255 - 255 * done}}, ${{255 * done}}, 0)` }}; {_GROW}</script>",
+            style=FILL,
+        )
+    ),
+    "/grows-by-script": Answer(
+        document(
+            "<div style='height:1200px;background:lime'></div>"
+            "<div id='shown' style='height:0;background:lime'></div><script>const draw = done => {"
+            "shown.style.height = `${240 * done}px` }; new IntersectionObserver(([entry]) => {"
+            f"if (entry.isIntersecting) {{ {_GROW} }} }}).observe(shown)</script>"
+        )
+    ),
+    "/drawn-by-script": Answer(
+        document(
+            "<canvas width='320' height='240'></canvas><script>const brush = document.querySelector('canvas')"
+            ".getContext('2d'); brush.fillStyle = 'lime'; const draw = done => {"
+            f"brush.fillRect(0, 0, 320, 240 * done) }}; {_GROW}</script>",
+            style=FILL + "canvas { display: block }",
+        )
+    ),
+    "/moves-for-ever": Answer(
+        document(
+            "<p></p><script>const step = now => { document.querySelector('p').textContent = now;"
+            "requestAnimationFrame(step); }; requestAnimationFrame(step)</script>",
+            style="body { background: lime; height: 100vh } p { margin: 0; padding: 100px }",
+        )
+    ),
+    "/fetches-in-turn": Answer(
+        document(
+            "<script>onload = () => setTimeout(async () => { await fetch('/late.svg');"
+            "await fetch('/late.svg?2');"
+            f"{TURN_GREEN} }})</script>",
+            style=FILL,
+        )
+    ),
+    "/listens": Answer(document("<script>fetch('/stream').then(() => { document.title = 'x' })</script>")),
+    "/polls": Answer(document("<script>fetch('/hang')</script>")),
+    "/stream": Answer("data: x\n\n", content_type="text/event-stream"),
+}
