@@ -171,13 +171,34 @@ def test_what_loads_when_it_is_seen_is_in_the_picture_of_a_whole_page(
     assert set(colours_at(body, *((160, y) for y in range(300, 3600, 600)))) == {GREEN}
 
 
-@pytest.mark.parametrize("path", ["/shell", "/scrolling-body", "/components"])
-def test_what_scrolls_in_place_of_the_page_is_laid_out(
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/shell",
+        "/scrolling-body",
+        "/components",
+        "/smooth",
+        "/smooth-behind-a-window",
+        "/slides",
+    ],
+)
+def test_what_scrolls_or_is_moved_in_place_of_the_page_is_laid_out(
     provider: ChromiumProvider, pages: PageServer, path: str
 ) -> None:
     body = take(provider, pages.url(path), full_page=True)
     assert picture_of(body).size == (320, 940)
     assert set(colours_at(body, *((160, y) for y in (10, 200, 500, 930)))) == {GREEN}
+
+
+@pytest.mark.parametrize(
+    "options", [{"full_page": True}, {"clip": Clip(0, 0, 320, 6000)}], ids=["whole", "clip"]
+)
+def test_what_a_page_leaves_out_until_it_is_in_view_is_drawn(
+    provider: ChromiumProvider, pages: PageServer, options: dict[str, Any]
+) -> None:
+    body = take(provider, pages.url("/skips-what-is-out-of-view"), **options)
+    assert picture_of(body).size == (320, 6000)
+    assert set(colours_at(body, *((160, y) for y in range(50, 6000, 100)))) == {GREEN}
 
 
 def test_a_whole_page_shows_what_clings_to_the_viewport_once_and_all_that_was_shown_on_the_way(

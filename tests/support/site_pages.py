@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from tests.support.target_pages import FILL, TURN_GREEN, Answer, document
+from tests.support.target_pages import FILL, TURN_GREEN, Answer, box, document
 
 #: Calls ``draw`` with numbers that grow to 1 within a second, one for each frame.
 _GROW = """
 let began; const step = now => { began ??= now; const done = Math.min(1, (now - began) / 1000); draw(done);
 if (done < 1) requestAnimationFrame(step); }; requestAnimationFrame(step);
 """
+
+_BLOCKS = box("lime", height="340px") + box("lime", height="600px") + "<i></i>"
 
 SITE_PAGES: dict[str, Answer] = {
     "/moves-by-script": Answer(
@@ -39,6 +41,39 @@ SITE_PAGES: dict[str, Answer] = {
             "<p></p><script>const step = now => { document.querySelector('p').textContent = now;"
             "requestAnimationFrame(step); }; requestAnimationFrame(step)</script>",
             style="body { background: lime; height: 100vh } p { margin: 0; padding: 100px }",
+        )
+    ),
+    "/smooth": Answer(
+        document(
+            f"<div id='moved'>{_BLOCKS}</div><script>const step = () => {{ moved.style.transform ="
+            "'translateY(0px)'; requestAnimationFrame(step); }; step()</script>",
+            style="html, body { height: 100%; overflow: hidden } body { background: red }",
+        )
+    ),
+    "/smooth-behind-a-window": Answer(
+        document(
+            f"<div id='window'><div id='moved'>{_BLOCKS}</div></div>"
+            "<script>document.body.style.height = '940px';"
+            "const step = () => { moved.style.transform = `translateY(${-scrollY}px)`;"
+            "requestAnimationFrame(step); }; step();"
+            "const seen = new IntersectionObserver(entries => entries.forEach(entry => {"
+            "if (entry.isIntersecting) entry.target.style.background = 'lime' }));"
+            "document.querySelectorAll('i').forEach(element => seen.observe(element))</script>",
+            style="#window { position: fixed; inset: 0; overflow: hidden } body { background: red }"
+            "i { display: block; height: 100px; margin-top: -100px; background: red }",
+        )
+    ),
+    "/slides": Answer(
+        document(
+            f"<div id='window'><div style='height:100%;transform:translateY(0)'>{_BLOCKS}</div></div>",
+            style="#window { position: relative; height: 100vh; overflow: hidden }",
+        )
+    ),
+    "/skips-what-is-out-of-view": Answer(
+        document(
+            f"<section>{box('lime', height='300px')}</section>" * 20,
+            style="body { background: red }"
+            "section { content-visibility: auto; contain-intrinsic-size: auto 100px }",
         )
     ),
     "/fetches-in-turn": Answer(

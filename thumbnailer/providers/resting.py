@@ -102,6 +102,7 @@ class Resting:
             self._depth = max_full_page_height
             await self._world.attempt(whole_page.UNFOLD)
         if self._depth > self._request.height:
+            await self._world.attempt(whole_page.DRAW_ALL)
             patience = self._deadline.share_seconds(3, SCROLL_SECONDS)
             options = {"limit": self._depth, "patience": patience * 1000, **SCROLL_PAUSES}
             await self._world.attempt(whole_page.SCROLL_THROUGH, options, patience + 1)
