@@ -291,6 +291,8 @@ def test_a_clip_gives_that_rectangle_of_the_page(
         pytest.param("/moves-on", {}, id="a script moves on"),
         pytest.param("/own-globals", {"full_page": True}, id="a page that redefines what scripts call"),
         pytest.param("/redirect", {}, id="redirect"),
+        pytest.param("/breaks-off-once", {}, id="broken off once"),
+        pytest.param("/miscounted", {}, id="longer than it is, by what its server says"),
         pytest.param("/frames-elsewhere", {}, id="parts of a page are refused"),
         pytest.param("/status/404", {"fail_on_status": (StatusRange(500, 599),)}, id="an accepted status"),
         pytest.param("/status/500", {"fail_on_status": ()}, id="every status accepted"),

@@ -32,7 +32,8 @@ class PageServer(ThreadingHTTPServer):
 
     Besides: ``/status/N`` answers with that status; ``/check?js=`` is green where the expression is
     true; ``/to?to=`` leads there; ``/hang`` answers when the server ends, ``/late.svg`` half a second later;
-    ``/pairs`` answers when two ask for it at once; an event stream goes on until the server ends.
+    ``/pairs`` answers when two ask for it at once; an event stream goes on until the server ends;
+    ``/breaks-off-once`` is whole the second time, ``/breaks-off-anywhere`` gets a little further each time.
     """
 
     daemon_threads = True
@@ -66,10 +67,17 @@ class PageServer(ThreadingHTTPServer):
             self.ending.wait(60)
         if parts.path == "/late.svg":
             self.ending.wait(0.5)
-            return PAGES["/lime.svg"]
+        if parts.path.startswith("/breaks-off"):
+            return self._break_off(parts.path)
         if parts.path == "/pairs":
             return self._answer_in_pairs()
         return (PAGES | SITE_PAGES).get(parts.path, Answer("nothing here", status=404))
+
+    def _break_off(self, path: str) -> Answer:
+        times = self.requests.count(path)
+        if path == "/breaks-off-once" and times > 1:
+            return PAGES["/plain"]
+        return Answer(document(box("red", height="100vh") + "text " * 100 * times), missing=9_000)
 
     def _answer_in_pairs(self) -> Answer:
         with self.counting:
@@ -101,14 +109,14 @@ class _PageDoor(BaseHTTPRequestHandler):
         with contextlib.suppress(ConnectionError):
             self.send_response(answer.status)
             self.send_header("Content-Type", answer.content_type)
-            is_endless = answer.content_type == "text/event-stream"
-            self.send_header("Content-Length", str(len(body) + is_endless))
+            self.send_header("Content-Length", str(len(body) + answer.missing))
             for name, value in answer.headers:
                 self.send_header(name, value)
             self.end_headers()
             self.wfile.write(body)
-            if is_endless:
+            if answer.content_type == "text/event-stream":
                 self.server.ending.wait(60)
+            self.close_connection = answer.missing > 0
 
     def handle(self) -> None:
         with contextlib.suppress(ConnectionError):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.support.target_pages import FILL, TURN_GREEN, Answer, box, document
+from tests.support.target_pages import FILL, PAGES, TURN_GREEN, Answer, box, document
 
 #: Calls ``draw`` with numbers that grow to 1 within a second, one for each frame.
 _GROW = """
@@ -86,5 +86,7 @@ SITE_PAGES: dict[str, Answer] = {
     ),
     "/listens": Answer(document("<script>fetch('/stream').then(() => { document.title = 'x' })</script>")),
     "/polls": Answer(document("<script>fetch('/hang')</script>")),
-    "/stream": Answer("data: x\n\n", content_type="text/event-stream"),
+    "/stream": Answer("data: x\n\n", content_type="text/event-stream", missing=1),
+    "/late.svg": PAGES["/lime.svg"],
+    "/miscounted": Answer(document(box("lime", height="100vh")), missing=100),
 }

@@ -15,6 +15,7 @@ a part of the page never loads           the picture without it, after at most 1
 ``networkidle`` never comes              the picture all the same, after at most ten seconds
 ``wait_for`` never appears               CaptureRefused, shortly before the deadline
 no such host, refused, bad certificate   TargetUnreachable
+the page's answer breaks off twice         TargetUnreachable
 the page leads to a forbidden address    TargetForbidden
 a picture, frame or script of it does    the page's own affair, as if nobody were there
 a check for robots instead of the page   PageChallenged

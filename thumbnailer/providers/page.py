@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import copy
 import json
+from collections.abc import Awaitable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Literal
 
@@ -19,6 +20,7 @@ from thumbnailer.errors import (
 )
 from thumbnailer.model import CaptureRequest, Deadline, WaitUntil
 from thumbnailer.providers import alterations, page_scripts, whole_page
+from thumbnailer.providers.document import Document, are_alike, is_of_main_frame
 from thumbnailer.providers.equipment import Equipment
 from thumbnailer.providers.hearsay import Hearsay
 from thumbnailer.providers.page_errors import PROVIDER, net_error, translate_navigation
@@ -65,6 +67,7 @@ class Visit:
         self._equipment = equipment
         self._proxy = proxy
         self._deadline = deadline
+        self._answer = Document(page)
         self._resting = Resting(page, self._world, request, deadline)
         self._crashed = asyncio.Event()
         self._hearsay = Hearsay(page, self._crashed)
@@ -151,11 +154,20 @@ class Visit:
             await self._page.route("**/*", self._let_pass_or_block)
 
     async def _open(self) -> None:
-        moment: Literal["load", "domcontentloaded"] = (
-            "domcontentloaded" if self._request.wait_until is WaitUntil.DOMCONTENTLOADED else "load"
-        )
+        await self._go(self._page.goto(self._request.url, wait_until="commit", timeout=0))
+        if await self._breaks_off():
+            length = await self._world.attempt(page_scripts.LENGTH)
+            await self._go(self._page.reload(wait_until="commit", timeout=0))
+            if await self._breaks_off():
+                # A server may count its bytes wrongly, at which no visitor sees anything amiss.
+                if not are_alike(length, await self._world.attempt(page_scripts.LENGTH)):
+                    raise TargetUnreachable("The target's host broke the connection.")
+                await self._world.send("Page.stopLoading")
+        await self._refuse_failed_document()
+
+    async def _go(self, going: Awaitable[Response | None]) -> None:
         try:
-            await self._page.goto(self._request.url, wait_until="commit", timeout=0)
+            await going
         except PlaywrightError as error:
             failure = translate_navigation(error)
             if failure is not None:
@@ -165,21 +177,21 @@ class Visit:
                 raise self._refusal() or failure from error
             if "interrupted by another navigation" not in error.message:
                 raise
-        await self._load(moment)
-        await self._refuse_failed_document()
 
-    async def _load(self, moment: Literal["load", "domcontentloaded"]) -> None:
+    async def _breaks_off(self) -> bool:
         """Wait for the moment, and for what never comes only while there is nothing to show."""
+        moment: Literal["load", "domcontentloaded"] = (
+            "domcontentloaded" if self._request.wait_until is WaitUntil.DOMCONTENTLOADED else "load"
+        )
         with suppress(PlaywrightTimeout):
-            await self._page.wait_for_load_state(
-                moment, timeout=self._deadline.share_seconds(2, LOAD_SECONDS) * 1000
-            )
-            return
+            seconds = self._deadline.share_seconds(2, LOAD_SECONDS)
+            loading = self._page.wait_for_load_state(moment, timeout=seconds * 1000)
+            return await self._answer.breaks_off_before(loading)
         if await self._world.attempt(page_scripts.HAS_CONTENT):
             # What hangs may be a style sheet, without which nothing is drawn.
             await self._world.send("Page.stopLoading")
-        else:
-            await self._page.wait_for_load_state(moment, timeout=0)
+            return False
+        return await self._answer.breaks_off_before(self._page.wait_for_load_state(moment, timeout=0))
 
     async def _hear_of_a_crash(self, error: PlaywrightError) -> None:
         """Give the news of a crash time to come: the navigation that it broke off is told first."""
@@ -231,11 +243,11 @@ class Visit:
 
     def _note_request(self, request: Request) -> None:
         # Redirects come here too, one request for each hop.
-        if _is_of_main_frame(request):
+        if is_of_main_frame(request):
             self._document = request.url
 
     def _note_response(self, response: Response) -> None:
-        if not _is_of_main_frame(response.request):
+        if not is_of_main_frame(response.request):
             return
         # Only plain http can be answered by the proxy, which takes its mark out of all other answers.
         if response.url.startswith("http:") and self._proxy.is_own(response.headers):
@@ -267,23 +279,13 @@ class Visit:
 
     async def _let_pass_or_block(self, route: Route, request: Request) -> None:
         with suppress(PlaywrightError):
-            if not _is_of_main_frame(request) and self._equipment.ads.blocks(
+            if not is_of_main_frame(request) and self._equipment.ads.blocks(
                 request.url, page_url=self._page.url, resource_type=request.resource_type
             ):
                 self._blocked.add(request.url)
                 await route.abort("blockedbyclient")
             else:
                 await route.continue_()
-
-
-def _is_of_main_frame(request: Request) -> bool:
-    """Whether it asks for the page itself."""
-    if not request.is_navigation_request():
-        return False
-    try:
-        return request.frame.parent_frame is None
-    except PlaywrightError:  # raised while the frame is only about to be
-        return False
 
 
 async def _dismiss(dialog: Dialog) -> None:
