@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -24,9 +25,9 @@ from tests.support.pages import (
     running_pages,
 )
 from tests.support.target_pages import BLOCK_HEIGHT, TALL_BLOCKS
-from thumbnailer.devices import CHROME_MAJOR, DEVICES
+from thumbnailer.devices import DEVICES
 from thumbnailer.model import Clip, Format, Geolocation, StatusRange, WaitUntil
-from thumbnailer.providers.chromium import ChromiumProvider
+from thumbnailer.providers.chromium import ChromiumProvider, find_chromium
 
 
 @pytest.fixture(scope="module")
@@ -89,12 +90,35 @@ def test_by_default_page_and_server_are_not_told_that_the_browser_is_headless(
     assert colour_at(take(provider, url), 100, 100) == GREEN
     told = pages.headers["/check"]
     assert "headless" not in str(told).lower()
-    assert f'"Chromium";v="{CHROME_MAJOR}"' in told["sec-ch-ua"]
     assert told["Accept-Language"] == "en-US,en;q=0.9"
     take(provider, url, device="Galaxy S24", locale="de-CH")
     told = pages.headers["/check"]
     assert (told["sec-ch-ua-platform"], told["sec-ch-ua-mobile"]) == ('"Android"', "?1")
     assert told["Accept-Language"] == "de-CH"
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"device": "Galaxy S24"}, {"device": "Desktop Edge"}],
+    ids=["no device", "phone", "desktop"],
+)
+def test_the_browser_tells_its_own_version_wherever_it_tells_one(
+    provider: ChromiumProvider, pages: PageServer, options: dict[str, Any]
+) -> None:
+    version = subprocess.run(
+        [find_chromium() or "", "--version"], capture_output=True, check=True, text=True, timeout=30
+    ).stdout.split()[-1]
+    major = version.partition(".")[0]
+    url = pages.check(
+        f"navigator.userAgent.includes('Chrome/{major}.0.0.0 ')"
+        "&& navigator.userAgentData.getHighEntropyValues(['fullVersionList']).then(told => ["
+        f"...told.fullVersionList, ...told.brands].filter(({{brand}}) => brand === 'Chromium')"
+        f".map(({{version}}) => version).join() === '{version},{major}')"
+    )
+    assert colour_at(take(provider, url, **options, delay=100), 100, 100) == GREEN
+    told = pages.headers["/check"]
+    assert f"Chrome/{major}.0.0.0 " in told["User-Agent"]
+    assert f'"Chromium";v="{major}"' in told["sec-ch-ua"]
 
 
 @pytest.mark.parametrize(

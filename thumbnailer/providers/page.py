@@ -147,7 +147,10 @@ class Visit:
             await self._page.add_init_script(f"({whole_page.KEEP_SHOWN})()")
         if self._request.block_cookie_banners:
             await self._page.add_init_script(self._equipment.consent_script)
-        await self._world.send("Emulation.setUserAgentOverride", introduction(self._request))
+        browser = self._page.context.browser
+        assert browser is not None  # it has launched the page
+        introduced = introduction(self._request, browser.version)
+        await self._world.send("Emulation.setUserAgentOverride", introduced)
         await alterations.introduce_caller(self._page, self._request)
         await alterations.send_headers(self._page, self._request)
         if self._request.block_ads:
