@@ -204,6 +204,8 @@ def test_what_loads_when_it_is_seen_is_in_the_picture_of_a_whole_page(
         "/smooth",
         "/smooth-behind-a-window",
         "/slides",
+        "/backdrop",
+        "/waits-until-nobody-scrolls",
     ],
 )
 def test_what_scrolls_or_is_moved_in_place_of_the_page_is_laid_out(

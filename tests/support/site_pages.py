@@ -63,6 +63,21 @@ SITE_PAGES: dict[str, Answer] = {
             "i { display: block; height: 100px; margin-top: -100px; background: red }",
         )
     ),
+    "/backdrop": Answer(
+        document(
+            "<canvas></canvas><main></main>",
+            style="canvas { position: fixed; left: 0; top: 0; width: 100%; height: 100vh; z-index: -1;"
+            "background: lime } main { height: 940px }",
+        )
+    ),
+    "/waits-until-nobody-scrolls": Answer(
+        document(
+            f"{_BLOCKS}<script>let waiting; const look = () => {{ const i = document.querySelector('i');"
+            "if (i.getBoundingClientRect().top < innerHeight) i.style.background = 'lime' };"
+            "onscroll = () => { clearTimeout(waiting); waiting = setTimeout(look, 100) }</script>",
+            style="i { display: block; height: 100px; margin-top: -100px; background: red }",
+        )
+    ),
     "/slides": Answer(
         document(
             f"<div id='window'><div style='height:100%;transform:translateY(0)'>{_BLOCKS}</div></div>",

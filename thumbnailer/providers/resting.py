@@ -25,8 +25,8 @@ MOVING_SECONDS = 2.5
 #: Between two pictures of a page that moves.
 STEP_SECONDS = 0.1
 
-#: Milliseconds at each step of a page that is scrolled through, and at the end.
-SCROLL_PAUSES = {"pause": 60, "rest": 700}
+#: Milliseconds at each step of a page that is scrolled through, at the bottom, and at the end.
+SCROLL_PAUSES = {"pause": 60, "stay": 300, "rest": 400}
 
 #: Kinds of requests, in Playwright's words. Of content is what a page that has loaded may still be made;
 #: beacons and streams are not among it.

@@ -79,9 +79,10 @@ UNFOLD = """
 
 #: Down in steps of a viewport, so that what loads when seen is seen, and up again. Ends at the
 #: bottom, at ``limit`` or after ``patience``, whichever comes first: some pages grow for ever.
-#: At the top, what began to move on the way has time to come to its end.
+#: There, pages that look where they are only once nobody scrolls any more have time to; at the top, what
+#: began to move on the way has time to come to its end.
 SCROLL_THROUGH = """
-async ({limit, patience, pause, rest}) => {
+async ({limit, patience, pause, stay, rest}) => {
   const wait = time => new Promise(resolve => setTimeout(resolve, time));
   const until = Date.now() + patience;
   const root = document.scrollingElement || document.documentElement;
@@ -91,6 +92,7 @@ async ({limit, patience, pause, rest}) => {
     window.scrollTo({top, behavior: "instant"});
     await wait(pause);
   }
+  await wait(stay);
   window.scrollTo({top: 0, behavior: "instant"});
   await wait(rest);
 }
@@ -103,7 +105,8 @@ LAY_FLAT = """
 [data-aos], [data-scroll-section] { opacity: 1 !important; transform: none !important }
 """
 
-#: Moves what clings to the bottom of the viewport to the bottom of the page.
+#: Moves what clings to the bottom of the viewport to the bottom of the page, and lets a backdrop that fills
+#: the viewport, without a word and behind what stands in its middle, reach as far as the page.
 SINK = """
 limit => {
   const heights = [document.documentElement, document.body].map(element => element?.scrollHeight ?? 0);
@@ -112,14 +115,21 @@ limit => {
   const set = (element, styles) => {
     for (const name in styles) element.style.setProperty(name, styles[name], "important");
   };
+  const middle = document.elementFromPoint(innerWidth / 2, innerHeight / 2);
+  const isBackdrop = (element, box) => box.left <= 0 && box.top <= 0 && box.right >= innerWidth
+    && box.bottom >= innerHeight && !element.contains(middle) && !element.innerText?.trim();
   for (const element of document.querySelectorAll("body *")) {
     const {position, top, bottom} = getComputedStyle(element);
     if (position === "sticky" && top === "auto" && bottom !== "auto") {
       set(element, {position: "relative", bottom: "auto"});
-    } else if (position === "fixed" && !element.offsetParent
-               && element.getBoundingClientRect().top >= innerHeight / 2) {
+    } else if (position === "fixed" && !element.offsetParent) {
+      const box = element.getBoundingClientRect();
       const moved = {top: parseFloat(top) + further, bottom: parseFloat(bottom) - further};
-      set(element, {top: `${moved.top}px`, bottom: `${moved.bottom}px`, transition: "none"});
+      if (box.top >= innerHeight / 2) {
+        set(element, {top: `${moved.top}px`, bottom: `${moved.bottom}px`, transition: "none"});
+      } else if (isBackdrop(element, box)) {
+        set(element, {height: `${box.height + further}px`, "max-height": "none", transition: "none"});
+      }
     }
   }
 }
