@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,8 +12,10 @@ from playwright.async_api import async_playwright
 
 from tests.support.chromium import NO_NAMES, chromium, take
 from tests.support.pages import GREEN, PageServer, colours_at, picture_of, running_pages
+from thumbnailer.model import CaptureRequest, Deadline
 from thumbnailer.providers.chromium import ChromiumProvider, find_chromium
-from thumbnailer.providers.resting import CONTENT, UnderWay
+from thumbnailer.providers.picture import Taken
+from thumbnailer.providers.resting import CONTENT, Resting, UnderWay
 
 
 @pytest.fixture(scope="module")
@@ -69,3 +72,36 @@ def test_a_stream_that_has_begun_is_not_waited_for(pages: PageServer, path: str,
             return waited_for
 
     assert asyncio.run(visit()) == count
+
+
+class StillWorld:
+    """Stands for a page that needs nothing to come to rest."""
+
+    async def attempt(self, *_arguments: Any) -> None:
+        return None
+
+
+@pytest.mark.parametrize(
+    ("contents", "moving"),
+    [
+        pytest.param(b"a", 0, id="nothing moves"),
+        pytest.param(b"aa", 2, id="scripts that change nothing"),
+        pytest.param(b"abb", 1, id="scripts between two pictures"),
+    ],
+)
+def test_no_more_pictures_are_taken_than_it_takes_to_see_that_a_page_stands_still(
+    contents: bytes, moving: int
+) -> None:
+    async def rest() -> bytes:
+        page: Any = SimpleNamespace(on=lambda *_: None)
+        world: Any = StillWorld()
+        request = CaptureRequest(url="http://example.com/", width=320, height=240)
+        return await Resting(page, world, request, Deadline.after(60)).last_of(photograph)
+
+    left = [Taken(bytes([each]), is_of_moving_page=at < moving) for at, each in enumerate(contents)]
+
+    async def photograph() -> Taken:
+        return left.pop(0)
+
+    assert asyncio.run(rest()) == contents[-1:]
+    assert not left

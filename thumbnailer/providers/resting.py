@@ -89,6 +89,8 @@ class Resting:
         self._request = request
         self._deadline = deadline
         self._pictures, self._content = UnderWay(page, PICTURES), UnderWay(page, CONTENT)
+        is_waited_for = request.wait_until is WaitUntil.LOAD
+        self._awaited = (self._content, self._pictures) if is_waited_for else (self._pictures,)
         self._depth = _depth(request)
 
     async def content_arrives(self) -> None:
@@ -127,20 +129,16 @@ class Resting:
         clock = asyncio.get_running_loop().time
         until = clock() + self._deadline.share_seconds(4, MOVING_SECONDS)
         taken = await take()
-        is_still = not taken.is_of_moving_page
-        while (not is_still or self._is_loading()) and clock() < until:
+        has_moved = is_moving = taken.is_of_moving_page
+        while (is_moving or any(self._awaited)) and clock() < until:
             await asyncio.sleep(STEP_SECONDS)
-            await self._content.arrive(max(0.0, until - clock()))
-            await self._pictures.arrive(max(0.0, until - clock()))
+            for under_way in self._awaited:
+                await under_way.arrive(max(0.0, until - clock()))
             await self._settle(max(0.0, until - clock()))
             last, taken = taken, await take()
-            is_still = taken.content == last.content
+            has_moved = has_moved or taken.is_of_moving_page
+            is_moving = has_moved and taken.content != last.content
         return taken.content
-
-    def _is_loading(self) -> bool:
-        """Whether there is more to come that was asked for since."""
-        is_waited_for = self._request.wait_until is WaitUntil.LOAD
-        return bool(self._pictures) or (is_waited_for and bool(self._content))
 
     async def _settle(self, most: float = SETTLE_SECONDS) -> None:
         patience = self._deadline.share_seconds(4, most)
