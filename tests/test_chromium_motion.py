@@ -37,6 +37,7 @@ def provider() -> Iterator[ChromiumProvider]:
         pytest.param("/drawn-by-script", {}, id="a canvas"),
         pytest.param("/moves-by-script", {"full_page": True}, id="styles of a whole page"),
         pytest.param("/moves-for-ever", {}, id="without end"),
+        pytest.param("/moves-and-asks-late", {"block_cookie_banners": True}, id="and a banner comes up"),
         pytest.param("/fetches-in-turn", {}, id="made of what is fetched piece by piece"),
     ],
 )
@@ -96,7 +97,7 @@ def test_no_more_pictures_are_taken_than_it_takes_to_see_that_a_page_stands_stil
         page: Any = SimpleNamespace(on=lambda *_: None)
         world: Any = StillWorld()
         request = CaptureRequest(url="http://example.com/", width=320, height=240)
-        return await Resting(page, world, request, Deadline.after(60)).last_of(photograph)
+        return await Resting(page, world, request, Deadline.after(60)).last_of(photograph, world.attempt)
 
     left = [Taken(bytes([each]), is_of_moving_page=at < moving) for at, each in enumerate(contents)]
 

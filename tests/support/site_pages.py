@@ -36,6 +36,16 @@ SITE_PAGES: dict[str, Answer] = {
             style=FILL + "canvas { display: block }",
         )
     ),
+    "/moves-and-asks-late": Answer(
+        document(
+            "<p></p><script>onload = () => { const until = performance.now() + 2000; const step = now => {"
+            "document.querySelector('p').style.marginLeft = `${now % 90}px`;"
+            "if (now < until) requestAnimationFrame(step); else document.body.insertAdjacentHTML("
+            "'beforeend', '<div class=cookie-banner></div>'); }; step(0); }</script>",
+            style="body { background: lime } .cookie-banner { position: fixed; inset: 0; background: red }"
+            "p { position: absolute; top: 80px; width: 20px; height: 20px; background: blue }",
+        )
+    ),
     "/moves-for-ever": Answer(
         document(
             "<p></p><script>const step = now => { document.querySelector('p').textContent = now;"

@@ -115,7 +115,7 @@ class Visit:
         await self._resting.begin(max_full_page_height=self._equipment.bounds.max_full_page_height)
         await self._refuse_failed_document()
         await self._refuse_challenge()
-        picture = await self._resting.last_of(self._photograph)
+        picture = await self._resting.last_of(self._photograph, self._hide_leftovers)
         # A script may have left the page at the last moment.
         await self._refuse_failed_document()
         return picture
@@ -232,7 +232,7 @@ class Visit:
             patience = self._deadline.share_seconds(3, CONSENT_SECONDS)
             settled = self._page.evaluate(page_scripts.CONSENT_SETTLED, patience * 1000)
             await if_possible(settled, patience + 0.5)
-            await self._world.attempt(page_scripts.HIDE_LEFTOVERS, list(self._equipment.banner_selectors))
+            await self._hide_leftovers()
         hidden = list(self._request.hide_selectors)
         if self._request.block_ads:
             names = await self._world.attempt(page_scripts.NAMES_IN_USE, MAX_NAMES)
@@ -240,6 +240,10 @@ class Visit:
             await self._world.attempt(page_scripts.COLLAPSE, sorted(self._blocked))
         if hidden:
             await self._world.attempt(page_scripts.HIDE, hidden)
+
+    async def _hide_leftovers(self) -> None:
+        if self._request.block_cookie_banners:
+            await self._world.attempt(page_scripts.HIDE_LEFTOVERS, list(self._equipment.banner_selectors))
 
     async def _photograph(self) -> Taken:
         return await photograph(self._page, self._world, self._request, self._equipment.bounds)

@@ -120,11 +120,13 @@ class Resting:
         if is_whole and self._request.format is not Format.PDF:  # on paper it clings to every sheet
             await self._world.attempt(whole_page.SINK, self._depth)
 
-    async def last_of(self, take: Callable[[], Awaitable[Taken]]) -> bytes:
+    async def last_of(
+        self, take: Callable[[], Awaitable[Taken]], tidy_up: Callable[[], Awaitable[None]]
+    ) -> bytes:
         """The picture that ``take`` makes; where the page moved meanwhile, the first like the one before.
 
         Animations that are made by scripts have no end that anybody could ask for. A page that keeps on
-        moving is shown as it looks after ``MOVING_SECONDS``.
+        moving is shown as it looks after ``MOVING_SECONDS``. What appears meanwhile there is ``tidy_up`` for.
         """
         clock = asyncio.get_running_loop().time
         until = clock() + self._deadline.share_seconds(4, MOVING_SECONDS)
@@ -134,6 +136,7 @@ class Resting:
             await asyncio.sleep(STEP_SECONDS)
             for under_way in self._awaited:
                 await under_way.arrive(max(0.0, until - clock()))
+            await tidy_up()
             await self._settle(max(0.0, until - clock()))
             last, taken = taken, await take()
             has_moved = has_moved or taken.is_of_moving_page
