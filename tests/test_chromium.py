@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -24,9 +25,9 @@ from tests.support.pages import (
     running_pages,
 )
 from tests.support.target_pages import BLOCK_HEIGHT, TALL_BLOCKS
-from thumbnailer.devices import CHROME_MAJOR, DEVICES
+from thumbnailer.devices import DEVICES
 from thumbnailer.model import Clip, Format, Geolocation, StatusRange, WaitUntil
-from thumbnailer.providers.chromium import ChromiumProvider
+from thumbnailer.providers.chromium import ChromiumProvider, find_chromium
 
 
 @pytest.fixture(scope="module")
@@ -89,12 +90,35 @@ def test_by_default_page_and_server_are_not_told_that_the_browser_is_headless(
     assert colour_at(take(provider, url), 100, 100) == GREEN
     told = pages.headers["/check"]
     assert "headless" not in str(told).lower()
-    assert f'"Chromium";v="{CHROME_MAJOR}"' in told["sec-ch-ua"]
     assert told["Accept-Language"] == "en-US,en;q=0.9"
     take(provider, url, device="Galaxy S24", locale="de-CH")
     told = pages.headers["/check"]
     assert (told["sec-ch-ua-platform"], told["sec-ch-ua-mobile"]) == ('"Android"', "?1")
     assert told["Accept-Language"] == "de-CH"
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"device": "Galaxy S24"}, {"device": "Desktop Edge"}],
+    ids=["no device", "phone", "desktop"],
+)
+def test_the_browser_tells_its_own_version_wherever_it_tells_one(
+    provider: ChromiumProvider, pages: PageServer, options: dict[str, Any]
+) -> None:
+    version = subprocess.run(
+        [find_chromium() or "", "--version"], capture_output=True, check=True, text=True, timeout=30
+    ).stdout.split()[-1]
+    major = version.partition(".")[0]
+    url = pages.check(
+        f"navigator.userAgent.includes('Chrome/{major}.0.0.0 ')"
+        "&& navigator.userAgentData.getHighEntropyValues(['fullVersionList']).then(told => ["
+        f"...told.fullVersionList, ...told.brands].filter(({{brand}}) => brand === 'Chromium')"
+        f".map(({{version}}) => version).join() === '{version},{major}')"
+    )
+    assert colour_at(take(provider, url, **options, delay=100), 100, 100) == GREEN
+    told = pages.headers["/check"]
+    assert f"Chrome/{major}.0.0.0 " in told["User-Agent"]
+    assert f'"Chromium";v="{major}"' in told["sec-ch-ua"]
 
 
 @pytest.mark.parametrize(
@@ -171,13 +195,36 @@ def test_what_loads_when_it_is_seen_is_in_the_picture_of_a_whole_page(
     assert set(colours_at(body, *((160, y) for y in range(300, 3600, 600)))) == {GREEN}
 
 
-@pytest.mark.parametrize("path", ["/shell", "/scrolling-body", "/components"])
-def test_what_scrolls_in_place_of_the_page_is_laid_out(
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/shell",
+        "/scrolling-body",
+        "/components",
+        "/smooth",
+        "/smooth-behind-a-window",
+        "/slides",
+        "/backdrop",
+        "/waits-until-nobody-scrolls",
+    ],
+)
+def test_what_scrolls_or_is_moved_in_place_of_the_page_is_laid_out(
     provider: ChromiumProvider, pages: PageServer, path: str
 ) -> None:
     body = take(provider, pages.url(path), full_page=True)
     assert picture_of(body).size == (320, 940)
     assert set(colours_at(body, *((160, y) for y in (10, 200, 500, 930)))) == {GREEN}
+
+
+@pytest.mark.parametrize(
+    "options", [{"full_page": True}, {"clip": Clip(0, 0, 320, 6000)}], ids=["whole", "clip"]
+)
+def test_what_a_page_leaves_out_until_it_is_in_view_is_drawn(
+    provider: ChromiumProvider, pages: PageServer, options: dict[str, Any]
+) -> None:
+    body = take(provider, pages.url("/skips-what-is-out-of-view"), **options)
+    assert picture_of(body).size == (320, 6000)
+    assert set(colours_at(body, *((160, y) for y in range(50, 6000, 100)))) == {GREEN}
 
 
 def test_a_whole_page_shows_what_clings_to_the_viewport_once_and_all_that_was_shown_on_the_way(
@@ -270,6 +317,8 @@ def test_a_clip_gives_that_rectangle_of_the_page(
         pytest.param("/moves-on", {}, id="a script moves on"),
         pytest.param("/own-globals", {"full_page": True}, id="a page that redefines what scripts call"),
         pytest.param("/redirect", {}, id="redirect"),
+        pytest.param("/breaks-off-once", {}, id="broken off once"),
+        pytest.param("/miscounted", {}, id="longer than it is, by what its server says"),
         pytest.param("/frames-elsewhere", {}, id="parts of a page are refused"),
         pytest.param("/status/404", {"fail_on_status": (StatusRange(500, 599),)}, id="an accepted status"),
         pytest.param("/status/500", {"fail_on_status": ()}, id="every status accepted"),

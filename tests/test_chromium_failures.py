@@ -40,6 +40,7 @@ def provider() -> Iterator[ChromiumProvider]:
     ("path", "options", "error"),
     [
         pytest.param("/status/404", {}, TargetStatus, id="404"),
+        pytest.param("/breaks-off-anywhere", {}, TargetUnreachable, id="broken off twice"),
         pytest.param("/empty-404", {}, TargetStatus, id="404 without a page"),
         pytest.param("/moves-late-to-404", {"delay": 1000}, TargetStatus, id="404 reached by a script"),
         pytest.param("/moves-late-to-nowhere", {"delay": 1000}, TargetUnreachable, id="nowhere by a script"),

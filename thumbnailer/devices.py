@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
+#: Stands in these user agents for the version of the browser that imitates the device.
 CHROME_MAJOR = 156
 
 _WEBKIT = "AppleWebKit/537.36 (KHTML, like Gecko)"

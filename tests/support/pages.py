@@ -15,6 +15,7 @@ from urllib.parse import parse_qs, quote, urlsplit
 
 from PIL import Image
 
+from tests.support.site_pages import SITE_PAGES
 from tests.support.target_pages import FILL, PAGES, TURN_GREEN, Answer, box, document
 
 RED = (255, 0, 0)
@@ -27,11 +28,12 @@ TOLERANCE = 12
 
 
 class PageServer(ThreadingHTTPServer):
-    """Serves ``PAGES``, and remembers what it was asked for.
+    """Serves ``PAGES`` and ``SITE_PAGES``, and remembers what it was asked for.
 
     Besides: ``/status/N`` answers with that status; ``/check?js=`` is green where the expression is
     true; ``/to?to=`` leads there; ``/hang`` answers when the server ends, ``/late.svg`` half a second later;
-    ``/pairs`` answers when two ask for it at once.
+    ``/pairs`` answers when two ask for it at once; an event stream goes on until the server ends;
+    ``/breaks-off-once`` is whole the second time, ``/breaks-off-anywhere`` gets a little further each time.
     """
 
     daemon_threads = True
@@ -65,10 +67,17 @@ class PageServer(ThreadingHTTPServer):
             self.ending.wait(60)
         if parts.path == "/late.svg":
             self.ending.wait(0.5)
-            return PAGES["/lime.svg"]
+        if parts.path.startswith("/breaks-off"):
+            return self._break_off(parts.path)
         if parts.path == "/pairs":
             return self._answer_in_pairs()
-        return PAGES.get(parts.path, Answer("nothing here", status=404))
+        return (PAGES | SITE_PAGES).get(parts.path, Answer("nothing here", status=404))
+
+    def _break_off(self, path: str) -> Answer:
+        times = self.requests.count(path)
+        if path == "/breaks-off-once" and times > 1:
+            return PAGES["/plain"]
+        return Answer(document(box("red", height="100vh") + "text " * 100 * times), missing=9_000)
 
     def _answer_in_pairs(self) -> Answer:
         with self.counting:
@@ -100,11 +109,14 @@ class _PageDoor(BaseHTTPRequestHandler):
         with contextlib.suppress(ConnectionError):
             self.send_response(answer.status)
             self.send_header("Content-Type", answer.content_type)
-            self.send_header("Content-Length", str(len(body)))
+            self.send_header("Content-Length", str(len(body) + answer.missing))
             for name, value in answer.headers:
                 self.send_header(name, value)
             self.end_headers()
             self.wfile.write(body)
+            if answer.content_type == "text/event-stream":
+                self.server.ending.wait(60)
+            self.close_connection = answer.missing > 0
 
     def handle(self) -> None:
         with contextlib.suppress(ConnectionError):

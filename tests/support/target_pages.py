@@ -10,6 +10,7 @@ class Answer(NamedTuple):
     status: int = 200
     content_type: str = "text/html; charset=utf-8"
     headers: tuple[tuple[str, str], ...] = ()
+    missing: int = 0  # bytes that are promised and do not come
 
 
 def document(body: str, *, style: str = "", head: str = "") -> str:

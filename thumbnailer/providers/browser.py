@@ -8,7 +8,7 @@ long enough.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -50,19 +50,24 @@ class Browsers:
         self._closed = False
 
     @asynccontextmanager
-    async def page(self, options: Mapping[str, Any], deadline: Deadline) -> AsyncIterator[Page]:
-        """A page in a fresh context made with ``options``; both are gone after the block.
+    async def page(
+        self, options_for: Callable[[str], Mapping[str, Any]], deadline: Deadline
+    ) -> AsyncIterator[Page]:
+        """A page in a fresh context; both are gone after the block.
+
+        The context is made with what ``options_for`` says for the browser's version; it may raise.
 
         Raises:
             BrowserGone: there is no live browser behind it (any more).
             CaptureRefused: the browser does not take the options.
             UpstreamFailed: no browser can be started.
         """
-        held, served = AsyncExitStack(), None
+        held, served, options = AsyncExitStack(), None, dict[str, Any]()
         try:
             await held.enter_async_context(self._slots)
             running = await self._lend(deadline, held)
             ended_before = running.memory.ended
+            options = dict(options_for(running.browser.version))
             try:
                 async with _blamed_on_whom(running):
                     yield await self._open(running, options, deadline, held)

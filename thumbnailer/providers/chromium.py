@@ -15,6 +15,7 @@ a part of the page never loads           the picture without it, after at most 1
 ``networkidle`` never comes              the picture all the same, after at most ten seconds
 ``wait_for`` never appears               CaptureRefused, shortly before the deadline
 no such host, refused, bad certificate   TargetUnreachable
+the page's answer breaks off twice       TargetUnreachable
 the page leads to a forbidden address    TargetForbidden
 a picture, frame or script of it does    the page's own affair, as if nobody were there
 a check for robots instead of the page   PageChallenged
@@ -131,7 +132,7 @@ class ChromiumProvider:
             async with asyncio.timeout(deadline.remaining_seconds()):
                 for attempt in range(ATTEMPTS):
                     try:
-                        async with browsers.page(context_options(request), deadline) as page:
+                        async with browsers.page(partial(context_options, request), deadline) as page:
                             return await Visit(
                                 page, request, self._equipment, browsers.proxy, deadline
                             ).picture()
@@ -148,8 +149,8 @@ class ChromiumProvider:
         raise kind(message, provider=PROVIDER)
 
 
-def context_options(request: CaptureRequest) -> dict[str, Any]:
-    """What a fresh browser context is made with, in Playwright's words.
+def context_options(request: CaptureRequest, version: str) -> dict[str, Any]:
+    """What a fresh context of a browser of this ``version`` is made with, in Playwright's words.
 
     Raises:
         CaptureRefused: there is no such device.
@@ -165,7 +166,7 @@ def context_options(request: CaptureRequest) -> dict[str, Any]:
         "device_scale_factor": request.device_scale_factor,
         "is_mobile": device is not None and device.is_mobile,
         "has_touch": device is not None and device.has_touch,
-        "user_agent": user_agent_of(request),
+        "user_agent": user_agent_of(request, version),
         "locale": request.locale,
         "timezone_id": request.timezone,
         "geolocation": {"latitude": place.latitude, "longitude": place.longitude} if place else None,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import copy
 import json
+from collections.abc import Awaitable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Literal
 
@@ -19,13 +20,14 @@ from thumbnailer.errors import (
 )
 from thumbnailer.model import CaptureRequest, Deadline, WaitUntil
 from thumbnailer.providers import alterations, page_scripts, whole_page
+from thumbnailer.providers.document import Document, are_alike, is_of_main_frame
 from thumbnailer.providers.equipment import Equipment
 from thumbnailer.providers.hearsay import Hearsay
 from thumbnailer.providers.page_errors import PROVIDER, net_error, translate_navigation
 from thumbnailer.providers.page_world import PageWorld, if_possible
-from thumbnailer.providers.picture import photograph
+from thumbnailer.providers.picture import Taken, photograph
 from thumbnailer.providers.playwright_errors import PlaywrightError, PlaywrightTimeout
-from thumbnailer.providers.resting import CONTENT, PICTURES, UnderWay, come_to_rest, shows_whole_page
+from thumbnailer.providers.resting import Resting, shows_whole_page
 from thumbnailer.providers.user_agents import introduction
 
 if TYPE_CHECKING:
@@ -33,7 +35,6 @@ if TYPE_CHECKING:
 
 #: The most that each wait may take, in seconds; every one also takes only a share of what is left.
 LOAD_SECONDS = 15.0
-CONTENT_SECONDS = 1.5
 IDLE_SECONDS = 10.0
 CONSENT_SECONDS = 5.0
 PROGRAM_SECONDS = 10.0
@@ -62,11 +63,12 @@ class Visit:
     ) -> None:
         self._page = page
         self._world = PageWorld(page)
-        self._pictures, self._content = UnderWay(page, PICTURES), UnderWay(page, CONTENT)
         self._request = request
         self._equipment = equipment
         self._proxy = proxy
         self._deadline = deadline
+        self._answer = Document(page)
+        self._resting = Resting(page, self._world, request, deadline)
         self._crashed = asyncio.Event()
         self._hearsay = Hearsay(page, self._crashed)
         self._blocked: set[str] = set()
@@ -110,10 +112,10 @@ class Visit:
         await self._wait()
         await self._alter()
         await self._tidy_up()
-        await self._come_to_rest()
+        await self._resting.begin(max_full_page_height=self._equipment.bounds.max_full_page_height)
         await self._refuse_failed_document()
         await self._refuse_challenge()
-        picture = await photograph(self._page, self._world, self._request, self._equipment.bounds)
+        picture = await self._resting.last_of(self._photograph, self._hide_leftovers)
         # A script may have left the page at the last moment.
         await self._refuse_failed_document()
         return picture
@@ -145,18 +147,30 @@ class Visit:
             await self._page.add_init_script(f"({whole_page.KEEP_SHOWN})()")
         if self._request.block_cookie_banners:
             await self._page.add_init_script(self._equipment.consent_script)
-        await self._world.send("Emulation.setUserAgentOverride", introduction(self._request))
+        browser = self._page.context.browser
+        assert browser is not None  # it has launched the page
+        introduced = introduction(self._request, browser.version)
+        await self._world.send("Emulation.setUserAgentOverride", introduced)
         await alterations.introduce_caller(self._page, self._request)
         await alterations.send_headers(self._page, self._request)
         if self._request.block_ads:
             await self._page.route("**/*", self._let_pass_or_block)
 
     async def _open(self) -> None:
-        moment: Literal["load", "domcontentloaded"] = (
-            "domcontentloaded" if self._request.wait_until is WaitUntil.DOMCONTENTLOADED else "load"
-        )
+        await self._go(self._page.goto(self._request.url, wait_until="commit", timeout=0))
+        if await self._breaks_off():
+            length = await self._world.attempt(page_scripts.LENGTH)
+            await self._go(self._page.reload(wait_until="commit", timeout=0))
+            if await self._breaks_off():
+                # A server may count its bytes wrongly, at which no visitor sees anything amiss.
+                if not are_alike(length, await self._world.attempt(page_scripts.LENGTH)):
+                    raise TargetUnreachable("The target's host broke the connection.")
+                await self._world.send("Page.stopLoading")
+        await self._refuse_failed_document()
+
+    async def _go(self, going: Awaitable[Response | None]) -> None:
         try:
-            await self._page.goto(self._request.url, wait_until="commit", timeout=0)
+            await going
         except PlaywrightError as error:
             failure = translate_navigation(error)
             if failure is not None:
@@ -166,21 +180,21 @@ class Visit:
                 raise self._refusal() or failure from error
             if "interrupted by another navigation" not in error.message:
                 raise
-        await self._load(moment)
-        await self._refuse_failed_document()
 
-    async def _load(self, moment: Literal["load", "domcontentloaded"]) -> None:
+    async def _breaks_off(self) -> bool:
         """Wait for the moment, and for what never comes only while there is nothing to show."""
+        moment: Literal["load", "domcontentloaded"] = (
+            "domcontentloaded" if self._request.wait_until is WaitUntil.DOMCONTENTLOADED else "load"
+        )
         with suppress(PlaywrightTimeout):
-            await self._page.wait_for_load_state(
-                moment, timeout=self._deadline.share_seconds(2, LOAD_SECONDS) * 1000
-            )
-            return
+            seconds = self._deadline.share_seconds(2, LOAD_SECONDS)
+            loading = self._page.wait_for_load_state(moment, timeout=seconds * 1000)
+            return await self._answer.breaks_off_before(loading)
         if await self._world.attempt(page_scripts.HAS_CONTENT):
             # What hangs may be a style sheet, without which nothing is drawn.
             await self._world.send("Page.stopLoading")
-        else:
-            await self._page.wait_for_load_state(moment, timeout=0)
+            return False
+        return await self._answer.breaks_off_before(self._page.wait_for_load_state(moment, timeout=0))
 
     async def _hear_of_a_crash(self, error: PlaywrightError) -> None:
         """Give the news of a crash time to come: the navigation that it broke off is told first."""
@@ -192,7 +206,7 @@ class Visit:
 
     async def _wait(self) -> None:
         if self._request.wait_until is WaitUntil.LOAD:
-            await self._content.arrive(self._deadline.share_seconds(4, CONTENT_SECONDS))
+            await self._resting.content_arrives()
         if self._request.wait_until is WaitUntil.NETWORKIDLE:
             with suppress(PlaywrightTimeout):
                 await self._page.wait_for_load_state(
@@ -218,7 +232,7 @@ class Visit:
             patience = self._deadline.share_seconds(3, CONSENT_SECONDS)
             settled = self._page.evaluate(page_scripts.CONSENT_SETTLED, patience * 1000)
             await if_possible(settled, patience + 0.5)
-            await self._world.attempt(page_scripts.HIDE_LEFTOVERS, list(self._equipment.banner_selectors))
+            await self._hide_leftovers()
         hidden = list(self._request.hide_selectors)
         if self._request.block_ads:
             names = await self._world.attempt(page_scripts.NAMES_IN_USE, MAX_NAMES)
@@ -227,22 +241,20 @@ class Visit:
         if hidden:
             await self._world.attempt(page_scripts.HIDE, hidden)
 
-    async def _come_to_rest(self) -> None:
-        await come_to_rest(
-            self._world,
-            self._request,
-            self._pictures,
-            self._deadline,
-            max_full_page_height=self._equipment.bounds.max_full_page_height,
-        )
+    async def _hide_leftovers(self) -> None:
+        if self._request.block_cookie_banners:
+            await self._world.attempt(page_scripts.HIDE_LEFTOVERS, list(self._equipment.banner_selectors))
+
+    async def _photograph(self) -> Taken:
+        return await photograph(self._page, self._world, self._request, self._equipment.bounds)
 
     def _note_request(self, request: Request) -> None:
         # Redirects come here too, one request for each hop.
-        if _is_of_main_frame(request):
+        if is_of_main_frame(request):
             self._document = request.url
 
     def _note_response(self, response: Response) -> None:
-        if not _is_of_main_frame(response.request):
+        if not is_of_main_frame(response.request):
             return
         # Only plain http can be answered by the proxy, which takes its mark out of all other answers.
         if response.url.startswith("http:") and self._proxy.is_own(response.headers):
@@ -274,23 +286,13 @@ class Visit:
 
     async def _let_pass_or_block(self, route: Route, request: Request) -> None:
         with suppress(PlaywrightError):
-            if not _is_of_main_frame(request) and self._equipment.ads.blocks(
+            if not is_of_main_frame(request) and self._equipment.ads.blocks(
                 request.url, page_url=self._page.url, resource_type=request.resource_type
             ):
                 self._blocked.add(request.url)
                 await route.abort("blockedbyclient")
             else:
                 await route.continue_()
-
-
-def _is_of_main_frame(request: Request) -> bool:
-    """Whether it asks for the page itself."""
-    if not request.is_navigation_request():
-        return False
-    try:
-        return request.frame.parent_frame is None
-    except PlaywrightError:  # raised while the frame is only about to be
-        return False
 
 
 async def _dismiss(dialog: Dialog) -> None:

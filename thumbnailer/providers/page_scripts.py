@@ -53,6 +53,9 @@ HAS_CONTENT = """
 }
 """
 
+#: How much of the page is there, in characters.
+LENGTH = "() => document.documentElement.outerHTML.length"
+
 #: The classes and ids that occur in the page, at most so many of each.
 NAMES_IN_USE = """
 limit => {

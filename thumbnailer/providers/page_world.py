@@ -41,6 +41,7 @@ class PageWorld:
         self._page = page
         self._session: CDPSession | None = None
         self._context: int | None = None
+        self._is_measured = False
 
     async def run(self, script: str, argument: Any = None) -> Any:
         """What a function expression makes of ``argument``; both are plain JSON, a promise is waited for.
@@ -65,6 +66,17 @@ class PageWorld:
         if self._session is None:
             self._session = await self._page.context.new_cdp_session(self._page)
         return await self._session.send(method, parameters)
+
+    async def script_seconds(self) -> float:
+        """How long scripts have run in the page, ours too, since this was asked for the first time.
+
+        It grows whenever one runs, be it to draw the next step of an animation.
+        """
+        if not self._is_measured:
+            await self.send("Performance.enable")
+            self._is_measured = True
+        metrics = (await self.send("Performance.getMetrics"))["metrics"]
+        return sum(float(each["value"]) for each in metrics if each["name"] == "ScriptDuration")
 
     async def _make(self) -> int:
         tree = await self.send("Page.getFrameTree")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import math
 from dataclasses import dataclass
@@ -26,6 +27,9 @@ PIXELS_PER_INCH = 96  # CSS Values and Units, 5.2
 #: What a page is believed of its size, in CSS pixels: no layout of Chromium's is larger; and of its scale.
 MAX_CSS_PIXELS = 1 << 25
 MIN_SCALE, MAX_SCALE = 0.05, 20
+
+#: How long a page is looked at before it is photographed beyond the viewport.
+LOOK_SECONDS = 0.1
 
 #: How much of a PDF is read from the browser at a time, in bytes.
 PDF_PIECE_BYTES = 1_048_576
@@ -70,7 +74,15 @@ class _Area:
         return self.width <= 0 or self.height <= 0
 
 
-async def photograph(page: Page, world: PageWorld, request: CaptureRequest, bounds: PictureBounds) -> bytes:
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """A picture, and whether a script, which may change the page, ran in it meanwhile or just before."""
+
+    content: bytes
+    is_of_moving_page: bool = False
+
+
+async def photograph(page: Page, world: PageWorld, request: CaptureRequest, bounds: PictureBounds) -> Taken:
     """Encode what ``request`` wants of ``page`` in the format that it wants.
 
     ``selector`` or ``clip`` decide the area where given, else ``full_page``, else it is what the
@@ -83,7 +95,7 @@ async def photograph(page: Page, world: PageWorld, request: CaptureRequest, boun
         playwright.async_api.Error: the browser failed.
     """
     if request.format is Format.PDF:
-        return await _print(page, request, bounds.max_pdf_bytes)
+        return Taken(await _print(page, request, bounds.max_pdf_bytes))
     box = await _box_of(world, request.selector) if request.selector else None
     measures = _numbers(await world.run(MEASURES), *MEASURED)
     # Only a phone that fits a wide page into its screen has a scale other than 1.
@@ -147,7 +159,7 @@ async def _box_of(world: PageWorld, selector: str) -> _Area:
 
 async def _shoot(
     world: PageWorld, request: CaptureRequest, area: _Area, *, scale: float, is_seen: bool
-) -> bytes:
+) -> Taken:
     """Take the picture over the DevTools protocol.
 
     Playwright's own method waits for web fonts without a bound, and for a body that frame sets lack.
@@ -158,8 +170,15 @@ async def _shoot(
     if request.format.takes_quality:
         options["quality"] = request.quality or DEFAULT_QUALITY
     await world.send("Emulation.setDeviceMetricsOverride", _metrics(request))
+    before = await world.script_seconds()
+    if not is_seen:
+        # Beyond the viewport the page is told of another size while its picture is taken.
+        await asyncio.sleep(LOOK_SECONDS)
+        moving = await world.script_seconds() != before
     answer = await world.send("Page.captureScreenshot", options)
-    return base64.b64decode(answer["data"])
+    if is_seen:
+        moving = await world.script_seconds() != before
+    return Taken(base64.b64decode(answer["data"]), is_of_moving_page=moving)
 
 
 def _metrics(request: CaptureRequest) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """Who the browser says it is: by its user agent, by client hints, and by the languages it reads.
 
 The headless shell says there that it is headless, at which many sites send something else, and that it reads
-no language at all.
+no language at all. Its version it says truly: sites compare what a browser says it is with what it can do.
 """
 
 from __future__ import annotations
@@ -18,9 +18,6 @@ USER_AGENT = (
 
 LANGUAGES = "en-US,en"
 
-#: Brands as the hints tell them: one of them means nothing, so that nobody counts on the list.
-BRANDS = [{"brand": "Not;A=Brand", "version": "8"}, {"brand": "Chromium", "version": f"{CHROME_MAJOR}"}]
-
 #: The word of the hints for a system, by a word that its user agents have.
 PLATFORMS = {
     "Android": "Android",
@@ -31,18 +28,22 @@ PLATFORMS = {
 }
 
 
-def user_agent_of(request: CaptureRequest) -> str:
-    """What the browser is to call itself."""
+def user_agent_of(request: CaptureRequest, version: str) -> str:
+    """What the browser, which is of this ``version``, is to call itself."""
+    if request.user_agent is not None:
+        return request.user_agent
     device = DEVICES.get(request.device) if request.device is not None else None
-    return request.user_agent or (device.user_agent if device is not None else USER_AGENT)
+    imitated = device.user_agent if device is not None else USER_AGENT
+    return imitated.replace(f"/{CHROME_MAJOR}.", f"/{_major(version)}.")
 
 
-def introduction(request: CaptureRequest) -> dict[str, Any]:
+def introduction(request: CaptureRequest, version: str) -> dict[str, Any]:
     """The same and all that has to fit it, for the DevTools protocol's ``Emulation.setUserAgentOverride``."""
-    user_agent = user_agent_of(request)
+    user_agent = user_agent_of(request, version)
     device = DEVICES.get(request.device) if request.device is not None else None
     hints = {
-        "brands": BRANDS,
+        "brands": _brands("8", _major(version)),
+        "fullVersionList": _brands("8.0.0.0", version),
         "platform": next((name for word, name in PLATFORMS.items() if word in user_agent), "Linux"),
         "platformVersion": "",
         "architecture": "",
@@ -54,3 +55,12 @@ def introduction(request: CaptureRequest) -> dict[str, Any]:
         "acceptLanguage": request.locale or LANGUAGES,
         "userAgentMetadata": hints,
     }
+
+
+def _brands(nothing: str, version: str) -> list[dict[str, str]]:
+    """As the hints tell them: one of them means nothing, so that nobody counts on the list."""
+    return [{"brand": "Not;A=Brand", "version": nothing}, {"brand": "Chromium", "version": version}]
+
+
+def _major(version: str) -> str:
+    return version.partition(".")[0]

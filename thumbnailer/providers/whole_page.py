@@ -24,35 +24,65 @@ KEEP_SHOWN = """
 }
 """
 
+#: Draws what a page leaves out while it is out of view, as ``content-visibility: auto`` asks for.
+DRAW_ALL = """
+() => {
+  for (const element of document.querySelectorAll("body *")) {
+    if (getComputedStyle(element).contentVisibility === "auto") {
+      element.style.setProperty("content-visibility", "visible", "important");
+    }
+  }
+}
+"""
+
 #: Lays out in full what scrolls in place of the page: it is in the middle of the viewport, and half as large.
+#: Or what cuts off a higher page that scripts move behind it: it is as large as the viewport, and stands
+#: still where the page scrolls all the same. What they move is held, for they are told that the page scrolls.
 UNFOLD = """
 () => {
   const root = document.documentElement, [x, y] = [innerWidth / 2, innerHeight / 2];
-  if (root.scrollHeight - innerHeight > innerHeight / 4) return;
+  const doesPageScroll = root.scrollHeight - innerHeight > innerHeight / 4;
   const around = element => element.assignedSlot || element.parentElement || element.getRootNode().host;
-  const scrolls = element => element !== root && /auto|scroll/.test(getComputedStyle(element).overflowY)
+  const scrolls = element => !doesPageScroll && /auto|scroll/.test(getComputedStyle(element).overflowY)
     && element.scrollHeight > element.clientHeight + 1
     && element.clientWidth * element.clientHeight >= innerWidth * innerHeight / 2;
+  const cutsOff = element => /hidden|clip/.test(getComputedStyle(element).overflowY)
+    && element.scrollHeight >= innerHeight * 1.5 && Math.abs(element.clientHeight - innerHeight) <= 1
+    && element.clientWidth >= innerWidth * 0.9
+    && (!doesPageScroll || getComputedStyle(element).position === "fixed");
+  const set = (element, styles) => {
+    for (const name in styles) element.style.setProperty(name, styles[name], "important");
+  };
   let element = document.elementFromPoint(x, y);
   for (let inner; (inner = element?.shadowRoot?.elementFromPoint(x, y)) && inner !== element;) {
     element = inner;
   }
-  while (element && !scrolls(element)) element = around(element);
+  const within = [];
+  const isIt = element => element !== root && (scrolls(element) || cutsOff(element));
+  for (; element && !isIt(element); element = around(element)) within.push(element);
+  if (!element) return;
+  const isCut = !scrolls(element), scope = element.getRootNode(), still = new CSSStyleSheet();
+  still.replaceSync("[data-thumbnailer-still] { transform: none !important; translate: none !important }");
+  scope.adoptedStyleSheets = [...scope.adoptedStyleSheets, still];
+  for (const moved of isCut ? within : []) {
+    if (moved.scrollHeight >= innerHeight * 1.5) moved.dataset.thumbnailerStill = "";
+  }
   for (; element; element = around(element)) {
-    const free = {height: "auto", "max-height": "none", overflow: "visible", contain: "none"};
+    set(element, {overflow: "visible", contain: "none"});
+    if (!isCut) set(element, {height: "auto", "max-height": "none"});
     if (/fixed|absolute/.test(getComputedStyle(element).position)) {
-      Object.assign(free, {position: "absolute", bottom: "auto"});
+      set(element, isCut ? {position: "absolute"} : {position: "absolute", bottom: "auto"});
     }
-    for (const name in free) element.style.setProperty(name, free[name], "important");
   }
 }
 """
 
 #: Down in steps of a viewport, so that what loads when seen is seen, and up again. Ends at the
 #: bottom, at ``limit`` or after ``patience``, whichever comes first: some pages grow for ever.
-#: At the top, what began to move on the way has time to come to its end.
+#: There, pages that look where they are only once nobody scrolls any more have time to; at the top, what
+#: began to move on the way has time to come to its end.
 SCROLL_THROUGH = """
-async ({limit, patience, pause, rest}) => {
+async ({limit, patience, pause, stay, rest}) => {
   const wait = time => new Promise(resolve => setTimeout(resolve, time));
   const until = Date.now() + patience;
   const root = document.scrollingElement || document.documentElement;
@@ -62,19 +92,21 @@ async ({limit, patience, pause, rest}) => {
     window.scrollTo({top, behavior: "instant"});
     await wait(pause);
   }
+  await wait(stay);
   window.scrollTo({top: 0, behavior: "instant"});
   await wait(rest);
 }
 """
 
-#: On a page that is drawn at once no background stands still while the rest scrolls. And the library AOS has
-#: hidden again what is below the viewport, by its position alone.
+#: On a page that is drawn at once no background stands still while the rest scrolls. And the libraries AOS
+#: and Locomotive Scroll have hidden again what is below the viewport, by its position alone.
 LAY_FLAT = """
 *, ::before, ::after { background-attachment: scroll !important }
-[data-aos] { opacity: 1 !important; transform: none !important }
+[data-aos], [data-scroll-section] { opacity: 1 !important; transform: none !important }
 """
 
-#: Moves what clings to the bottom of the viewport to the bottom of the page.
+#: Moves what clings to the bottom of the viewport to the bottom of the page, and lets a backdrop that fills
+#: the viewport, without a word and behind what stands in its middle, reach as far as the page.
 SINK = """
 limit => {
   const heights = [document.documentElement, document.body].map(element => element?.scrollHeight ?? 0);
@@ -83,14 +115,21 @@ limit => {
   const set = (element, styles) => {
     for (const name in styles) element.style.setProperty(name, styles[name], "important");
   };
+  const middle = document.elementFromPoint(innerWidth / 2, innerHeight / 2);
+  const isBackdrop = (element, box) => box.left <= 0 && box.top <= 0 && box.right >= innerWidth
+    && box.bottom >= innerHeight && !element.contains(middle) && !element.innerText?.trim();
   for (const element of document.querySelectorAll("body *")) {
     const {position, top, bottom} = getComputedStyle(element);
     if (position === "sticky" && top === "auto" && bottom !== "auto") {
       set(element, {position: "relative", bottom: "auto"});
-    } else if (position === "fixed" && !element.offsetParent
-               && element.getBoundingClientRect().top >= innerHeight / 2) {
+    } else if (position === "fixed" && !element.offsetParent) {
+      const box = element.getBoundingClientRect();
       const moved = {top: parseFloat(top) + further, bottom: parseFloat(bottom) - further};
-      set(element, {top: `${moved.top}px`, bottom: `${moved.bottom}px`, transition: "none"});
+      if (box.top >= innerHeight / 2) {
+        set(element, {top: `${moved.top}px`, bottom: `${moved.bottom}px`, transition: "none"});
+      } else if (isBackdrop(element, box)) {
+        set(element, {height: `${box.height + further}px`, "max-height": "none", transition: "none"});
+      }
     }
   }
 }
