@@ -17,7 +17,7 @@ LAYERS: list[dict[str, tuple[str, ...]]] = [
     {"errors": ("thumbnailer.errors",)},
     {"model": ("thumbnailer.model", "thumbnailer.devices", "thumbnailer.sites")},
     {
-        "calls": ("thumbnailer.bounded_calls",),
+        "calls": ("thumbnailer.bounded_calls", "thumbnailer.sharing"),
         "processes": ("thumbnailer.process_memory",),
         "scratch": ("thumbnailer.scratch",),
     },

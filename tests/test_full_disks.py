@@ -78,7 +78,9 @@ def test_without_room_for_temporary_files_pictures_are_streamed_and_answers_coun
 def test_a_cache_without_room_keeps_nothing_and_breaks_nothing(upstream: Upstream, tmp_path: Path) -> None:
     folder = tmp_path / "cache"
     python = python_with_small_disk(folder, "1m", beside=tmp_path)
-    environment = snapapi_environment(upstream.url, WEB_CONCURRENCY="1", RATELIMIT_ENABLED="false")
+    environment = snapapi_environment(
+        upstream.url, WEB_CONCURRENCY="1", RATELIMIT_ENABLED="false", READY_SECONDS="0"
+    )
     with running_service(tmp_path, environment, python=python) as service:
         upstream.behave(image())
         known = {"url": "http://93.184.216.34/known"}

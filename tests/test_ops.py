@@ -64,6 +64,26 @@ def test_parts_are_tried_at_the_same_time(client: FlaskClient) -> None:
     _assert_ready(client, "ready")
 
 
+def test_parts_are_tried_once_for_all_who_ask_within_a_second_and_anew_for_who_comes_later(
+    settings: dict[str, str],
+) -> None:
+    with small_s3() as s3:
+        bucket = {"S3_BUCKET": "thumbs", "S3_ENDPOINT_URL": s3.endpoint_url, "READY_SECONDS": "60"}
+        keys = {"S3_ACCESS_KEY_ID": "key", "S3_SECRET_ACCESS_KEY": "secret"}
+        with client_of(settings | bucket | keys) as client:
+            first = client.get("/ready").get_json()
+            tried = len(s3.requests)
+            assert tried
+            for path in ("/ready", "/metrics", "/ready"):
+                assert client.get(path).status_code == 200
+            assert client.get("/ready").get_json() == first
+            assert len(s3.requests) == tried
+        with client_of(settings | bucket | keys | {"READY_SECONDS": "0"}) as client:
+            for _ in range(3):
+                client.get("/ready")
+            assert len(s3.requests) == 4 * tried
+
+
 def test_health_touches_nothing(settings: dict[str, str], upstream: Upstream) -> None:
     with (
         silent_server() as (url, connections),
