@@ -99,3 +99,29 @@ def test_a_cache_without_room_keeps_nothing_and_breaks_nothing(upstream: Upstrea
         assert ask(service, "/thumb", params=page).headers["X-Cache"] == "MISS"
         assert ask(service, "/thumb", params=page).headers["X-Cache"] == "HIT"
         assert ask(service, "/ready", params={}).json()["parts"]["cache"] == "ok"
+
+
+def test_a_database_without_room_refuses_what_needs_it_and_probes_are_told(
+    upstream: Upstream, tmp_path: Path
+) -> None:
+    folder = tmp_path / "database"
+    python = python_with_small_disk(folder, "1m", beside=tmp_path)
+    environment = snapapi_environment(
+        upstream.url,
+        WEB_CONCURRENCY="1",
+        RATELIMIT_ENABLED="false",
+        READY_SECONDS="0",
+        DATABASE_URL=f"sqlite:///{folder}/thumbnailer.sqlite3",
+    )
+    with running_service(tmp_path, environment, python=python) as service:
+        upstream.behave(image())
+        order = {"url": "http://93.184.216.34/page"}
+        assert ask(service, "/ready", params={}).json()["parts"]["database"] == "ok"
+        fill_up(seen_by(service, folder))
+        refused = ask(service, "/screenshots", params={}, json=order | {"css": " " * 50_000})
+        assert (refused.status_code, refused.json()["type"]) == (503, "/problems/database-unavailable")
+        assert ask(service, "/thumb").status_code == 200
+        assert ask(service, "/ready", params={}).json()["parts"]["database"] == "down"
+        (seen_by(service, folder) / "full").unlink()
+        assert ask(service, "/ready", params={}).json()["parts"]["database"] == "ok"
+        assert ask(service, "/screenshots", params={}, json=order).status_code == 202
