@@ -159,7 +159,7 @@ class Thumbnails:
         return self._pictures.load(request.picture)
 
     def _is_fresh(self, cached: Capture, terms: Terms) -> bool:
-        return self._clock() - cached.record.captured_at <= terms.max_age_seconds
+        return cached.record.overdue_seconds(self._clock(), terms.max_age_seconds) <= 0
 
     def _render(self, key: PictureKey, rendition: Rendition, delivery: Delivery, terms: Terms) -> Delivery:
         """The rendition of what came, made once however many ask."""
@@ -196,7 +196,9 @@ class Thumbnails:
         """
 
         def is_new(capture: Capture) -> bool:
-            return capture.record.captured_at >= captured_at
+            record = capture.record
+            is_newer = record.captured_at > captured_at and not record.is_ahead_of(self._clock())
+            return is_newer or record.captured_at == captured_at
 
         def look_up() -> Capture | None:
             found = self._pictures.load(boarding.key)
