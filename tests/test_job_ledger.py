@@ -15,6 +15,7 @@ from sqlalchemy import delete, update
 
 from config import load_settings
 from tests.support.processes import free_port, wait_until
+from tests.support.query_plans import looks_at_every_row, plans_of
 from tests.support.trips import NOON, Clock
 from thumbnailer.database import Database
 from thumbnailer.errors import Overloaded, TargetForbidden, TargetStatus, UpstreamFailed
@@ -403,3 +404,18 @@ def test_leases_are_renewed_again_whatever_one_renewal_meets(database: Database,
     leases = Leases(cast(JobLedger, book), interval_seconds=0.01)
     with closing(leases), leases.held(claim):
         wait_until(lambda: book.renewals > 1)
+
+
+def test_what_is_done_again_and_again_looks_at_no_row_that_it_does_not_want(
+    database: Database, clock: Clock
+) -> None:
+    """With a hundred thousand jobs a sweep would keep all who write waiting."""
+    sweeper = sweeper_of(database, ledger_of(database, clock), clock, Queue())
+    sweeper.sweep()  # the first one looks for what a clock that was set back has left
+    with plans_of(database) as steps:
+        sweeper.sweep()
+        DeliveryLedger(database, pauses_seconds=(), lease_seconds=30, clock=clock).latest("owner")
+    for table in ("jobs", "batches", "deliveries", "delivery_attempts", "order_keys"):
+        assert not looks_at_every_row(steps, table)
+    assert "SEARCH jobs USING INDEX ix_jobs_batch_id (batch_id=? AND completed_at<?)" in steps
+    assert "SEARCH deliveries USING INDEX ix_deliveries_owner (owner=?)" in steps
