@@ -11,11 +11,13 @@ from typing import Any
 from urllib.parse import urljoin
 
 import pytest
+import redis
 from flask.testing import FlaskClient
 
 from blueprints.problems import PROBLEMS
 from blueprints.services import EXTENSION
 from tests.support.answers import refusing_url
+from tests.support.processes import free_port, running_redis
 from tests.support.s3 import Fault, forget_aws_settings, refusing_s3, small_s3
 from tests.support.service import TARGET, client_of, snapapi_environment
 from tests.support.stores import silent_server
@@ -130,6 +132,27 @@ def test_without_its_redis_it_is_degraded_and_not_down(settings: dict[str, str],
     with client_of(settings | {name: dead}) as client:
         parts = {"limiter": "down"} if limiter_apart else {"limiter": "down", "cache": "down"}
         _assert_ready(client, "degraded", **parts)
+
+
+@pytest.mark.parametrize("trouble", ["full", "a replica"])
+def test_a_redis_that_takes_nothing_is_found_out(
+    settings: dict[str, str], tmp_path: Path, trouble: str
+) -> None:
+    with (
+        running_redis(tmp_path) as url,
+        redis.Redis.from_url(url) as server,
+        client_of(settings | {"REDIS_URL": url}) as client,
+    ):
+        _assert_ready(client, "ready")
+        if trouble == "full":
+            server.config_set("maxmemory", 1)
+        else:
+            server.execute_command("REPLICAOF", "127.0.0.1", str(free_port()))
+        _assert_ready(client, "degraded", cache="down", limiter="down")
+        assert client.get("/thumb", query_string={"url": TARGET}).status_code == 200
+        server.config_set("maxmemory", 0)
+        server.execute_command("REPLICAOF", "NO", "ONE")
+        _assert_ready(client, "ready")
 
 
 def test_a_silent_redis_is_found_out(settings: dict[str, str]) -> None:

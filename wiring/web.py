@@ -39,7 +39,7 @@ from wiring.access import build_gate, build_keyring, check_key_file
 from wiring.accounts import build_accounts
 from wiring.databases import build_database
 from wiring.jobs import Counter, build_counter
-from wiring.limits import build_limiters, limit_texts, limiter_config
+from wiring.limits import build_limiters, counts, limit_texts, limiter_config
 from wiring.providers import read_challenge_markers
 from wiring.trip import Trip, build_locks, build_storage, build_trip, cache_config
 
@@ -144,7 +144,7 @@ def _checks(
     return {
         "provider": lambda: any(provider.is_ready() for provider in trip.failover.providers),
         "cache": _cache_check(trip.backend),
-        "limiter": lambda: not settings.limits.enabled or bool(limiter.storage.check()),
+        "limiter": lambda: not settings.limits.enabled or counts(limiter, settings),
         "storage": storage.is_ready,
         "database": database.is_ready,
     }
