@@ -16,8 +16,6 @@ gc.disable()
 import atexit
 import ctypes
 import os
-import shutil
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +25,7 @@ from app import create_app
 from blueprints.services import EXTENSION
 from config import ConfigurationError, load_settings
 from thumbnailer.metrics import FOLDER_VARIABLE, forget_process
+from thumbnailer.scratch import ScratchFolder
 from thumbnailer.telemetry import configure_logging
 from wiring.access import refuse_unmeant_openness
 from wiring.client_watch import ClientBounds
@@ -137,8 +136,9 @@ def on_starting(server: Any) -> None:
     A new folder, whatever the environment says: what is there may be that of the master that this one
     replaces.
     """
-    os.environ[FOLDER_VARIABLE] = tempfile.mkdtemp(prefix="thumbnailer-metrics-")
-    atexit.register(_remove_own, Path(os.environ[FOLDER_VARIABLE]), os.getpid())
+    folder = ScratchFolder("thumbnailer-metrics-")
+    os.environ[FOLDER_VARIABLE] = str(folder.path)
+    atexit.register(_remove_own, folder, os.getpid())
     os.register_at_fork(after_in_parent=release_stop_signals)
     server.app.wsgi()
 
@@ -151,10 +151,10 @@ def on_reload(server: Any) -> None:
     server.app.wsgi()
 
 
-def _remove_own(folder: Path, pid: int) -> None:
+def _remove_own(folder: ScratchFolder, pid: int) -> None:
     """Workers inherit what the master has registered."""
     if os.getpid() == pid:
-        shutil.rmtree(folder, ignore_errors=True)
+        folder.remove()
 
 
 def child_exit(server: Any, worker: Any) -> None:  # noqa: ARG001 - gunicorn calls it with both

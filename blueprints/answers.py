@@ -75,7 +75,8 @@ def picture_answer(delivery: Delivery, freshness: Freshness, now: float) -> Resp
 
 def dated_headers(delivery: Delivery, freshness: Freshness, now: float) -> dict[str, str]:
     """What the answer with a whole capture says of its age, at ``now``, Unix time in seconds."""
-    age_seconds = max(0, int(now - delivery.capture.record.captured_at))
+    overdue_seconds = delivery.capture.record.overdue_seconds(now, freshness.ttl_seconds)
+    age_seconds = max(0, int(overdue_seconds + freshness.ttl_seconds))
     cache = _cache_answer(delivery, freshness.ttl_seconds, age_seconds)
     headers = {"X-Cache": cache.x_cache, "Cache-Status": cache.cache_status, "Age": str(age_seconds)}
     if delivery.was_purged:

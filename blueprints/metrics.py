@@ -50,7 +50,7 @@ def _readings() -> Iterator[Reading]:
     yield from _memory()
     breakers = [
         ((each.name, state.value), float(each.breaker is state))
-        for each in services().providers()
+        for each in found.providers
         for state in BreakerState
     ]
     yield (

@@ -19,7 +19,6 @@ from blueprints.openapi import PAGE_PROBLEMS, answers_problems
 from blueprints.problems import PROBLEMS
 from blueprints.readiness import standing
 from blueprints.schemas import described
-from blueprints.services import services
 from blueprints.strict_blueprint import StrictBlueprint
 from blueprints.web_pages import web_page
 from thumbnailer.circuits import BreakerState
@@ -102,13 +101,14 @@ def ready() -> Response:
     Open breakers degrade and no more: old pictures are still answered, and only traffic closes them again.
     """
     found = standing()
-    providers = services().providers()
     is_down = any(not works and name in VITAL_PARTS for name, works in found.parts.items())
-    is_whole = all(found.parts.values()) and all(each.breaker is BreakerState.CLOSED for each in providers)
+    is_whole = all(found.parts.values()) and all(
+        each.breaker is BreakerState.CLOSED for each in found.providers
+    )
     state = {
         "status": "down" if is_down else "ready" if is_whole else "degraded",
         "parts": {name: "ok" if works else "down" for name, works in found.parts.items()},
-        "providers": [_described(each) for each in providers],
+        "providers": [_described(each) for each in found.providers],
         "jobs": found.backlog and asdict(found.backlog),
     }
     return document(state, 503 if is_down else 200)

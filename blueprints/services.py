@@ -26,6 +26,7 @@ from thumbnailer.placeholders import Placeholders
 from thumbnailer.providers.fallback import ProviderHealth
 from thumbnailer.purges import Purges
 from thumbnailer.purging import Purger
+from thumbnailer.sharing import Shared
 from thumbnailer.signing import UrlSigner
 from thumbnailer.storage import Storage
 from thumbnailer.thumbnails import Thumbnails
@@ -58,8 +59,9 @@ class Services:
     ``is_cache_shared`` says whether other processes see what this one caches. ``tag_headers`` are those
     that name an answer's tags to caches downstream. ``storage_calls`` runs what ``storage`` does, which
     knows no deadline. ``signer`` is there where ``SIGNING_KEYS`` is set. ``checks`` tells of each part, by
-    name, whether it works now, ``providers`` of each provider; ``resume`` goes on with jobs that an
-    earlier process has left; ``close`` ends what is running.
+    name, whether it works now, ``providers`` of each provider, and ``examination`` lets all who ask share
+    what both say; ``resume`` goes on with jobs that an earlier process has left; ``close`` ends what is
+    running.
     """
 
     thumbnails: Thumbnails
@@ -90,6 +92,7 @@ class Services:
     clock: Callable[[], float] = time.time
     checks: Mapping[str, Callable[[], bool]]
     providers: Callable[[], Sequence[ProviderHealth]]
+    examination: Shared[Any]
     resume: Callable[[], None]
     close: Callable[[], None]
 

@@ -206,3 +206,11 @@ class ServerSettings:
         "Seconds, beyond `UPSTREAM_TIMEOUT` (of a batch, once for each four pages) and what a job is "
         "waited for, in which a client must take its whole answer.",
     )
+    ready_seconds: float = setting(
+        "READY_SECONDS",
+        seconds(0, 60),
+        "1",
+        "Seconds for which a worker process tells all who ask `/ready` or `/metrics` the same of its parts; "
+        "`0`: they are tried for each.",
+        profile_defaults={"testing": "0"},
+    )

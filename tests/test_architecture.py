@@ -16,7 +16,11 @@ PROJECT = Path(__file__).parent.parent
 LAYERS: list[dict[str, tuple[str, ...]]] = [
     {"errors": ("thumbnailer.errors",)},
     {"model": ("thumbnailer.model", "thumbnailer.devices", "thumbnailer.sites")},
-    {"calls": ("thumbnailer.bounded_calls",), "processes": ("thumbnailer.process_memory",)},
+    {
+        "calls": ("thumbnailer.bounded_calls", "thumbnailer.sharing"),
+        "processes": ("thumbnailer.process_memory",),
+        "scratch": ("thumbnailer.scratch",),
+    },
     {
         "guard": (
             "thumbnailer.addresses",
@@ -27,7 +31,7 @@ LAYERS: list[dict[str, tuple[str, ...]]] = [
             "thumbnailer.target",
         ),
         "imaging": ("thumbnailer.imaging", "thumbnailer.png_pixels", "thumbnailer.structure"),
-        "telemetry": ("thumbnailer.telemetry", "thumbnailer.metrics"),
+        "telemetry": ("thumbnailer.telemetry", "thumbnailer.metrics", "thumbnailer.counter_files"),
         "bulkhead": ("thumbnailer.bulkhead", "thumbnailer.line"),
         "cooldown": ("thumbnailer.cooldown",),
         "rations": ("thumbnailer.rations",),
@@ -116,6 +120,7 @@ LAYERS: list[dict[str, tuple[str, ...]]] = [
             "thumbnailer.photographer",
             "thumbnailer.pipeline",
             "thumbnailer.refreshing",
+            "thumbnailer.spool",
             "thumbnailer.streaming",
             "thumbnailer.terms",
             "thumbnailer.thumbnails",

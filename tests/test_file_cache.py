@@ -188,6 +188,20 @@ def test_drafts_of_dead_processes_are_removed_and_those_of_living_ones_kept(
     assert [path.name for path in (tmp_path / "drafts").iterdir()] == ["living"]
 
 
+def test_a_clock_that_is_set_back_stops_neither_sweeps_nor_the_times_of_use(
+    cache: FolderCache, tmp_path: Path, clock: Clock
+) -> None:
+    cache.set("short", VALUE, timeout=60)
+    cache.set("used", VALUE)
+    clock.now -= 86_400
+    assert cache.get("used") == VALUE
+    assert {path.stat().st_mtime for path in entries(tmp_path)} == {clock.now, clock.now + 86_400}
+    cache.delete("short")
+    (tmp_path / "drafts" / "left").touch()
+    cache.set("other", VALUE)
+    assert not (tmp_path / "drafts" / "left").exists(), "it swept"
+
+
 def test_one_process_sweeps_at_a_time(cache: FolderCache, tmp_path: Path, clock: Clock) -> None:
     cache.set("key", VALUE, timeout=10)
     clock.now += 11

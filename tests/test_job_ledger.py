@@ -15,10 +15,11 @@ from sqlalchemy import delete, update
 
 from config import load_settings
 from tests.support.processes import free_port, wait_until
+from tests.support.query_plans import looks_at_every_row, plans_of
 from tests.support.trips import NOON, Clock
 from thumbnailer.database import Database
 from thumbnailer.errors import Overloaded, TargetForbidden, TargetStatus, UpstreamFailed
-from thumbnailer.jobs import Backlog, BatchOrder, Claim, Job, JobOrder, JobState
+from thumbnailer.jobs import Backlog, BatchOrder, Claim, Job, JobOrder, JobState, sweeping
 from thumbnailer.jobs.deliveries import JITTER, DeliveryLedger, DeliveryState
 from thumbnailer.jobs.events import Announcer
 from thumbnailer.jobs.leases import Leases
@@ -403,3 +404,36 @@ def test_leases_are_renewed_again_whatever_one_renewal_meets(database: Database,
     leases = Leases(cast(JobLedger, book), interval_seconds=0.01)
     with closing(leases), leases.held(claim):
         wait_until(lambda: book.renewals > 1)
+
+
+def test_what_is_done_again_and_again_looks_at_no_row_that_it_does_not_want(
+    database: Database, clock: Clock
+) -> None:
+    """With a hundred thousand jobs a sweep would keep all who write waiting."""
+    sweeper = sweeper_of(database, ledger_of(database, clock), clock, Queue())
+    sweeper.sweep()  # the first one looks for what a clock that was set back has left
+    with plans_of(database) as steps:
+        sweeper.sweep()
+        DeliveryLedger(database, pauses_seconds=(), lease_seconds=30, clock=clock).latest("owner")
+    for table in ("jobs", "batches", "deliveries", "delivery_attempts", "order_keys"):
+        assert not looks_at_every_row(steps, table)
+    assert "SEARCH jobs USING INDEX ix_jobs_batch_id (batch_id=? AND completed_at<?)" in steps
+    assert "SEARCH deliveries USING INDEX ix_deliveries_owner (owner=?)" in steps
+
+
+def test_what_many_sweeps_have_missed_is_forgotten_little_by_little(
+    database: Database, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sweeping, "MAX_FORGOTTEN", 2)
+    ledger = ledger_of(database, clock)
+    old = []
+    for _ in range(5):
+        old.append(failed_job(ledger, "https://hook.example/"))
+        clock.turn(1)
+    clock.turn(2 * HOUR)
+    kept = failed_job(ledger, "https://hook.example/")
+    sweeper = sweeper_of(database, ledger, clock, Queue())
+    for left in (old[2:], old[4:], [], []):
+        sweeper.sweep()
+        assert [job for job in old if ledger.find(job.id)] == left
+    assert ledger.find(kept.id)

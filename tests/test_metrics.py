@@ -282,3 +282,24 @@ def test_a_service_leaves_no_file_of_its_counters_behind(upstream: Upstream, tmp
         assert requests.get(f"{service.url}/metrics", timeout=20).status_code == 200
         assert list(tmp_path.glob("thumbnailer-metrics-*/*.db"))
     assert not list(tmp_path.glob("thumbnailer-metrics-*"))
+
+
+def test_a_start_removes_the_files_of_a_service_that_was_killed_and_of_no_other(
+    upstream: Upstream, tmp_path: Path
+) -> None:
+    settings = snapapi_environment(upstream.url, WEB_CONCURRENCY="1", TMPDIR=str(tmp_path))
+
+    def folders() -> set[Path]:
+        return set(tmp_path.glob("thumbnailer-metrics-*"))
+
+    with running_service(tmp_path, settings) as killed:
+        (left,) = folders()
+        family = [psutil.Process(killed.pid), *psutil.Process(killed.pid).children()]
+        os.kill(killed.pid, signal.SIGKILL)
+        psutil.wait_procs(family, timeout=60)
+        assert folders() == {left}
+        with running_service(tmp_path, settings):
+            (own,) = folders() - {left}
+            assert not left.exists()
+            with running_service(tmp_path, settings):
+                assert own.is_dir()

@@ -11,11 +11,13 @@ from typing import Any
 from urllib.parse import urljoin
 
 import pytest
+import redis
 from flask.testing import FlaskClient
 
 from blueprints.problems import PROBLEMS
 from blueprints.services import EXTENSION
 from tests.support.answers import refusing_url
+from tests.support.processes import free_port, running_redis
 from tests.support.s3 import Fault, forget_aws_settings, refusing_s3, small_s3
 from tests.support.service import TARGET, client_of, snapapi_environment
 from tests.support.stores import silent_server
@@ -64,6 +66,26 @@ def test_parts_are_tried_at_the_same_time(client: FlaskClient) -> None:
     _assert_ready(client, "ready")
 
 
+def test_parts_are_tried_once_for_all_who_ask_within_a_second_and_anew_for_who_comes_later(
+    settings: dict[str, str],
+) -> None:
+    with small_s3() as s3:
+        bucket = {"S3_BUCKET": "thumbs", "S3_ENDPOINT_URL": s3.endpoint_url, "READY_SECONDS": "60"}
+        keys = {"S3_ACCESS_KEY_ID": "key", "S3_SECRET_ACCESS_KEY": "secret"}
+        with client_of(settings | bucket | keys) as client:
+            first = client.get("/ready").get_json()
+            tried = len(s3.requests)
+            assert tried
+            for path in ("/ready", "/metrics", "/ready"):
+                assert client.get(path).status_code == 200
+            assert client.get("/ready").get_json() == first
+            assert len(s3.requests) == tried
+        with client_of(settings | bucket | keys | {"READY_SECONDS": "0"}) as client:
+            for _ in range(3):
+                client.get("/ready")
+            assert len(s3.requests) == 4 * tried
+
+
 def test_health_touches_nothing(settings: dict[str, str], upstream: Upstream) -> None:
     with (
         silent_server() as (url, connections),
@@ -110,6 +132,27 @@ def test_without_its_redis_it_is_degraded_and_not_down(settings: dict[str, str],
     with client_of(settings | {name: dead}) as client:
         parts = {"limiter": "down"} if limiter_apart else {"limiter": "down", "cache": "down"}
         _assert_ready(client, "degraded", **parts)
+
+
+@pytest.mark.parametrize("trouble", ["full", "a replica"])
+def test_a_redis_that_takes_nothing_is_found_out(
+    settings: dict[str, str], tmp_path: Path, trouble: str
+) -> None:
+    with (
+        running_redis(tmp_path) as url,
+        redis.Redis.from_url(url) as server,
+        client_of(settings | {"REDIS_URL": url}) as client,
+    ):
+        _assert_ready(client, "ready")
+        if trouble == "full":
+            server.config_set("maxmemory", 1)
+        else:
+            server.execute_command("REPLICAOF", "127.0.0.1", str(free_port()))
+        _assert_ready(client, "degraded", cache="down", limiter="down")
+        assert client.get("/thumb", query_string={"url": TARGET}).status_code == 200
+        server.config_set("maxmemory", 0)
+        server.execute_command("REPLICAOF", "NO", "ONE")
+        _assert_ready(client, "ready")
 
 
 def test_a_silent_redis_is_found_out(settings: dict[str, str]) -> None:

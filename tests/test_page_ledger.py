@@ -13,6 +13,7 @@ from sqlalchemy import event, select
 
 from settings.values import database_url_of
 from tests.support.page_books import HOUR, LEASE_SECONDS, MAX_PAGES, Book, opened, otherwise, version
+from tests.support.query_plans import looks_at_every_row, plans_of
 from tests.support.trips import NOON
 from thumbnailer.errors import Overloaded, StorageUnavailable, UpstreamFailed
 from thumbnailer.jobs.tables import deliveries
@@ -330,3 +331,13 @@ def test_a_list_of_pages_takes_as_many_statements_as_one_page(any_book: Book) ->
     assert [page.id for page in found] == kept[::-1]
     assert [[each.id for each in page.versions] for page in found] == [["ver_21", "ver_20"], ["ver_10"], []]
     assert found == [any_book.find(page) for page in found]
+
+
+def test_a_version_goes_without_a_look_at_those_of_all_other_pages(book: Book) -> None:
+    page = book.add()
+    with plans_of(book.database) as steps:
+        for number, look in enumerate("abcd"):
+            book.store(book.begin(page), version(look, number))
+    assert any("USING COVERING INDEX ix_page_versions_object_key" in step for step in steps)
+    assert not looks_at_every_row(steps, "page_versions")
+    assert not looks_at_every_row(steps, "pages")

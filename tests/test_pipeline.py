@@ -357,6 +357,22 @@ def test_a_clock_that_is_set_back_keeps_nobody_from_a_page(trip: Journey) -> Non
     assert _statuses(trip, REQUEST) == [CacheStatus.MISS]
 
 
+def test_a_clock_that_is_set_back_makes_no_picture_young_for_as_long(trip: Journey) -> None:
+    old = trip.pipeline.fetch(REQUEST, trip.terms()).capture
+    trip.clock.turn(-24 * HOUR)
+    assert _statuses(trip, REQUEST) == [CacheStatus.STALE]
+    wait_until(lambda: trip.refresher.is_idle)
+    renewed = trip.pipeline.fetch(REQUEST, trip.terms())
+    assert (renewed.cache_status, trip.provider.calls) == (CacheStatus.HIT, 2)
+    assert renewed.capture.record.captured_at < old.record.captured_at
+
+
+def test_machines_whose_clocks_differ_a_little_take_no_picture_twice(trip: Journey) -> None:
+    _statuses(trip, REQUEST)
+    trip.clock.turn(-30)
+    assert _statuses(trip, REQUEST) == [CacheStatus.HIT]
+
+
 def test_a_page_that_works_again_is_no_longer_suspect(trip: Journey) -> None:
     trip.provider.fails_with = TargetUnreachable("gone")
     with pytest.raises(TargetUnreachable):

@@ -92,6 +92,16 @@ def test_a_refresh_that_was_under_way_is_not_kept(trip: Journey) -> None:
     assert trip.provider.calls == 3
 
 
+def test_a_clock_that_is_set_back_after_a_purge_keeps_no_new_picture_out_of_the_cache(trip: Journey) -> None:
+    _status(trip)
+    _purge(trip)
+    trip.clock.turn(-86_400)
+    assert _status(trip) is CacheStatus.MISS, "what was purged is not there"
+    trip.clock.turn(1)
+    _status(trip)
+    assert [_status(trip) for _ in range(2)] == [CacheStatus.HIT] * 2
+
+
 def test_a_failure_from_before_is_forgotten_even_where_it_could_not_be_deleted(trip: Journey) -> None:
     trip.provider.fails_with = TargetUnreachable("gone")
     for _ in range(2):

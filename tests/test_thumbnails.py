@@ -6,14 +6,18 @@ import io
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
 from threading import Event
 
 import pytest
 from flask.testing import FlaskClient
 from PIL import Image
 
+from tests.support.ageing import age_pictures, age_pictures_in_redis
 from tests.support.answers import image, json_error
-from tests.support.processes import wait_until
+from tests.support.processes import running_redis, wait_until
 from tests.support.service import TARGET, client_of, snapapi_environment
 from tests.support.upstream import Upstream
 from thumbnailer.encoding import Rendered
@@ -99,6 +103,29 @@ def test_a_dead_page_keeps_its_thumbnail_although_its_capture_has_gone(
     assert (marked.data, marked.headers["X-Problem"]) == (old.data, "target-unreachable")
     assert marked.headers["Cache-Status"].endswith("; detail=target-unreachable")
     assert len(upstream.requests) == 1
+
+
+@pytest.mark.parametrize("kind", ["files", "redis"])
+def test_what_a_clock_has_taken_that_was_set_back_since_is_old_and_taken_anew(
+    upstream: Upstream, tmp_path: Path, kind: str
+) -> None:
+    settings = snapapi_environment(upstream.url, CACHE_DIR=str(tmp_path))
+    query = {"url": TARGET, "thumb_width": "100"}
+    with ExitStack() as held:
+        age: Callable[[float], int] = partial(age_pictures, tmp_path)
+        if kind == "redis":
+            settings["REDIS_URL"] = held.enter_context(running_redis(tmp_path))
+            age = partial(age_pictures_in_redis, settings["REDIS_URL"])
+        client = held.enter_context(client_of(settings))
+        old = client.get("/thumb", query_string=query)
+        assert age(-86_400) == 2
+        stale = client.get("/thumb", query_string=query)
+        assert (stale.headers["X-Cache"], stale.data) == ("STALE", old.data)
+        assert int(stale.headers["Age"]) > 86_400, "caches on the way keep it no longer either"
+        wait_until(lambda: client.get("/thumb", query_string=query).headers["X-Cache"] == "HIT")
+        renewed = client.get("/thumb", query_string=query)
+        assert int(renewed.headers["Age"]) < 600
+        assert len(upstream.requests) == 2
 
 
 @pytest.mark.parametrize("wait", [{}, {"wait": "20"}], ids=["without an errand", "by errands"])

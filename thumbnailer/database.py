@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from sqlalchemy import Connection, Engine, MetaData, Table, event, func, make_url, select
+from sqlalchemy import Connection, Engine, MetaData, Table, event, func, make_url, select, text
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, NotSupportedError, ProgrammingError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
@@ -35,6 +35,10 @@ metadata = MetaData(
 
 #: What is the code's fault and not the database's: it goes up as it is.
 OUR_FAULTS = (IntegrityError, ProgrammingError, DataError, NotSupportedError)
+
+
+#: Is written all the same.
+NO_CHANGE = text("UPDATE alembic_version SET version_num = version_num")
 
 
 class Database:
@@ -59,6 +63,7 @@ class Database:
         self._opening = threading.Lock()
         self._opened: tuple[int, Engine] | None = None
         self._is_closed = False
+        self._refuses_writing = False
 
     @property
     def is_sqlite(self) -> bool:
@@ -73,8 +78,13 @@ class Database:
         Raises:
             DatabaseUnavailable: the database does not answer, is locked, full or broken.
         """
-        with self._connected("IMMEDIATE") as connection:
-            yield connection
+        try:
+            with self._connected("IMMEDIATE") as connection:
+                yield connection
+        except DatabaseUnavailable:
+            self._refuses_writing = True
+            raise
+        self._refuses_writing = False
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
@@ -83,10 +93,10 @@ class Database:
             yield connection
 
     def is_ready(self) -> bool:
-        """Whether the database answers now."""
+        """Whether the database answers now, and takes something where it last did not: it may be full."""
         try:
-            with self.reading() as connection:
-                connection.execute(select(1))
+            with self.transaction() if self._refuses_writing else self.reading() as connection:
+                connection.execute(NO_CHANGE if self._refuses_writing else select(1))
         except DatabaseUnavailable:
             return False
         return True

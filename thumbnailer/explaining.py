@@ -201,7 +201,7 @@ class _Judge:
         return self.setback is None or self.setback.retry_at <= self.now
 
     def _overdue_seconds(self, record: CaptureRecord) -> float:
-        return self.now - record.captured_at - self.max_age_seconds
+        return record.overdue_seconds(self.now, self.max_age_seconds)
 
 
 def _record(picture: Capture | None) -> CaptureRecord | None:

@@ -40,7 +40,8 @@ DEFAULT_MAX_BYTES = 1024 * 1024 * 1024
 SWEEP_SHARE = 1 / 32
 SWEEP_TARGET = 7 / 8
 SWEEP_SECONDS = 600
-#: To write the time of each use would turn every read into a write.
+#: To write the time of each use would turn every read into a write. A time as far ahead of now is that of a
+#: clock that was set back: so it is with all times here.
 TOUCH_SECONDS = 60
 #: By age and not by process id: processes in other containers share the folder, not the ids.
 LEFTOVER_SECONDS = 3600
@@ -191,7 +192,7 @@ class FolderCache(BaseCache):
         header = file.read(_HEADER.size + len(name))
         if _has_expired(header, now) or header[_HEADER.size :] != name:
             return False
-        if now - os.fstat(file.fileno()).st_mtime > TOUCH_SECONDS:
+        if abs(now - os.fstat(file.fileno()).st_mtime) > TOUCH_SECONDS:
             with contextlib.suppress(OSError):  # a folder that cannot be written can still be read
                 os.utime(file.fileno(), (now, now))
         return True
@@ -221,13 +222,13 @@ class FolderCache(BaseCache):
             swept_at = self._sweep_lock.stat().st_mtime  # of whichever process swept last
         except OSError:
             return True
-        return self._clock() - swept_at > SWEEP_SECONDS
+        return abs(self._clock() - swept_at) > SWEEP_SECONDS
 
     def _remove_leftovers(self) -> None:
         """Drafts of processes that died while writing."""
         for draft in _listing(self._drafts):
             with contextlib.suppress(OSError):
-                if self._clock() - draft.stat().st_mtime > LEFTOVER_SECONDS:
+                if abs(self._clock() - draft.stat().st_mtime) > LEFTOVER_SECONDS:
                     draft.unlink()
 
     def _remove_entries(self) -> None:

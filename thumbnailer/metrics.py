@@ -26,6 +26,8 @@ from prometheus_client import (
 )
 from prometheus_client.core import GaugeMetricFamily, Metric
 
+from thumbnailer.counter_files import CounterFile
+
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 #: prometheus_client reads it for the folder, and nothing else tells it.
@@ -192,6 +194,7 @@ def _keep_values_in(folder: Path | None) -> None:
     values.ValueClass = values.MutexValue
     if folder is not None:
         os.environ[FOLDER_VARIABLE] = str(folder)
+        vars(values)["MmapedDict"] = CounterFile  # where MultiProcessValue finds it
         values.ValueClass = values.MultiProcessValue()  # type: ignore[no-untyped-call]
 
 

@@ -171,6 +171,11 @@ def _plain(value: object) -> object:
     return [getattr(value, part.name) for part in fields(value)]  # type: ignore[arg-type]  # only dataclasses reach here
 
 
+#: What lies further ahead than this, in seconds, was noted before the clock was set back: those of different
+#: machines hardly differ by as much.
+CLOCK_MARGIN_SECONDS = 60.0
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CaptureRecord:
     """What is known of a capture besides its bytes.
@@ -193,6 +198,17 @@ class CaptureRecord:
     def etag(self) -> str:
         """The strong entity tag (RFC 9110, section 8.8.3), without its quotes."""
         return self.sha256[:32]
+
+    def is_ahead_of(self, now: float) -> bool:
+        """Whether the clock was set back after it was taken: nobody can say how old it is."""
+        return self.captured_at > now + CLOCK_MARGIN_SECONDS
+
+    def overdue_seconds(self, now: float, max_age_seconds: float) -> float:
+        """By how much it is too old at ``now``, or is not yet where negative.
+
+        What is ahead of ``now`` is a little too old: it would be young for as long as the clock was set back.
+        """
+        return 1.0 if self.is_ahead_of(now) else now - self.captured_at - max_age_seconds
 
 
 @dataclass(frozen=True, slots=True)

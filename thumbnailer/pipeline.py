@@ -131,7 +131,7 @@ class Pipeline:
         """The cached capture, where that is good enough for the caller."""
         if cached is None or terms.recapture:
             return None
-        overdue_seconds = self._clock() - cached.record.captured_at - terms.max_age_seconds
+        overdue_seconds = cached.record.overdue_seconds(self._clock(), terms.max_age_seconds)
         if overdue_seconds <= 0:
             return Delivery(cached, CacheStatus.HIT)
         is_tolerable = overdue_seconds <= STALE_WHILE_REVALIDATE_SECONDS
@@ -168,7 +168,9 @@ class Pipeline:
 
         def look_up() -> Capture | None:
             capture = self._pictures.load(key)
-            return capture if capture and capture.record.captured_at >= oldest else None
+            if capture is None or capture.record.is_ahead_of(self._clock()):
+                return None
+            return capture if capture.record.captured_at >= oldest else None
 
         return look_up
 

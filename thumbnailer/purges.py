@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from thumbnailer.backend import UNREADABLE, ResilientBackend
 from thumbnailer.errors import CacheUnavailable
 from thumbnailer.locks import Locks
-from thumbnailer.model import CaptureRecord, Deadline
+from thumbnailer.model import CLOCK_MARGIN_SECONDS, CaptureRecord, Deadline
 from thumbnailer.sites import EVERYTHING, Scope, Site
 
 ADDRESS = "purges"
@@ -123,6 +123,7 @@ class Purges:
             if not is_first:
                 self._reread_at = now + REREAD_SECONDS
             self.hear(self._backend.get(ADDRESS), asked_at=now)
+            self._heed_the_clock()
         return self._marks
 
     def _take_in(self, content: bytes) -> None:
@@ -131,12 +132,21 @@ class Purges:
             self._content = content
             self._version += 1
 
+    def _heed_the_clock(self) -> None:
+        """Where it was set back since a purge: what is captured from now on has not been purged."""
+        with self._guard:
+            now = self._clock()
+            if any(at > now + CLOCK_MARGIN_SECONDS for at in self._marks.values()):
+                limit = now + CLOCK_MARGIN_SECONDS
+                self._marks = {text: now if at > limit else at for text, at in self._marks.items()}
+
     def _merged(self, content: bytes | None) -> Mapping[str, float]:
         """What is known here and what stands in ``content``: a store that lost its marks loses none here."""
-        marks = dict(self._marks)
+        marks, now = dict(self._marks), self._clock()
         for text, at in _parsed(content).items():
-            marks[text] = max(at, marks.get(text, 0.0))
-        oldest = self._clock() - self._horizon_seconds
+            known = marks.get(text, 0.0)
+            marks[text] = max(known, at if at <= now + CLOCK_MARGIN_SECONDS else known or now)
+        oldest = now - self._horizon_seconds
         return {text: at for text, at in marks.items() if at > oldest}
 
     def _bounded(self, marks: Mapping[str, float]) -> Mapping[str, float]:

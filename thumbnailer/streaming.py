@@ -3,24 +3,22 @@
 A thread of its own takes the bytes from the upstream, as fast as that sends them, into the cache and
 into a spool on disk; the reader follows the spool at its own pace. So a slow reader holds up nobody:
 neither the upstream, whose deadline would pass, nor those who wait for the same capture or for a
-place in the bulkhead. Memory holds one piece of a capture at a time, whatever its size.
+place in the bulkhead. Memory holds one piece of a capture at a time, whatever its size, as long as there is
+room on the disk.
 """
 
 from __future__ import annotations
 
 import contextvars
-import os
-import tempfile
 import threading
-import weakref
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from pathlib import Path
 
 from thumbnailer.arrival import Arrival
 from thumbnailer.errors import Overloaded
 from thumbnailer.model import CaptureRecord
 from thumbnailer.picture_cache import PictureFilling
+from thumbnailer.spool import Spool
 
 PIECE_BYTES = 64 * 1024
 #: The end of a picture is judged when all of it is there. Until then its last byte stays here, so that
@@ -40,9 +38,6 @@ class CaptureStream:
     the bytes on must then break the connection. Nothing stays in the
     cache in that case. ``close`` before the end changes nothing for the others: the capture is paid
     for, and goes on into the cache.
-
-    Raises:
-        OSError: there is no room for a spool.
     """
 
     def __init__(
@@ -52,8 +47,7 @@ class CaptureStream:
         self._filling = filling
         self._judge = judge
         self._on_landed = on_landed
-        self._spool = _open_spool()
-        self._close_spool = weakref.finalize(self, os.close, self._spool)  # or when nobody knows it any more
+        self._spool = Spool()
         self._news = threading.Condition()
         self._spooled_bytes = 0
         self._is_over = False
@@ -82,7 +76,7 @@ class CaptureStream:
     def __iter__(self) -> Iterator[bytes]:
         sent_bytes = 0
         while available_bytes := self._await_more_than(sent_bytes):
-            piece = os.pread(self._spool, min(available_bytes, PIECE_BYTES), sent_bytes)
+            piece = self._spool.read(sent_bytes, min(available_bytes, PIECE_BYTES))
             sent_bytes += len(piece)
             yield piece
 
@@ -90,7 +84,7 @@ class CaptureStream:
         with self._news:
             self._is_abandoned = True
             if self._is_over:
-                self._close_spool()
+                self._spool.close()
 
     def _await_more_than(self, sent_bytes: int) -> int:
         """How many more bytes may go out now; 0 at the end of a whole capture."""
@@ -113,33 +107,20 @@ class CaptureStream:
             self._is_over, self._trouble = True, trouble
             self._news.notify()
             if self._is_abandoned:
-                self._close_spool()
+                self._spool.close()
 
     def _fill(self) -> None:
         try:
             for chunk in self._arrival:
                 self._filling.add(chunk)
-                _write_all(self._spool, chunk)
+                self._spool.write(chunk)
                 with self._news:
                     self._spooled_bytes += len(chunk)
                     self._news.notify()
             record = self._arrival.record()
-            self._judge(record, lambda: os.pread(self._spool, record.size_bytes, 0))
+            self._judge(record, self._spool.content)
         except BaseException:
             self._filling.abort()
             raise
         self._filling.commit(record)
         self._on_landed()
-
-
-def _open_spool() -> int:
-    """The descriptor of a file on disk that has no name any more."""
-    descriptor, path = tempfile.mkstemp(prefix="thumbnailer-")
-    Path(path).unlink()
-    return descriptor
-
-
-def _write_all(descriptor: int, content: bytes) -> None:
-    view = memoryview(content)
-    while view:
-        view = view[os.write(descriptor, view) :]

@@ -159,8 +159,8 @@ class Thumbnails:
             return self._pictures.load(request.picture)
 
     def _is_good_enough(self, cached: Capture, terms: Terms) -> bool:
-        age_seconds = self._clock() - cached.record.captured_at
-        return not terms.recapture and age_seconds <= terms.max_age_seconds
+        is_fresh = cached.record.overdue_seconds(self._clock(), terms.max_age_seconds) <= 0
+        return is_fresh and not terms.recapture
 
     def _old(
         self, site: Site, cached: Capture | None, error: ThumbnailerError | None = None
@@ -205,7 +205,9 @@ class Thumbnails:
         """
 
         def is_new(capture: Capture) -> bool:
-            return capture.record.captured_at >= captured_at
+            record = capture.record
+            is_newer = record.captured_at > captured_at and not record.is_ahead_of(self._clock())
+            return is_newer or record.captured_at == captured_at
 
         def look_up() -> Capture | None:
             found = self._pictures.load(boarding.key)

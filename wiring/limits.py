@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import flask
 from flask import Flask
 from flask_limiter import Limiter
+from limits.errors import StorageError
 
 from blueprints.callers import caller
 from blueprints.limits import LimitTexts
@@ -40,6 +41,17 @@ def build_limiters(app: Flask, settings: Settings, database: Database) -> Limite
     captures = _limiter(app, storage_uri=settings.limits.storage_uri, storage_options=options)
     has_redis = settings.limits.redis_url is not None
     return Limiters(captures, captures if has_redis else _limiter(app, storage_uri="memory://"))
+
+
+def counts(limiter: Limiter, settings: Settings) -> bool:
+    """Whether its store counts now: a Redis that is full, or a replica, answers and takes nothing."""
+    storage = limiter.storage
+    if settings.limits.redis_url is None:
+        return bool(storage.check())
+    try:
+        return storage.incr(f"{settings.cache.key_prefix}ready", 60) > 0
+    except StorageError:
+        return False
 
 
 def limit_texts(settings: Settings) -> LimitTexts:

@@ -32,13 +32,14 @@ from thumbnailer.imaging import PictureLimits
 from thumbnailer.line import Line
 from thumbnailer.metrics import FOLDER_VARIABLE, Metrics
 from thumbnailer.placeholders import PlaceholderKind, Placeholders, read_own_picture
+from thumbnailer.sharing import Shared
 from thumbnailer.signing import UrlSigner
 from thumbnailer.storage import Storage
 from wiring.access import build_gate, build_keyring, check_key_file
 from wiring.accounts import build_accounts
 from wiring.databases import build_database
 from wiring.jobs import WebJobs, build_web_jobs
-from wiring.limits import build_limiters, limit_texts, limiter_config
+from wiring.limits import build_limiters, counts, limit_texts, limiter_config
 from wiring.providers import read_challenge_markers
 from wiring.trip import Trip, build_locks, build_storage, build_trip, cache_config
 
@@ -72,9 +73,8 @@ def check_settings(settings: Settings) -> None:
 def build_services(app: Flask, settings: Settings) -> Services:
     """Everything the doors call. Raises ``ConfigurationError``."""
     line, storage, database = Line(settings.server.waiting), build_storage(settings), build_database(settings)
-    metrics = _metrics(line)
+    metrics, keyring, signer = _metrics(line), build_keyring(settings, database), _signer(settings)
     trip = build_trip(settings, _configured_cache(app, settings), metrics.count_attempt)
-    keyring, signer = build_keyring(settings, database), _signer(settings)
     accounts, limiters = build_accounts(settings, database, keyring), build_limiters(app, settings, database)
     allowance = Allowance(*limiters, limit_texts(settings), accounts.charge_capture)
     web_jobs = build_web_jobs(settings, database, trip, storage, accounts, metrics.count_job)
@@ -106,6 +106,7 @@ def build_services(app: Flask, settings: Settings) -> Services:
         is_cache_shared=settings.cache.kind != "simple",
         checks=_checks(settings, trip, limiters.captures, storage, database),
         providers=trip.failover.health,
+        examination=Shared(settings.server.ready_seconds),
         resume=web_jobs.resume,
         close=partial(_close, web_jobs, trip, accounts, database),
     )
@@ -143,7 +144,7 @@ def _checks(
     return {
         "provider": lambda: any(provider.is_ready() for provider in trip.failover.providers),
         "cache": _cache_check(trip.backend),
-        "limiter": lambda: not settings.limits.enabled or bool(limiter.storage.check()),
+        "limiter": lambda: not settings.limits.enabled or counts(limiter, settings),
         "storage": storage.is_ready,
         "database": database.is_ready,
     }

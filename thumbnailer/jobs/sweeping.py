@@ -25,6 +25,11 @@ log = structlog.get_logger(__name__)
 
 #: What one sweep puts into the queue at most; the next goes on.
 MAX_QUEUED = 200
+#: As many of a kind are forgotten in one sweep: all that a month without sweeps has left would outlast the
+#: database's patience, be it done again and again.
+MAX_FORGOTTEN = 1000
+#: A batch has up to a hundred jobs, which go with it.
+MAX_FORGOTTEN_BATCHES = 10
 
 #: Work that was put into the queue so long ago, while the queue is empty, is not in it any more.
 LOST_SECONDS = 10.0
@@ -143,15 +148,22 @@ class Sweeper:
                 self._queue.put_delivery(delivery_id)
 
     def _forget(self) -> None:
-        before = self._clock() - self._rules.retention_seconds
+        """The oldest first, no more than there is time for; the rest has its turn with the next sweeps."""
         alone: Any = and_(jobs.c.batch_id.is_(None), jobs.c.state.in_(FINAL_STATES))
+        old_jobs = self._oldest(jobs, jobs.c.completed_at, alone)
+        old_batches = self._oldest(batches, batches.c.completed_at).limit(MAX_FORGOTTEN_BATCHES)
+        old_deliveries = self._oldest(deliveries, deliveries.c.ended_at)
         with self._database.transaction() as connection:
-            connection.execute(delete(jobs).where(jobs.c.completed_at < before, alone))
-            old_batches = select(batches.c.id).where(batches.c.completed_at < before)
+            connection.execute(delete(jobs).where(jobs.c.id.in_(old_jobs)))
             connection.execute(delete(jobs).where(jobs.c.batch_id.in_(old_batches)))
-            connection.execute(delete(batches).where(batches.c.completed_at < before))
-            connection.execute(delete(deliveries).where(deliveries.c.ended_at < before))
+            connection.execute(delete(batches).where(batches.c.id.in_(old_batches)))
+            connection.execute(delete(deliveries).where(deliveries.c.id.in_(old_deliveries)))
             forget_orders(connection, self._clock())
+
+    def _oldest(self, table: Table, ended_at: Any, *more: ColumnElement[bool]) -> Any:
+        """The ids of what ended before all that is kept."""
+        before = self._clock() - self._rules.retention_seconds
+        return select(table.c.id).where(ended_at < before, *more).order_by(ended_at).limit(MAX_FORGOTTEN)
 
 
 def note_unqueued(database: Database, table: Table, subject: str) -> None:

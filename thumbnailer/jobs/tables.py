@@ -26,7 +26,7 @@ jobs = Table(
     metadata,
     Column("id", ID, primary_key=True),
     Column("owner", String(64), nullable=False),
-    Column("batch_id", ID, ForeignKey("batches.id", ondelete="CASCADE"), index=True),
+    Column("batch_id", ID, ForeignKey("batches.id", ondelete="CASCADE")),
     Column("position", Integer, nullable=False),
     Column("state", String(16), nullable=False),
     Column("url", Text, nullable=False),
@@ -42,10 +42,12 @@ jobs = Table(
     Column("claim", ID),
     Column("created_at", Float, nullable=False),
     Column("started_at", Float),
-    Column("completed_at", Float, index=True),
+    Column("completed_at", Float),
     Column("error", JSON),
     Column("result", JSON),
     Index("ix_jobs_state", "state", "due_at"),
+    # Of those without a batch, too, the oldest are found by it.
+    Index("ix_jobs_batch_id", "batch_id", "completed_at"),
 )
 
 deliveries = Table(
@@ -54,7 +56,7 @@ deliveries = Table(
     Column("id", ID, primary_key=True),
     Column("owner", String(64), nullable=False),
     Column("event", String(32), nullable=False),
-    Column("subject", ID, nullable=False, index=True),
+    Column("subject", ID, nullable=False),
     Column("url", Text, nullable=False),
     Column("body", Text, nullable=False),
     Column("state", String(16), nullable=False),
@@ -65,6 +67,7 @@ deliveries = Table(
     Column("created_at", Float, nullable=False),
     Column("ended_at", Float, index=True),
     Index("ix_deliveries_state", "state", "due_at"),
+    Index("ix_deliveries_owner", "owner", "created_at"),
 )
 
 delivery_attempts = Table(

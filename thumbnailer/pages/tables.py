@@ -36,7 +36,7 @@ page_versions = Table(
     Column("id", ID, primary_key=True),
     Column("page_id", ID, ForeignKey("pages.id", ondelete="CASCADE"), nullable=False),
     Column("captured_at", Float, nullable=False),
-    Column("object_key", Text, nullable=False),
+    Column("object_key", Text, nullable=False, index=True),
     Column("stored_url", Text, nullable=False),
     Column("content_type", String(64), nullable=False),
     Column("size_bytes", Integer, nullable=False),

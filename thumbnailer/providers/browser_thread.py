@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import atexit
 import os
-import tempfile
 import threading
 from collections.abc import Callable, Coroutine
 from concurrent.futures import CancelledError, Future
@@ -21,6 +20,7 @@ from thumbnailer.model import Deadline
 from thumbnailer.providers.browser import Browsers
 from thumbnailer.providers.browser_loop import BrowserLoop
 from thumbnailer.providers.launch import ChromiumSettings
+from thumbnailer.scratch import scratch_folder
 
 #: How much longer than the deadline a caller waits for the loop to say that it has passed.
 TIDYING_SECONDS = 0.7
@@ -104,8 +104,8 @@ class BrowserThread:
     def _run(self, started: Future[_Life]) -> None:
         try:
             with (
-                tempfile.TemporaryDirectory(prefix="thumbnailer-", ignore_cleanup_errors=True) as folder,
-                asyncio.Runner(loop_factory=lambda: BrowserLoop(folder)) as runner,
+                scratch_folder("thumbnailer-browser-") as folder,
+                asyncio.Runner(loop_factory=lambda: BrowserLoop(str(folder))) as runner,
             ):
                 runner.run(self._live(started))
         except BaseException as error:

@@ -1,0 +1,107 @@
+"""Folders in the system's temporary one go with the processes that made them, however those end."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from tests.support.service import PROJECT
+from thumbnailer.scratch import ScratchFolder, remove_abandoned, scratch_folder
+
+KIND = "thumbnailer-test-"
+
+
+@pytest.fixture(autouse=True)
+def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    return tmp_path
+
+
+def killed_holder(temporary: Path) -> Path:
+    """The folder of a process that was killed; a file lies in it."""
+    program = (
+        "import os, signal\n"
+        "from thumbnailer.scratch import ScratchFolder\n"
+        f"folder = ScratchFolder({KIND!r}).path\n"
+        "(folder / 'file').touch()\n"
+        "print(folder, flush=True)\n"
+        "os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    environment = os.environ | {"TMPDIR": str(temporary), "PYTHONPATH": str(PROJECT)}
+    ended = subprocess.run(
+        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=False
+    )
+    return Path(ended.stdout.strip())
+
+
+def test_what_a_killed_process_has_left_goes_when_the_next_of_its_kind_comes(temporary: Path) -> None:
+    left = killed_holder(temporary)
+    assert (left / "file").exists()
+    with scratch_folder("thumbnailer-other-"):
+        assert left.exists(), "another kind is not its business"
+    with scratch_folder(KIND) as folder:
+        assert list(temporary.iterdir()) == [folder]
+    assert list(temporary.iterdir()) == []
+
+
+def test_what_a_living_process_holds_stays(temporary: Path) -> None:
+    held = ScratchFolder(KIND)
+    program = f"from thumbnailer.scratch import remove_abandoned\nremove_abandoned({KIND!r})\n"
+    environment = os.environ | {"TMPDIR": str(temporary), "PYTHONPATH": str(PROJECT)}
+    subprocess.run([sys.executable, "-c", program], env=environment, check=True)
+    assert held.path.is_dir()
+    held.remove()
+    assert not held.path.exists()
+
+
+def test_a_folder_lives_as_long_as_a_process_that_was_forked_from_its_maker(temporary: Path) -> None:
+    program = (
+        "import os, sys\n"
+        "from thumbnailer.scratch import ScratchFolder\n"
+        f"folder = ScratchFolder({KIND!r}).path\n"
+        "if os.fork():\n"
+        "    os._exit(0)\n"
+        "print(folder, flush=True)\n"
+        "sys.stdin.read()\n"
+    )
+    environment = os.environ | {"TMPDIR": str(temporary), "PYTHONPATH": str(PROJECT)}
+    pipe = subprocess.PIPE
+    with subprocess.Popen(
+        [sys.executable, "-c", program], env=environment, stdin=pipe, stdout=pipe, text=True
+    ) as maker:
+        assert maker.stdout is not None
+        folder = Path(maker.stdout.readline().strip())
+        assert maker.wait(20) == 0
+        remove_abandoned(KIND)
+        assert folder.is_dir()
+        assert maker.stdin is not None
+        maker.stdin.close()
+        assert maker.stdout.read() == "", "until the fork has ended"
+    remove_abandoned(KIND)
+    assert not folder.exists()
+
+
+def test_a_link_that_somebody_else_has_put_there_is_left_alone(temporary: Path) -> None:
+    target = temporary / "of-somebody"
+    target.mkdir()
+    (temporary / f"{KIND}link").symlink_to(target)
+    (temporary / f"{KIND}file").touch()
+    with scratch_folder(KIND):
+        assert target.is_dir()
+    assert (temporary / f"{KIND}link").is_symlink()
+    assert (temporary / f"{KIND}file").exists()
+
+
+def test_many_who_begin_at_once_take_nothing_from_each_other(temporary: Path) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        folders = list(pool.map(ScratchFolder, [KIND] * 80))
+    assert all(folder.path.is_dir() for folder in folders)
+    for folder in folders:
+        folder.remove()
+    assert list(temporary.iterdir()) == []
