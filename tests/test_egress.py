@@ -9,15 +9,18 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
 from tests.support.fetching import NAMES, OK, OTHER_PUBLIC, PUBLIC, Behaviour, Fetching, redirect
 from tests.support.small_web import ChangingAnswers, Reply, Seen, SmallWeb, running_small_web
+from tests.support.stores import silent_server
 from thumbnailer.egress import GuardedSession
 from thumbnailer.errors import RequestRefused, TargetForbidden, TargetUnreachable
 from thumbnailer.guard import Guard, parse_private_exceptions
 from thumbnailer.model import Deadline
+from thumbnailer.wire import Cutoff
 
 REPOSITORY = Path(__file__).parent.parent
 SHARED_CASES = REPOSITORY.parent / "shared" / "ssrf" / "dynamic.json"
@@ -278,6 +281,18 @@ def test_the_deadline_holds_over_all_redirects_together(fetching: Callable[..., 
     with pytest.raises(TargetUnreachable, match="in time"):
         one.fetch("https://ok.example.com/", seconds=0.5)
     assert len(one.web.seen()) < 5
+
+
+@pytest.mark.timeout(30)
+def test_a_silent_server_is_given_up_though_the_watch_over_its_connection_never_strikes(
+    fetching: Callable[..., Fetching], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Cutoff, "_strike", lambda _: None)
+    with silent_server() as (url, _):
+        one = fetching(exceptions="127.0.0.1:81")
+        one.internet.sites = {81: urlsplit(url).port or 0}
+        with pytest.raises(TargetUnreachable, match="in time"):
+            one.fetch("http://127.0.0.1:81/", seconds=0.4)
 
 
 def test_after_the_deadline_nobody_is_asked(fetching: Callable[..., Fetching]) -> None:

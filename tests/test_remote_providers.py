@@ -25,6 +25,7 @@ from thumbnailer.model import Deadline
 from thumbnailer.providers.exchange import UpstreamSession
 from thumbnailer.providers.remote import RemoteProvider
 from thumbnailer.providers.snapapi import SNAPAPI
+from thumbnailer.wire import Cutoff
 
 
 @pytest.fixture
@@ -123,6 +124,17 @@ def test_whatever_an_upstream_stalls_with_it_is_cut_off_at_the_deadline(
         assert caught.value.provider == "snapapi"
         upstream.behave(answers.image())
         assert whole(provider) == picture()
+
+
+@pytest.mark.timeout(30)
+def test_a_silent_upstream_is_given_up_though_the_watch_over_its_connection_never_strikes(
+    upstream: Upstream, provider: RemoteProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Cutoff, "_strike", lambda _: None)
+    upstream.behave(answers.silence())
+
+    with pytest.raises(UpstreamTimeout):
+        whole(provider, Deadline.after(0.4))
 
 
 def test_a_tls_handshake_that_stalls_is_cut_off_at_the_deadline(session: UpstreamSession) -> None:
