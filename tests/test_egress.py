@@ -20,7 +20,7 @@ from thumbnailer.egress import GuardedSession
 from thumbnailer.errors import RequestRefused, TargetForbidden, TargetUnreachable
 from thumbnailer.guard import Guard, parse_private_exceptions
 from thumbnailer.model import Deadline
-from thumbnailer.wire import Cutoff
+from thumbnailer.wire import CONNECT_SECONDS, Cutoff
 
 REPOSITORY = Path(__file__).parent.parent
 SHARED_CASES = REPOSITORY.parent / "shared" / "ssrf" / "dynamic.json"
@@ -134,6 +134,12 @@ def test_addresses_are_tried_in_order_until_one_answers(fetching: Callable[..., 
     one = fetching(answers={"ok.example.com": [answers]}, absent=answers[:2])
     assert one.fetch("http://ok.example.com/").status == 200
     assert one.internet.addresses() == answers[:3]
+
+
+def test_an_address_that_does_not_answer_leaves_time_for_the_next(fetching: Callable[..., Fetching]) -> None:
+    one = fetching(answers={"ok.example.com": [[OTHER_PUBLIC, PUBLIC]]}, absent=[OTHER_PUBLIC])
+    assert one.fetch("http://ok.example.com/", seconds=3600).status == 200
+    assert one.internet.granted_seconds == [CONNECT_SECONDS] * 2
 
 
 def test_a_host_none_of_whose_addresses_answers_is_unreachable(fetching: Callable[..., Fetching]) -> None:
