@@ -62,6 +62,15 @@ def test_keys_of_a_file_count_beside_those_of_the_database(store: KeyStore, tmp_
     assert [bool(keyring.find(one, NOON)) for one in (token, stored, other)] == [False, True, True]
 
 
+def test_a_key_of_the_file_goes_before_one_of_the_same_id(store: KeyStore, tmp_path: Path) -> None:
+    key, stored = store.create("stored", KeyTerms())
+    filed = new_token(key.id)
+    (tmp_path / "keys.toml").write_text(entry(filed, name="filed"))
+    keyring = Keyring(store, tmp_path / "keys.toml", clock=Ticks())
+    assert [bool(keyring.find(one, NOON)) for one in (filed, stored)] == [True, False]
+    assert keyring.name_of(key.id) == "filed"
+
+
 def test_a_file_whose_last_key_is_taken_out_opens_nothing(store: KeyStore, tmp_path: Path) -> None:
     path, ticks = tmp_path / "keys.toml", Ticks()
     token = new_token(new_id())
