@@ -117,6 +117,24 @@ def test_a_job_whose_worker_lives_after_all_is_not_given_up(database: Database, 
     assert (alive.state, dead.state) == (JobState.PROCESSING, JobState.FAILED)
 
 
+def test_who_has_lost_a_job_puts_it_back_no_more(database: Database, clock: Clock) -> None:
+    ledger, why = ledger_of(database, clock), UpstreamFailed("The provider is down.")
+    job = ledger.accept(order(), "owner")
+    lost = ledger.claim(job.id)
+    clock.turn(LEASE_SECONDS)
+    held = ledger.claim(job.id)
+    assert lost is not None
+    assert held is not None
+    ledger.postpone(lost, why, 60)
+    in_work = ledger.find(job.id)
+    ledger.fail(held, TargetStatus(404))
+    ledger.postpone(held, why, 60)
+    ended = ledger.find(job.id)
+    assert in_work is not None
+    assert ended is not None
+    assert (in_work.state, ended.state) == (JobState.PROCESSING, JobState.FAILED)
+
+
 def test_messages_are_sent_again_by_the_usual_schedule_and_then_given_up(
     database: Database, clock: Clock
 ) -> None:
