@@ -7,10 +7,12 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from flask import Response
 from flask.testing import FlaskClient
 from werkzeug.http import http_date
 from werkzeug.test import TestResponse
 
+from blueprints.conditions import answer_conditionally
 from tests.support.answers import image, streamed
 from tests.support.pictures import picture
 from tests.support.service import TARGET, client_of, snapapi_environment
@@ -171,6 +173,17 @@ def test_a_part_of_another_version_is_not_mixed_in(client: FlaskClient, path: st
         response = _fetch(client, path, Range=RANGE, If_Range=condition)
         assert (response.status_code, response.data) == (200, BODY), condition
     assert _fetch(client, path, If_Range='"other"').status_code == 200
+
+
+@pytest.mark.parametrize("condition", ["rubbish", "Thu, 32 Jan 1970 00:00:00 GMT", '"other"', 'W/"this"'])
+def test_a_picture_of_no_known_age_is_no_older_than_rubbish(client: FlaskClient, condition: str) -> None:
+    asked = {"Range": RANGE, "If-Range": condition}
+    with client.application.test_request_context(headers=asked):
+        answer = Response(BODY, headers={"ETag": '"this"'})
+        assert answer_conditionally(answer, SIZE).status_code == 200
+    with client.application.test_request_context(headers=asked | {"If-Range": '"this"'}):
+        answer = Response(BODY, headers={"ETag": '"this"'})
+        assert answer_conditionally(answer, SIZE).status_code == 206
 
 
 def test_who_insists_on_a_version_gets_no_other(client: FlaskClient, path: str) -> None:

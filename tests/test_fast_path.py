@@ -224,7 +224,7 @@ def test_what_is_out_of_the_ordinary_is_the_applications(
 
 
 def test_a_signature_that_has_ended_is_not_honoured_from_memory(service: Service) -> None:
-    exp = int(time.time()) + 2
+    exp = int(time.time()) + 4
     path = str(SIGNER.sign("/thumb", [("url", "http://93.184.216.34/ending")], now=time.time(), exp=exp))
     statuses: list[tuple[float, int]] = []
     with connected(service.url) as wire:
@@ -235,7 +235,7 @@ def test_a_signature_that_has_ended_is_not_honoured_from_memory(service: Service
             return statuses[-1][1] == 403
 
         wait_until(is_over, what="the end of the signature")
-    assert len(statuses) > 10
+    assert [status for _, status in statuses].count(200) > 1, "the second one came from memory"
     assert {status for asked_at, status in statuses if asked_at >= exp} <= {403}
 
 

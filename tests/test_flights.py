@@ -233,6 +233,29 @@ def test_a_flight_that_is_lost_does_not_block_its_key_for_ever(flights: Flights)
     assert crowd.outcomes == [CAPTURE] * 3
 
 
+def test_who_comes_back_after_all_does_not_take_the_key_from_its_successor(
+    tmp_path: Path, board: FailureBoard
+) -> None:
+    (tmp_path / "file").touch()
+    flights = Flights(FileLocks(tmp_path / "file" / "below a file"), board)
+    long_overdue = Deadline(time.monotonic() - OVERDUE_SECONDS - 1)
+    lost, successor = take_flight(flights, deadline=long_overdue), take_flight(flights)
+    lost.land(CAPTURE)
+    crowd = crowd_behind(flights, 3, land)
+    successor.land(CAPTURE)
+    crowd.join()
+    assert crowd.flights_taken == []
+    assert crowd.outcomes == [CAPTURE] * 3
+
+
+def test_flights_that_are_lost_do_not_pile_up(flights: Flights) -> None:
+    long_overdue = Deadline(time.monotonic() - OVERDUE_SECONDS - 1)
+    lost = [take_flight(flights, f"lost {number}", long_overdue) for number in range(3)]
+    take_flight(flights).land(CAPTURE)
+    assert lost
+    assert flights._seats == {}
+
+
 def test_without_any_lock_the_threads_of_a_process_still_share_one_flight(
     tmp_path: Path, board: FailureBoard, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -154,16 +154,19 @@ def test_a_dead_name_server_holds_up_no_caller_and_piles_up_no_threads() -> None
     wait_until(is_back, what="a look-up by a name server that is back")
 
 
-def test_a_look_up_waits_no_longer_than_the_caller() -> None:
+@pytest.mark.parametrize(("lookup_seconds", "deadline_seconds"), [(3600, 0.01), (0.01, 3600)])
+def test_a_look_up_waits_no_longer_than_the_caller_and_the_guards_own_limit(
+    lookup_seconds: float, deadline_seconds: float
+) -> None:
     answers_again = threading.Event()
 
     def hangs(host: str, port: int) -> Sequence[str]:
         assert answers_again.wait(60)
         return (PUBLIC,)
 
-    guard = Guard(resolver=hangs, lookup_seconds=3600)
+    guard = Guard(resolver=hangs, lookup_seconds=lookup_seconds)
     with pytest.raises(TargetUnreachable):
-        guard.check(guard.parse("https://example.com/"), Deadline.after(0.01))
+        guard.check(guard.parse("https://example.com/"), Deadline.after(deadline_seconds))
     answers_again.set()
 
 

@@ -107,6 +107,12 @@ def test_a_private_name_cannot_be_probed_where_networks_are_open() -> None:
             guard.check(guard.parse("http://wiki.corp/"))
 
 
+@pytest.mark.parametrize("unreadable", ["not an address", "", "10.1", "fe80::1%eth0", "010.0.0.1"])
+def test_an_opened_network_opens_no_answer_that_cannot_be_read(unreadable: str) -> None:
+    for answers in ([unreadable], [unreadable, "10.0.0.1"], ["10.0.0.1", unreadable]):
+        assert verdict(guard_with("0.0.0.0/0,::/0", *answers), "http://wiki.corp/") == "block", answers
+
+
 @pytest.mark.parametrize(
     ("address", "port", "expected"),
     [

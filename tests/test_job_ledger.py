@@ -101,6 +101,41 @@ def failed_job(ledger: JobLedger, webhook_url: str) -> Job:
     return job
 
 
+def test_a_job_whose_worker_lives_after_all_is_not_given_up(database: Database, clock: Clock) -> None:
+    ledger, lost = ledger_of(database, clock), UpstreamFailed("Its worker was lost.")
+    job = ledger.accept(order(), "owner")
+    claim = ledger.claim(job.id)
+    assert claim is not None
+    clock.turn(LEASE_SECONDS)
+    ledger.renew([claim])  # after it was found to be overdue
+    ledger.give_up(job.id, lost)
+    alive = ledger.find(job.id)
+    clock.turn(LEASE_SECONDS)
+    ledger.give_up(job.id, lost)
+    dead = ledger.find(job.id)
+    assert alive is not None
+    assert dead is not None
+    assert (alive.state, dead.state) == (JobState.PROCESSING, JobState.FAILED)
+
+
+def test_who_has_lost_a_job_puts_it_back_no_more(database: Database, clock: Clock) -> None:
+    ledger, why = ledger_of(database, clock), UpstreamFailed("The provider is down.")
+    job = ledger.accept(order(), "owner")
+    lost = ledger.claim(job.id)
+    clock.turn(LEASE_SECONDS)
+    held = ledger.claim(job.id)
+    assert lost is not None
+    assert held is not None
+    ledger.postpone(lost, why, 60)
+    in_work = ledger.find(job.id)
+    ledger.fail(held, TargetStatus(404))
+    ledger.postpone(held, why, 60)
+    ended = ledger.find(job.id)
+    assert in_work is not None
+    assert ended is not None
+    assert (in_work.state, ended.state) == (JobState.PROCESSING, JobState.FAILED)
+
+
 def test_messages_are_sent_again_by_the_usual_schedule_and_then_given_up(
     database: Database, clock: Clock
 ) -> None:

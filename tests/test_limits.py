@@ -327,7 +327,7 @@ class TestOnRedis:
                 wait_until(counts_in_redis, seconds=40, what="the return to Redis")
                 assert [ask.status() for _ in range(4)] == [200, 200, 200, 429]
 
-    def test_callers_who_find_redis_silent_at_the_same_time_are_all_served(
+    def test_callers_who_find_redis_silent_at_the_same_time_are_all_served_and_counted(
         self, settings: dict[str, str]
     ) -> None:
         statuses: list[int] = []
@@ -337,4 +337,8 @@ class TestOnRedis:
                 return lambda: statuses.append(Asker(app.test_client()).status(caller=caller))
 
             _at_once([task(f"198.51.100.{number}") for number in range(10)])
-        assert statuses == [200] * 10
+            assert statuses == [200] * 10
+            ask = Asker(app.test_client())
+            for number in range(10):
+                left = [ask.status(caller=f"198.51.100.{number}") for _ in range(3)]
+                assert left == [200, 200, 429], "what each of them got was counted"

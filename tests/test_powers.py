@@ -13,14 +13,13 @@ from flask.testing import FlaskClient
 from marshmallow import ValidationError
 
 from blueprints.schemas import ScreenshotBody
-from tests.support.access import folder_environment, make_key
+from tests.support.access import folder_environment, make_key, signed, slug_of
 from tests.support.answers import json_error
 from tests.support.processes import wait_until
 from tests.support.service import TARGET, running_app
 from tests.support.upstream import Upstream
 from tests.support.vectors import SIGNING_KEYS
 from tests.support.vendors import play_vendors
-from tests.test_access import signed, slug_of
 from thumbnailer.keys import Scope
 from thumbnailer.model import CaptureRequest, Cookie, capture_key
 

@@ -14,12 +14,11 @@ from flask import Flask
 from flask.testing import FlaskClient
 
 from blueprints.services import EXTENSION
-from tests.support.access import folder_environment, key_store, make_key, sqlite_url
+from tests.support.access import folder_environment, key_store, make_key, signed, sqlite_url
 from tests.support.processes import wait_until
 from tests.support.service import TARGET, running_app
 from tests.support.upstream import Upstream
 from tests.support.vectors import SIGNING_KEYS
-from tests.test_access import signed
 from tests.test_database import open_database
 from thumbnailer.database import Database
 from thumbnailer.errors import DatabaseUnavailable

@@ -1,14 +1,19 @@
-"""Waiting for jobs as callers do."""
+"""A service that does jobs, and waiting for them as callers do."""
 
 from __future__ import annotations
 
+import base64
+from pathlib import Path
 from typing import Any
 
 from flask.testing import FlaskClient
 
 from tests.support.processes import wait_until
+from tests.support.service import snapapi_environment
+from tests.support.upstream import Upstream
 
 FINAL = ("completed", "failed", "cancelled")
+SECRET = "whsec_" + base64.b64encode(b"s" * 32).decode()
 
 
 def ended(client: FlaskClient, path: str, seconds: float = 30) -> dict[str, Any]:
@@ -21,3 +26,13 @@ def ended(client: FlaskClient, path: str, seconds: float = 30) -> dict[str, Any]
 
     wait_until(has_ended, seconds=seconds)
     return shown
+
+
+def environment(upstream: Upstream, folder: Path, **more: str) -> dict[str, str]:
+    return snapapi_environment(
+        upstream.url,
+        DATABASE_URL=f"sqlite:///{folder}/jobs.sqlite3",
+        MEDIA_DIR=str(folder / "media"),
+        RATELIMIT_ENABLED="false",
+        **more,
+    )

@@ -138,17 +138,19 @@ class FarSocket(socket.socket):
 class Internet:
     """Opens connections as if every public address were one of the sites, by its port.
 
-    ``dialled`` holds each address and port in the order of the attempts; whatever is ``absent`` or has
-    no site refuses.
+    ``dialled`` holds each address and port in the order of the attempts, ``granted_seconds`` how long
+    each was given; whatever is ``absent`` or has no site refuses.
     """
 
     sites: Mapping[int, int]
     absent: Sequence[str] = ()
     far_end: str | None = None
     dialled: list[tuple[str, int]] = field(default_factory=list)
+    granted_seconds: list[float] = field(default_factory=list)
 
     def connect(self, address: str, port: int, timeout_seconds: float) -> socket.socket:
         self.dialled.append((address, port))
+        self.granted_seconds.append(timeout_seconds)
         if address in self.absent or port not in self.sites:
             raise ConnectionRefusedError
         connection = FarSocket()
