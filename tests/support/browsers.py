@@ -7,15 +7,19 @@ from collections.abc import Iterator
 from typing import Any
 from urllib.parse import urlsplit
 
-from playwright.sync_api import Browser, ConsoleMessage, Page, Request, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, Page, Request, expect, sync_playwright
 
 from tests.support.chromium import NO_NAMES
 from thumbnailer.providers.chromium import find_chromium
+
+#: Playwright's own five seconds are few for pages that are drawn while other tests run.
+EXPECT_MILLISECONDS = 20_000
 
 
 @contextlib.contextmanager
 def running_browser() -> Iterator[Browser]:
     """A browser that knows no names."""
+    expect.set_options(timeout=EXPECT_MILLISECONDS)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=find_chromium(), args=[NO_NAMES, "--no-sandbox"])
         yield browser
