@@ -14,7 +14,7 @@ from standardwebhooks.webhooks import Webhook
 
 from blueprints.services import EXTENSION
 from tests.support.access import make_key
-from tests.support.jobs import SECRET, environment
+from tests.support.jobs import SECRET, TELLING, environment
 from tests.support.processes import wait_until
 from tests.support.receivers import running_receiver, url_of
 from tests.support.service import TARGET, client_of, running_app
@@ -23,21 +23,8 @@ from tests.support.upstream import Upstream
 
 
 @pytest.fixture
-def upstream() -> Iterator[Upstream]:
-    with Upstream() as upstream:
-        yield upstream
-
-
-@pytest.fixture
 def client(upstream: Upstream, tmp_path: Path) -> Iterator[FlaskClient]:
-    more = {
-        "WEBHOOK_SECRET": SECRET,
-        "WEBHOOK_RETRIES": "0.1,0.1",
-        "ALLOWED_PRIVATE_TARGETS": "127.0.0.0/8",
-        "PRESETS": "card:thumb_width=64,format=webp",
-        "TTL_MIN": "120",
-    }
-    with client_of(environment(upstream, tmp_path, **more)) as client:
+    with client_of(environment(upstream, tmp_path, **TELLING)) as client:
         yield client
 
 

@@ -22,7 +22,7 @@ from blueprints.waiting import MORE_TIME
 from tests.support import answers
 from tests.support.answers import Answer, Received
 from tests.support.conditions import assert_conditions_hold
-from tests.support.jobs import SECRET, ended, environment
+from tests.support.jobs import TELLING, ended, environment
 from tests.support.processes import wait_until
 from tests.support.service import TARGET, client_of
 from tests.support.upstream import Upstream
@@ -46,21 +46,8 @@ FIELDS = {
 
 
 @pytest.fixture
-def upstream() -> Iterator[Upstream]:
-    with Upstream() as upstream:
-        yield upstream
-
-
-@pytest.fixture
 def client(upstream: Upstream, tmp_path: Path) -> Iterator[FlaskClient]:
-    more = {
-        "WEBHOOK_SECRET": SECRET,
-        "WEBHOOK_RETRIES": "0.1,0.1",
-        "ALLOWED_PRIVATE_TARGETS": "127.0.0.0/8",
-        "PRESETS": "card:thumb_width=64,format=webp",
-        "TTL_MIN": "120",
-    }
-    with client_of(environment(upstream, tmp_path, **more)) as client:
+    with client_of(environment(upstream, tmp_path, **TELLING)) as client:
         yield client
 
 

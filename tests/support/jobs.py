@@ -28,6 +28,16 @@ def ended(client: FlaskClient, path: str, seconds: float = 30) -> dict[str, Any]
     return shown
 
 
+#: A service that sends webhooks, soon and to this machine, and bounds and presets what may be ordered.
+TELLING = {
+    "WEBHOOK_SECRET": SECRET,
+    "WEBHOOK_RETRIES": "0.1,0.1",
+    "ALLOWED_PRIVATE_TARGETS": "127.0.0.0/8",
+    "PRESETS": "card:thumb_width=64,format=webp",
+    "TTL_MIN": "120",
+}
+
+
 def environment(upstream: Upstream, folder: Path, **more: str) -> dict[str, str]:
     return snapapi_environment(
         upstream.url,

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 from structlog.testing import capture_logs
 
@@ -31,23 +29,6 @@ from thumbnailer.providers.snapsharp import SNAPSHARP
 from thumbnailer.providers.vendor import Vendor
 
 IN_30_SECONDS = "Sun, 09 Sep 2001 01:47:10 GMT"
-
-
-@pytest.fixture
-def upstream() -> Iterator[Upstream]:
-    with Upstream() as server:
-        yield server
-
-
-@pytest.fixture
-def session() -> Iterator[UpstreamSession]:
-    with UpstreamSession() as pooled:
-        yield pooled
-
-
-@pytest.fixture
-def provider(upstream: Upstream, session: UpstreamSession) -> RemoteProvider:
-    return provider_of(SNAPAPI, session, upstream.url)
 
 
 Expected = tuple[type[ThumbnailerError], str, float | None]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import socket
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,7 +16,6 @@ from blueprints.access import Need, needs
 from tests.support.access import (
     REFUSALS,
     ask,
-    folder_environment,
     key_store,
     make_key,
     routes,
@@ -25,7 +23,7 @@ from tests.support.access import (
     slug_of,
 )
 from tests.support.markdown import tables
-from tests.support.service import PROJECT, TARGET, running_app
+from tests.support.service import PROJECT, TARGET
 from tests.support.upstream import Upstream
 from tests.support.vectors import SIGNING_KEYS
 from tests.test_docs import names
@@ -34,28 +32,6 @@ from thumbnailer.signing import UrlSigner, parse_signing_keys
 
 ACCESS = (PROJECT / "docs/access.md").read_text(encoding="utf-8")
 NAMED = "http://page.example.com/page"
-
-
-@pytest.fixture
-def settings(upstream: Upstream, tmp_path: Path) -> dict[str, str]:
-    return folder_environment(
-        upstream.url,
-        tmp_path,
-        RATELIMIT_ENABLED="false",
-        SIGNING_KEYS=SIGNING_KEYS,
-        PUBLIC_TARGETS="public.example.com,*.sites.example.com,93.184.216.35",
-    )
-
-
-@pytest.fixture
-def app(settings: dict[str, str]) -> Iterator[Flask]:
-    with running_app(settings) as app:
-        yield app
-
-
-@pytest.fixture
-def client(app: Flask) -> FlaskClient:
-    return app.test_client()
 
 
 def test_every_route_for_every_caller(app: Flask, client: FlaskClient) -> None:

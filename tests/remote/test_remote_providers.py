@@ -27,24 +27,6 @@ from thumbnailer.providers.remote import RemoteProvider
 from thumbnailer.providers.snapapi import SNAPAPI
 from thumbnailer.wire import Cutoff
 
-
-@pytest.fixture
-def upstream() -> Iterator[Upstream]:
-    with Upstream() as server:
-        yield server
-
-
-@pytest.fixture
-def session() -> Iterator[UpstreamSession]:
-    with UpstreamSession() as pooled:
-        yield pooled
-
-
-@pytest.fixture
-def provider(upstream: Upstream, session: UpstreamSession) -> RemoteProvider:
-    return provider_of(SNAPAPI, session, upstream.url)
-
-
 BROKEN: dict[str, Answer] = {
     "reset": answers.reset(),
     "cut-off-with-length": answers.cut_off(),

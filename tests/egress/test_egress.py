@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import socket
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from tests.support.fetching import NAMES, OK, OTHER_PUBLIC, PUBLIC, Behaviour, Fetching, redirect
+from tests.support.fetching import OK, OTHER_PUBLIC, PUBLIC, Behaviour, Fetching, redirect
 from tests.support.small_web import ChangingAnswers, Reply, Seen, SmallWeb, running_small_web
 from tests.support.stores import silent_server
 from thumbnailer.egress import GuardedSession
@@ -22,39 +22,10 @@ from thumbnailer.guard import Guard, parse_private_exceptions
 from thumbnailer.model import Deadline
 from thumbnailer.wire import CONNECT_SECONDS, Cutoff
 
-REPOSITORY = Path(__file__).parent.parent
+REPOSITORY = Path(__file__).parent.parent.parent
 SHARED_CASES = REPOSITORY.parent / "shared" / "ssrf" / "dynamic.json"
 OWN_CASES = REPOSITORY / "tests" / "ssrf" / "dynamic.json"
 CASES: list[dict[str, Any]] = json.loads((SHARED_CASES if SHARED_CASES.is_file() else OWN_CASES).read_text())
-
-
-@pytest.fixture(scope="module")
-def web(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SmallWeb]:
-    with running_small_web(tmp_path_factory.mktemp("web"), lambda _: Reply(), names=NAMES) as web:
-        yield web
-
-
-@pytest.fixture
-def fetching(web: SmallWeb) -> Iterator[Callable[..., Fetching]]:
-    """Makes sessions in which the sites answer by ``behaviour`` and names resolve by ``answers``."""
-    made: list[Fetching] = []
-
-    def make(
-        behaviour: Behaviour = lambda _: Reply(),
-        answers: Mapping[str, Sequence[Sequence[str]]] = OK,
-        *,
-        exceptions: str = "",
-        **internet: Any,
-    ) -> Fetching:
-        for site in (web.plain, web.secure):
-            site.reply = behaviour
-            site.seen.clear()
-        made.append(Fetching(web, web.internet(**internet), ChangingAnswers(answers), exceptions))
-        return made[-1]
-
-    yield make
-    for one in made:
-        one.session.close()
 
 
 def cases_of(*kinds: str) -> list[Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,7 +12,6 @@ from config import ConfigurationError
 from tests.support.access import (
     REFUSALS,
     ask,
-    folder_environment,
     key_store,
     make_key,
     routes,
@@ -22,31 +20,7 @@ from tests.support.access import (
 )
 from tests.support.processes import wait_until
 from tests.support.service import TARGET, client_of, running_app
-from tests.support.upstream import Upstream
 from tests.support.vectors import SIGNING_KEYS
-
-
-@pytest.fixture
-def settings(upstream: Upstream, tmp_path: Path) -> dict[str, str]:
-    return folder_environment(
-        upstream.url,
-        tmp_path,
-        RATELIMIT_ENABLED="false",
-        SIGNING_KEYS=SIGNING_KEYS,
-        PUBLIC_TARGETS="public.example.com,*.sites.example.com,93.184.216.35",
-    )
-
-
-@pytest.fixture
-def app(settings: dict[str, str]) -> Iterator[Flask]:
-    with running_app(settings) as app:
-        yield app
-
-
-@pytest.fixture
-def client(app: Flask) -> FlaskClient:
-    return app.test_client()
-
 
 # --- what is public ----------------------------------------------------------------------------
 

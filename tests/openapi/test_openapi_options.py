@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import jsonschema
 import pytest
-from flask import Flask
 from flask.testing import FlaskClient
 
-from tests.support.openapi import BODIES, documented_app
+from tests.support.openapi import BODIES
 from tests.support.service import TARGET
 from thumbnailer.devices import DEVICES
 
@@ -35,23 +34,6 @@ CHOICES = {
 }
 TEXTS = ("selector", "clip", "wait_for", "hide_selectors", "user_agent", "locale", "timezone", "geolocation")
 OPTIONS = {"url", "fail_on_status", "preset", "css", "js", *NUMBERS, *FLAGS, *CHOICES, *TEXTS}
-
-
-@pytest.fixture(scope="module")
-def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Flask]:
-    with documented_app(tmp_path_factory.mktemp("media")) as app:
-        yield app
-
-
-@pytest.fixture
-def client(app: Flask) -> FlaskClient:
-    return app.test_client()
-
-
-@pytest.fixture(scope="module")
-def document(app: Flask) -> dict[str, Any]:
-    found: dict[str, Any] = app.test_client().get("/openapi.json").get_json()
-    return found
 
 
 def _parameters(document: Mapping[str, Any], path: str) -> dict[str, dict[str, Any]]:

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from settings.values import database_url_of
-from tests.support.access import sqlite_url
-from tests.support.keys import NOON, Clock, Ticks
+from tests.support.keys import NOON, Ticks
 from thumbnailer.database import Database
 from thumbnailer.key_file import read_key_file
 from thumbnailer.key_store import KeyStore
@@ -19,30 +17,6 @@ from thumbnailer.keyring import Keyring
 from thumbnailer.keys import KeyTerms, digest_of, id_of, new_id, new_token
 from thumbnailer.plans import Plan
 from thumbnailer.schema import upgrade
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    found: str = (
-        sqlite_url(tmp_path) if request.param == "sqlite" else request.getfixturevalue("postgres_url")
-    )
-    return database_url_of(found)
-
-
-@pytest.fixture
-def database(url: str) -> Iterator[Database]:
-    with closing(Database(url, upgrade=upgrade)) as database:
-        yield database
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
-def store(database: Database, clock: Clock) -> KeyStore:
-    return KeyStore(database, clock=clock)
 
 
 def entry(token: str, name: str = "shop", more: str = "") -> str:

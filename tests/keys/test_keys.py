@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -25,31 +24,6 @@ from thumbnailer.key_store import KeyStore
 from thumbnailer.keyring import READINGS_FOR_STRANGERS, Keyring
 from thumbnailer.keys import KeyTerms, Scope, check_name, digest_of, id_of, new_id, new_token
 from thumbnailer.schema import upgrade
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    found: str = (
-        sqlite_url(tmp_path) if request.param == "sqlite" else request.getfixturevalue("postgres_url")
-    )
-    return database_url_of(found)
-
-
-@pytest.fixture
-def database(url: str) -> Iterator[Database]:
-    with closing(Database(url, upgrade=upgrade)) as database:
-        yield database
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
-def store(database: Database, clock: Clock) -> KeyStore:
-    return KeyStore(database, clock=clock)
-
 
 FULL = KeyTerms(
     scopes=frozenset({Scope.RENDER, Scope.SCRIPT}),

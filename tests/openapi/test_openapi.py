@@ -15,30 +15,13 @@ from flask import Flask
 from flask.testing import FlaskClient
 
 from blueprints.problems import PROBLEMS
-from tests.support.openapi import documented_app, operations
+from tests.support.openapi import operations
 from tests.support.service import TARGET, running_app, snapapi_environment
 
 #: The document itself and the files of its pages.
 UNDOCUMENTED = {"/openapi.json", "/docs/assets/{name}", "/static/{filename}"}
 #: What Flask answers by itself for every route.
 IMPLIED_METHODS = {"HEAD", "OPTIONS"}
-
-
-@pytest.fixture(scope="module")
-def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Flask]:
-    with documented_app(tmp_path_factory.mktemp("media")) as app:
-        yield app
-
-
-@pytest.fixture
-def client(app: Flask) -> FlaskClient:
-    return app.test_client()
-
-
-@pytest.fixture(scope="module")
-def document(app: Flask) -> dict[str, Any]:
-    found: dict[str, Any] = app.test_client().get("/openapi.json").get_json()
-    return found
 
 
 def test_nothing_is_documented_until_somebody_asks() -> None:

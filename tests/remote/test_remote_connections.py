@@ -13,33 +13,14 @@ from tests.support import answers
 from tests.support.answers import Answer, json_error
 from tests.support.pictures import picture
 from tests.support.processes import wait_until
-from tests.support.remote import KEY, REQUEST, provider_of, whole
+from tests.support.remote import KEY, REQUEST, whole
 from tests.support.upstream import Upstream
 from thumbnailer.errors import (
     UpstreamFailed,
 )
 from thumbnailer.model import Deadline
 from thumbnailer.providers import UpstreamBody
-from thumbnailer.providers.exchange import UpstreamSession
 from thumbnailer.providers.remote import RemoteProvider
-from thumbnailer.providers.snapapi import SNAPAPI
-
-
-@pytest.fixture
-def upstream() -> Iterator[Upstream]:
-    with Upstream() as server:
-        yield server
-
-
-@pytest.fixture
-def session() -> Iterator[UpstreamSession]:
-    with UpstreamSession() as pooled:
-        yield pooled
-
-
-@pytest.fixture
-def provider(upstream: Upstream, session: UpstreamSession) -> RemoteProvider:
-    return provider_of(SNAPAPI, session, upstream.url)
 
 
 def read_whole(body: UpstreamBody) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,35 +10,12 @@ from flask.testing import FlaskClient
 
 from blueprints.job_answers import describe_job
 from blueprints.services import EXTENSION
-from tests.support.access import ask, folder_environment, key_store, make_key, slug_of
-from tests.support.service import TARGET, running_app
+from tests.support.access import ask, key_store, make_key, slug_of
+from tests.support.service import TARGET
 from tests.support.upstream import Upstream
-from tests.support.vectors import SIGNING_KEYS
 from thumbnailer.accounts import account_of_key
 from thumbnailer.host_patterns import parse_host_pattern
 from thumbnailer.keys import KeyTerms, Scope
-
-
-@pytest.fixture
-def settings(upstream: Upstream, tmp_path: Path) -> dict[str, str]:
-    return folder_environment(
-        upstream.url,
-        tmp_path,
-        RATELIMIT_ENABLED="false",
-        SIGNING_KEYS=SIGNING_KEYS,
-        PUBLIC_TARGETS="public.example.com,*.sites.example.com,93.184.216.35",
-    )
-
-
-@pytest.fixture
-def app(settings: dict[str, str]) -> Iterator[Flask]:
-    with running_app(settings) as app:
-        yield app
-
-
-@pytest.fixture
-def client(app: Flask) -> FlaskClient:
-    return app.test_client()
 
 
 @pytest.mark.parametrize("scheme", ["Bearer", "bearer", "BEARER "])
