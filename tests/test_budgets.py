@@ -21,12 +21,12 @@ from limits.strategies import FixedWindowRateLimiter
 
 from tests.support.access import folder_environment, key_store, make_key, sqlite_url
 from tests.support.ageing import age_pictures
+from tests.support.databases import open_database
 from tests.support.processes import free_port, running_redis, wait_until
 from tests.support.service import TARGET, client_of, running_app
 from tests.support.stores import redis_pid
 from tests.support.upstream import Upstream
 from tests.support.vectors import SIGNING_KEYS
-from tests.test_database import open_database
 from thumbnailer.budgets import CaptureBudgets
 from thumbnailer.counters import DatabaseStorage
 from thumbnailer.errors import CallerLimited

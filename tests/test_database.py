@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import multiprocessing
+import contextlib
 import os
 import signal
 import stat
@@ -23,28 +23,18 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import create_engine, delete, func, insert, inspect, select, text, update
 from sqlalchemy.exc import IntegrityError
 
-from settings.values import database_url_of
+from tests.support.databases import open_database
 from tests.support.postgres import running_postgres
 from tests.support.processes import wait_until
 from tests.support.service import PROJECT, client_of
 from tests.support.stores import silent_server
 from thumbnailer import schema
 from thumbnailer.access_tables import api_keys
-from thumbnailer.cooldown import CoolDown
 from thumbnailer.database import Database, metadata
-from thumbnailer.engines import DatabaseBounds
 from thumbnailer.errors import DatabaseUnavailable
-from thumbnailer.schema import MIGRATIONS, current_revision, newest_revision, upgrade
+from thumbnailer.schema import MIGRATIONS, current_revision, newest_revision
 
 KINDS = ["sqlite", "postgresql"]
-
-
-def open_database(
-    url: str, *, timeout_seconds: float = 5, pool_size: int = 5, patience: float = 5
-) -> Database:
-    bounds = DatabaseBounds(pool_size=pool_size, timeout_seconds=timeout_seconds)
-    cool_down = CoolDown("The database", seconds=patience)
-    return Database(database_url_of(url), upgrade=upgrade, bounds=bounds, cool_down=cool_down)
 
 
 @pytest.fixture(params=KINDS)
@@ -143,26 +133,26 @@ def test_a_fault_of_the_code_is_no_outage(database: Database) -> None:
         connection.execute(insert(api_keys).values(row()))
 
 
-def _use_once(url: str, gate: Any, results: Any) -> None:
-    with closing(open_database(url, timeout_seconds=30)) as database:
-        gate.wait(30)
-        try:
-            with database.transaction() as connection:
-                results.put(current_revision(connection))
-        except Exception as error:  # noqa: BLE001  # a test wants to see every failure
-            results.put(repr(error.__cause__ or error))
-
-
 def test_processes_that_start_together_make_the_tables_once(url: str) -> None:
-    spawn = multiprocessing.get_context("spawn")
-    gate, results = spawn.Barrier(4), spawn.Queue()
-    workers = [spawn.Process(target=_use_once, args=(url, gate, results)) for _ in range(4)]
-    for worker in workers:
-        worker.start()
-    found = [results.get(timeout=90) for _ in workers]
-    for worker in workers:
-        worker.join(30)
-    assert found == [newest_revision()] * 4
+    command = [sys.executable, "-m", "tests.support.databases", url]
+    with contextlib.ExitStack() as crew:
+        workers = [
+            crew.enter_context(
+                subprocess.Popen(
+                    command, cwd=PROJECT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+                )
+            )
+            for _ in range(4)
+        ]
+        for worker in workers:
+            assert worker.stdout is not None
+            assert worker.stdout.readline() == "ready\n"
+        for worker in workers:
+            assert worker.stdin is not None
+            worker.stdin.write("\n")
+            worker.stdin.flush()
+        found = [worker.communicate(timeout=90)[0] for worker in workers]
+    assert found == [f"{newest_revision()}\n"] * 4
 
 
 def test_tables_of_a_newer_version_are_left_alone(url: str) -> None:

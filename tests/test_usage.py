@@ -15,11 +15,11 @@ from flask.testing import FlaskClient
 
 from blueprints.services import EXTENSION
 from tests.support.access import folder_environment, key_store, make_key, signed, sqlite_url
+from tests.support.databases import open_database
 from tests.support.processes import wait_until
 from tests.support.service import TARGET, running_app
 from tests.support.upstream import Upstream
 from tests.support.vectors import SIGNING_KEYS
-from tests.test_database import open_database
 from thumbnailer.database import Database
 from thumbnailer.errors import DatabaseUnavailable
 from thumbnailer.keys import Scope
