@@ -102,13 +102,14 @@ class _OfProcess:
     def __init__(self, settings: S3Settings, clock: Callable[[], float]) -> None:
         self._settings = settings
         self._clock = clock
-        self._lock = threading.Lock()
+        self._making = threading.Lock()
+        self._renewing = threading.Lock()  # another one: who is not refused goes on meanwhile
         self._clients: Clients | None = None
         self._looked_in_vain: tuple[float, BotoCoreError] | None = None
 
     def current(self) -> Clients:
         """Those in use. Raises BotoCoreError where there are no credentials, or they cannot be renewed."""
-        with self._lock:
+        with self._making:
             if self._clients is None:
                 if (known := self._recent_failure()) is not None:
                     raise known
@@ -119,7 +120,7 @@ class _OfProcess:
 
     def renewed(self, refused: Clients) -> Clients | None:
         """Those with other credentials than the ``refused`` ones, if there are any by now."""
-        with self._lock:
+        with self._renewing:
             if self._clients is not refused:
                 return self._clients
             if self._settings.access_key_id is not None or self._recent_failure() is not None:
