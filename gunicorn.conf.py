@@ -13,7 +13,6 @@ import gc
 gc.disable()
 
 # ruff: noqa: E402 - what is imported is most of that
-import atexit
 import ctypes
 import os
 from pathlib import Path
@@ -138,7 +137,7 @@ def on_starting(server: Any) -> None:
     """
     folder = ScratchFolder("thumbnailer-metrics-")
     os.environ[FOLDER_VARIABLE] = str(folder.path)
-    atexit.register(_remove_own, folder, os.getpid())
+    folder.remove_at_exit()
     os.register_at_fork(after_in_parent=release_stop_signals)
     server.app.wsgi()
 
@@ -149,12 +148,6 @@ def on_reload(server: Any) -> None:
     gc.unfreeze()
     gc.collect()
     server.app.wsgi()
-
-
-def _remove_own(folder: ScratchFolder, pid: int) -> None:
-    """Workers inherit what the master has registered."""
-    if os.getpid() == pid:
-        folder.remove()
 
 
 def child_exit(server: Any, worker: Any) -> None:  # noqa: ARG001 - gunicorn calls it with both

@@ -34,9 +34,24 @@ trap 'rm -f "$log"' EXIT
 install() {
     $as_root env DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends $missing
 }
+renew_lists() {
+    $as_root timeout --foreground 120 apt-get -o Acquire::Retries=0 -o Acquire::http::Timeout=10 update
+}
+# Their folders change whenever some are fetched; the lists themselves are as old as what they list.
+are_lists_of_today() {
+    lists=
+    eval "$(apt-config shell lists Dir::State::lists/d)"
+    [ -n "$(find "$lists" "$lists/partial" -maxdepth 0 -mtime -1 2>/dev/null)" ]
+}
+# By old lists a browser of months ago would be installed, with all the holes that have been closed since.
+# Without a network they have to do.
+prepare_and_install() {
+    are_lists_of_today || renew_lists || true
+    # Those of a fresh machine are empty.
+    install || { renew_lists && install; }
+}
 echo "Installing$missing"
-# The package lists of a fresh machine are empty or old: fetch them where the first attempt fails.
-if ! { install || { $as_root apt-get update && install; }; } >"$log" 2>&1 9<&-; then
+if ! prepare_and_install >"$log" 2>&1 9<&-; then
     tail -n 20 "$log" >&2
     echo "Could not install$missing" >&2
     exit 1

@@ -137,6 +137,7 @@ def doubts(
     """What is allowed but probably not meant, one sentence each, without any value."""
     return (
         *_unsafe(values),
+        *_forgetful(values),
         *_unused(values, environment),
         *_unknown(environment, settings),
     )
@@ -145,6 +146,11 @@ def doubts(
 def _unsafe(values: Mapping[str, Any]) -> Iterator[str]:
     if not values["CHROMIUM_SANDBOX"] and "chromium" in values["PROVIDERS"]:
         yield f"Chromium runs without its sandbox ({DOCUMENTATION}#the-sandbox)."
+
+
+def _forgetful(values: Mapping[str, Any]) -> Iterator[str]:
+    if values["WEBHOOK_SECRET"] and sum(values["WEBHOOK_RETRIES"]) >= values["JOB_RETENTION"]:
+        yield "WEBHOOK_RETRIES lasts longer than JOB_RETENTION: late messages tell of jobs that are gone."
 
 
 def _unused(values: Mapping[str, Any], environment: Environment) -> Iterator[str]:

@@ -90,6 +90,7 @@ LAYERS: list[dict[str, tuple[str, ...]]] = [
         ),
         "storage": (
             "thumbnailer.local_storage",
+            "thumbnailer.s3_clients",
             "thumbnailer.s3_settings",
             "thumbnailer.s3_storage",
             "thumbnailer.storage",
@@ -149,6 +150,7 @@ LATE = (
     "sqlalchemy.dialects.postgresql",
     "thumbnailer.providers.chromium",
     "thumbnailer.providers.memory_watch",
+    "thumbnailer.s3_clients",
     "thumbnailer.s3_settings",
     "thumbnailer.s3_storage",
     "wiring.diagnosis",

@@ -14,6 +14,7 @@ from config import ConfigurationError, documented_settings, load_settings, read_
 from settings.reading import Setting
 from settings.values import PROJECT_FOLDER
 from tests.support.doctor import as_an_ordinary_user
+from tests.support.jobs import SECRET as WEBHOOK_SECRET
 from tests.support.settings import faults_of, load
 
 SECRET = "sk-live-never-to-be-seen"
@@ -160,6 +161,10 @@ def test_a_secret_file_that_holds_nothing_readable_is_a_fault(
         (
             {"PROVIDERS": "chromium", "SCREENSHOT_API_KEY": SECRET},
             "SCREENSHOT_API_KEY has no effect, because PROVIDERS does not name its provider.",
+        ),
+        (
+            {"WEBHOOK_RETRIES": "60,3600", "JOB_RETENTION": "3660", "WEBHOOK_SECRET": WEBHOOK_SECRET},
+            "WEBHOOK_RETRIES lasts longer than JOB_RETENTION: late messages tell of jobs that are gone.",
         ),
     ],
     ids=lambda each: next(iter(each)) if isinstance(each, dict) else "",

@@ -210,3 +210,13 @@ def test_a_bucket_that_nobody_is_at_fails(fresh: dict[str, str], s3: S3Server) -
     state, told = examine(fresh | nowhere, "storage").of("storage", "bucket")
     assert state == "failed"
     assert "connection refused" in told
+
+
+def test_credentials_that_cannot_be_had_fail_with_the_reason(
+    fresh: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = tmp_path / "config"
+    config.write_text("[default]\ncredential_process=/nowhere/program\n")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(config))
+    state, told = examine(fresh | {"S3_BUCKET": "pictures"}, "storage").of("storage", "bucket")
+    assert (state, "no such file" in told, "Renew the credentials" in told) == ("failed", True, True), told

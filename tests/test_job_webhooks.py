@@ -20,6 +20,7 @@ from tests.support.receivers import running_receiver, url_of
 from tests.support.service import TARGET, client_of, running_app
 from tests.support.small_web import Reply, Seen
 from tests.support.upstream import Upstream
+from thumbnailer.jobs.silent_receivers import MAX_SILENCES
 
 
 @pytest.fixture
@@ -128,6 +129,45 @@ def test_receivers_that_let_everybody_wait_hold_up_no_jobs(upstream: Upstream, t
         job = client.post("/screenshots", json={"url": f"{TARGET}?more", "wait": 5}).get_json()
         assert (job["status"], len(receiver.seen)) == ("completed", 1)
         may_answer.set()
+
+
+def test_a_receiver_that_is_gone_keeps_no_message_to_another_waiting(
+    upstream: Upstream, tmp_path: Path
+) -> None:
+    is_over = threading.Event()
+
+    def silent(_seen: Seen) -> Reply:
+        is_over.wait(60)
+        return Reply(204, body=b"")
+
+    settings = environment(
+        upstream,
+        tmp_path,
+        WEBHOOK_SECRET=SECRET,
+        WEBHOOK_TIMEOUT="1",
+        WEBHOOK_RETRIES="60",
+        ALLOWED_PRIVATE_TARGETS="127.0.0.0/8",
+        JOB_CONCURRENCY="2",
+    )
+    with (
+        running_receiver(silent) as gone,
+        running_receiver() as alive,
+        client_of(settings) as client,
+    ):
+        for number in range(12):
+            client.post("/screenshots", json={"url": TARGET, "webhook_url": url_of(gone, f"/{number}")})
+        wait_until(lambda: len(gone.seen) == MAX_SILENCES)
+        client.post("/screenshots", json={"url": TARGET, "webhook_url": url_of(alive)})
+        wait_until(lambda: len(alive.seen) == 1)
+        wait_until(lambda: _untried(client) == 12 - MAX_SILENCES, what="an end of every attempt")
+        assert len(gone.seen) == MAX_SILENCES
+        is_over.set()
+
+
+def _untried(client: FlaskClient) -> int:
+    listed = client.get("/webhooks/deliveries").get_json()["deliveries"]
+    troubles = [attempt["trouble"] or "" for each in listed for attempt in each["attempts"]]
+    return sum(trouble.startswith("Not tried") for trouble in troubles)
 
 
 def test_nobody_learns_of_anothers_messages_or_sends_them_again(upstream: Upstream, tmp_path: Path) -> None:

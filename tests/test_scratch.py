@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import os
+import secrets
+import signal
 import subprocess
 import sys
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import psutil
 import pytest
+import requests
 
-from tests.support.service import PROJECT
+from tests.support.service import PROJECT, running_service, snapapi_environment
+from tests.support.upstream import Upstream
 from thumbnailer.scratch import ScratchFolder, remove_abandoned, scratch_folder
 
 KIND = "thumbnailer-test-"
@@ -105,3 +110,39 @@ def test_many_who_begin_at_once_take_nothing_from_each_other(temporary: Path) ->
     for folder in folders:
         folder.remove()
     assert list(temporary.iterdir()) == []
+
+
+def test_a_service_without_a_folder_for_its_cache_has_one_for_its_locks_while_it_lives(
+    upstream: Upstream, tmp_path: Path
+) -> None:
+    more = {"CACHE_DIR": "", "TMPDIR": str(tmp_path), "REDIS_URL": "redis://127.0.0.1:9/0"}
+    settings = snapapi_environment(upstream.url, WEB_CONCURRENCY="2", RATELIMIT_ENABLED="false", **more)
+
+    def folders() -> set[Path]:
+        return {each for each in tmp_path.glob("thumbnailer-*") if "metrics" not in each.name}
+
+    with running_service(tmp_path, settings, profile="testing") as killed:
+        (left,) = folders()
+        assert left.stat().st_mode & 0o777 == 0o700
+        family = [psutil.Process(killed.pid), *psutil.Process(killed.pid).children()]
+        os.kill(killed.pid, signal.SIGKILL)
+        psutil.wait_procs(family, timeout=60)
+    with running_service(tmp_path, settings, profile="testing") as service:
+        _capture_anew(service.url, 10)
+        (own,) = folders()
+        assert own != left
+        assert list(own.iterdir()) == [], "what nobody holds is not there"
+        before = psutil.Process(service.pid).children()
+        os.kill(service.pid, signal.SIGHUP)
+        psutil.wait_procs(before, timeout=60)
+        _capture_anew(service.url, 10)
+        assert folders() == {own}, "a reload leaves it where it is"
+    assert folders() == set()
+
+
+def _capture_anew(service_url: str, times: int) -> None:
+    """Have other pictures taken each time, by either worker."""
+    for _ in range(times):
+        target = f"http://93.184.216.34/{secrets.token_hex(8)}"
+        answer = requests.get(f"{service_url}/screenshot", params={"url": target}, timeout=60)
+        assert answer.status_code == 200, answer.text

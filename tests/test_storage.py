@@ -383,6 +383,34 @@ class TestLocalFolder:
         assert storage.write(key, body, record_of(body)) == written
         assert storage.find(key) == written
 
+    def test_the_name_of_a_new_folder_is_on_the_disk_before_the_image_counts_as_stored(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        synced: list[Path] = []
+        sync = os.fsync
+
+        def noted_sync(descriptor: int) -> None:
+            synced.append(Path(f"/proc/self/fd/{descriptor}").readlink())
+            sync(descriptor)
+
+        monkeypatch.setattr(os, "fsync", noted_sync)
+        folder = tmp_path / "media"
+        storage = LocalStorage(folder, "/media")
+        storage.write("pages/one/x.png", b"x", record_of(b"x"))
+        records = folder / ".records"
+        named = {
+            folder,
+            folder / "pages",
+            folder / "pages/one",
+            records,
+            records / "pages",
+            records / "pages/one",
+        }
+        assert named | {tmp_path} <= set(synced)
+        synced.clear()
+        storage.write("pages/one/y.png", b"x", record_of(b"x"))
+        assert {path for path in synced if path.is_dir()} == {folder / "pages/one", records / "pages/one"}
+
     def test_files_are_readable_for_all_whatever_the_umask(
         self, storage: LocalStorage, folder: Path, key: str
     ) -> None:

@@ -142,7 +142,7 @@ class LocalStorage:
 @contextlib.contextmanager
 def _draft(target: Path, content: bytes) -> Iterator[Path]:
     """A hidden file beside ``target`` that holds ``content`` on the disk; gone at the end."""
-    target.parent.mkdir(parents=True, exist_ok=True)
+    _make_folder(target.parent)
     draft = target.with_name(f".{secrets.token_hex(16)}.part")
     try:
         with draft.open("xb") as file:
@@ -157,11 +157,24 @@ def _draft(target: Path, content: bytes) -> Iterator[Path]:
 
 def _put_in_place(draft: Path, target: Path) -> None:
     draft.replace(target)
-    folder = os.open(target.parent, os.O_RDONLY | os.O_DIRECTORY)
+    _put_on_disk(target.parent)
+
+
+def _make_folder(folder: Path) -> None:
+    """Make a folder, and those above it that are missing."""
+    missing = [each for each in (folder, *folder.parents) if not each.is_dir()]
+    folder.mkdir(parents=True, exist_ok=True)
+    for each in missing:
+        _put_on_disk(each.parent)
+
+
+def _put_on_disk(folder: Path) -> None:
+    """A new name survives a power cut only once the folder that it stands in is on the disk."""
+    opened = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        os.fsync(folder)  # a new name survives a power cut only once its folder is on the disk
+        os.fsync(opened)
     finally:
-        os.close(folder)
+        os.close(opened)
 
 
 def _failed(operation: str, key: str, error: OSError) -> StorageUnavailable:

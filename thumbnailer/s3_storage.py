@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import os
-import threading
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol, cast
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 import structlog
 from botocore.exceptions import (
@@ -22,43 +20,16 @@ from botocore.exceptions import (
 
 from thumbnailer.errors import StorageUnavailable
 from thumbnailer.model import CaptureRecord
+from thumbnailer.s3_clients import CredentialsFailed, S3Clients, code_of, status_of
 from thumbnailer.s3_settings import S3Settings
 from thumbnailer.storage import CACHE_CONTROL, StoredImage, is_object_key, object_url, storage_unavailable
 
-if TYPE_CHECKING:
-    from boto3.session import Session
-    from botocore.config import Config
-
 MAX_PRESIGN_SECONDS = 604_800  # seven days: as long as Signature Version 4 allows
-PROBE_TIMEOUT_SECONDS = 2.0
-MAX_CONNECTIONS = 50
 NOT_FOUND = 404
 TOO_MANY_REQUESTS = 429
 SERVER_ERROR = 500
 
 _log = structlog.get_logger(__name__)
-
-
-class S3Client(Protocol):
-    """The part of boto3's client that is used here."""
-
-    def head_object(self, **parameters: Any) -> Mapping[str, Any]: ...
-
-    def put_object(self, **parameters: Any) -> Mapping[str, Any]: ...
-
-    def delete_object(self, **parameters: Any) -> Mapping[str, Any]: ...
-
-    def head_bucket(self, **parameters: Any) -> Mapping[str, Any]: ...
-
-    def generate_presigned_url(self, method: str, parameters: Mapping[str, Any], seconds: int, /) -> str: ...
-
-
-@dataclass(frozen=True, slots=True)
-class _Clients:
-    """Two clients of one process: a patient one, and one for ``is_ready``."""
-
-    storing: S3Client
-    probing: S3Client
 
 
 class S3Storage:
@@ -73,7 +44,7 @@ class S3Storage:
     https://docs.aws.amazon.com/AmazonS3/latest/API/API_HeadObject.html
     """
 
-    def __init__(self, settings: S3Settings) -> None:
+    def __init__(self, settings: S3Settings, clock: Callable[[], float] = time.monotonic) -> None:
         import boto3.session  # noqa: F401 - so that no object waits for it
 
         self._settings = settings
@@ -84,10 +55,7 @@ class S3Storage:
             "StorageClass": settings.storage_class,
         }
         self._object_options = {name: value for name, value in wanted.items() if value is not None}
-        # By process id: a connection shared with a forked child hands out the other one's answers.
-        # The locks as well, since the parent may hold its own at the moment of the fork.
-        self._clients_by_pid: dict[int, _Clients] = {}
-        self._locks_by_pid: dict[int, threading.Lock] = {}
+        self._clients = S3Clients(settings, clock)
 
     def find(self, key: str) -> StoredImage | None:
         """See ``Storage.find``."""
@@ -95,9 +63,11 @@ class S3Storage:
             return None
         with _translated_errors("find", key):
             try:
-                answer = self._clients().storing.head_object(Bucket=self._settings.bucket, Key=key)
+                answer = self._clients.call(
+                    lambda clients: clients.storing.head_object(Bucket=self._settings.bucket, Key=key)
+                )
             except ClientError as error:
-                if _status(error) == NOT_FOUND and _code(error) != "NoSuchBucket":
+                if status_of(error) == NOT_FOUND and code_of(error) != "NoSuchBucket":
                     return None
                 raise
             return self._image_of_answer(key, answer)
@@ -107,15 +77,16 @@ class S3Storage:
         if not is_object_key(key):
             raise ValueError(f"not an object key: {key!r}")
         with _translated_errors("write", key):
-            answer = self._clients().storing.put_object(
-                Bucket=self._settings.bucket,
-                Key=key,
-                Body=body,
-                ContentType=record.content_type,
-                CacheControl=CACHE_CONTROL,
-                Metadata=_metadata(record),
+            parameters = {
+                "Bucket": self._settings.bucket,
+                "Key": key,
+                "Body": body,
+                "ContentType": record.content_type,
+                "CacheControl": CACHE_CONTROL,
+                "Metadata": _metadata(record),
                 **self._object_options,
-            )
+            }
+            answer = self._clients.call(lambda clients: clients.storing.put_object(**parameters))
             etag = _etag(answer)
             if not etag:
                 raise NotAnswered(reason="no ETag in the answer to a write")
@@ -125,7 +96,9 @@ class S3Storage:
         """See ``Storage.remove``; needs s3:DeleteObject. S3 says the same whether there was one or not."""
         if is_object_key(key):
             with _translated_errors("remove", key):
-                self._clients().storing.delete_object(Bucket=self._settings.bucket, Key=key)
+                self._clients.call(
+                    lambda clients: clients.storing.delete_object(Bucket=self._settings.bucket, Key=key)
+                )
 
     def presigned_url(self, key: str, seconds: int) -> str | None:
         """See ``Storage.presigned_url``; a URL of the bucket's own address, for 1 s to seven days."""
@@ -138,21 +111,16 @@ class S3Storage:
         """Whether the bucket answers and lets these credentials in; one attempt."""
         try:
             with _translated_errors("probe"):
-                self._clients().probing.head_bucket(Bucket=self._settings.bucket)
+                self._clients.call(lambda clients: clients.probing.head_bucket(Bucket=self._settings.bucket))
         except StorageUnavailable:
             return False
         return True
 
-    def _clients(self) -> _Clients:
-        pid = os.getpid()
-        with self._locks_by_pid.setdefault(pid, threading.Lock()):
-            if pid not in self._clients_by_pid:
-                self._clients_by_pid[pid] = _connect(self._settings)
-            return self._clients_by_pid[pid]
-
     def _sign(self, key: str, seconds: int) -> str:
         parameters = {"Bucket": self._settings.bucket, "Key": key}
-        return self._clients().storing.generate_presigned_url("get_object", parameters, seconds)
+        return self._clients.call(
+            lambda clients: clients.storing.generate_presigned_url("get_object", parameters, seconds)
+        )
 
     def _url(self, key: str) -> str:
         if self._settings.public_base_url is not None:
@@ -184,60 +152,6 @@ class NotAnswered(BotoCoreError):
     fmt = "{reason}"
 
 
-def _connect(settings: S3Settings) -> _Clients:
-    from boto3.session import Session
-    from botocore.config import Config
-
-    session = Session(  # its own: the default one of boto3 is not safe to share between threads
-        aws_access_key_id=settings.access_key_id,
-        aws_secret_access_key=settings.secret_access_key,
-        region_name=settings.region,
-    )
-    # boto3 signs URLs of Amazon's buckets for a global address, which forwards to the bucket's region and
-    # so breaks the signature, unless the bucket stands in the host name (which a dot in it forbids).
-    is_in_host = settings.endpoint_url is None and "." not in settings.bucket
-    style = "virtual" if settings.addressing_style == "auto" and is_in_host else settings.addressing_style
-    storing = Config(
-        signature_version="s3v4",
-        # boto3's default adds checksums in a trailer, which R2, B2 and older MinIO refuse.
-        request_checksum_calculation="when_required",
-        response_checksum_validation="when_required",
-        connect_timeout=settings.connect_timeout_seconds,
-        read_timeout=settings.read_timeout_seconds,
-        retries={"mode": "standard", "total_max_attempts": settings.attempts},
-        s3={"addressing_style": style},
-        max_pool_connections=MAX_CONNECTIONS,
-    )
-    probing = storing.merge(
-        Config(
-            connect_timeout=min(PROBE_TIMEOUT_SECONDS, settings.connect_timeout_seconds),
-            read_timeout=min(PROBE_TIMEOUT_SECONDS, settings.read_timeout_seconds),
-            retries={"mode": "standard", "total_max_attempts": 1},
-        )
-    )
-    return _Clients(_client(session, settings, storing), _client(session, settings, probing))
-
-
-def _client(session: Session, settings: S3Settings, config: Config) -> S3Client:
-    client = session.client(
-        "s3", endpoint_url=settings.endpoint_url, verify=settings.ca_bundle, config=config
-    )
-    client.meta.events.register_first("needs-retry.s3.HeadBucket", _look_no_further)
-    return cast(S3Client, client)  # the stubs spell the parameters in another way
-
-
-def _look_no_further(
-    request_dict: dict[str, Any], response: tuple[object, Mapping[str, Any]] | None, **_more: object
-) -> None:
-    """Let boto3 take a redirect of ``HeadBucket`` for an answer where it names no region.
-
-    boto3 finds out by ``HeadBucket`` in which region a bucket is that redirects, and asks the same of a
-    redirect of that, until Python has no room any more: where a web server sends everybody to https, for one.
-    """
-    if response is not None and "x-amz-bucket-region" not in response[1]["ResponseMetadata"]["HTTPHeaders"]:
-        request_dict["context"]["s3_redirect"]["redirected"] = True
-
-
 def _metadata(record: CaptureRecord) -> dict[str, str]:
     facts = {
         "sha256": record.sha256,
@@ -252,14 +166,6 @@ def _etag(answer: Mapping[str, Any]) -> str:
     return str(answer.get("ETag", "")).removeprefix("W/").strip('"')
 
 
-def _status(error: ClientError) -> int:
-    return error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-
-
-def _code(error: ClientError) -> str:
-    return error.response.get("Error", {}).get("Code", "")
-
-
 @contextlib.contextmanager
 def _translated_errors(operation: str, key: str | None = None) -> Iterator[None]:
     """Turn every failure of boto3 into StorageUnavailable, and log what the operator needs of it.
@@ -271,16 +177,17 @@ def _translated_errors(operation: str, key: str | None = None) -> Iterator[None]
     try:
         yield
     except ClientError as error:
-        status = _status(error)
+        status = status_of(error)
         request_id = error.response.get("ResponseMetadata", {}).get("RequestId")
         passes_by_itself = status >= SERVER_ERROR or status == TOO_MANY_REQUESTS
         report = log.warning if passes_by_itself else log.error
-        report("storage_failed", error=_code(error), status=status, upstream_request_id=request_id)
+        report("storage_failed", error=code_of(error), status=status, upstream_request_id=request_id)
         raise storage_unavailable() from error
     except BotoCoreError as error:
         passes_by_itself = isinstance(error, (HTTPClientError, Unreachable)) and not isinstance(
             error, SSLError
         )
         report = log.warning if passes_by_itself else log.error
-        report("storage_failed", error=type(error).__name__)
+        reason = f": {error}" if isinstance(error, CredentialsFailed) else ""
+        report("storage_failed", error=f"{type(error).__name__}{reason}")
         raise storage_unavailable() from error

@@ -7,6 +7,7 @@ holds: not those of other services on the machine, nor those in other containers
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import fcntl
 import os
@@ -40,6 +41,14 @@ class ScratchFolder:
                 if self.path.is_dir():
                     return
                 os.close(self._lock)
+
+    def remove_at_exit(self) -> None:
+        """Remove it when this process ends, not when one does that was forked from it."""
+        atexit.register(self._remove_in, os.getpid())
+
+    def _remove_in(self, pid: int) -> None:
+        if os.getpid() == pid:
+            self.remove()
 
     def remove(self) -> None:
         """Remove the folder with all that is in it, as far as that is possible."""

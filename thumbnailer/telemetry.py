@@ -75,6 +75,8 @@ def configure_logging(level: str, *, is_json: bool) -> None:
         logging.getLogger(name).setLevel(level.upper())
     # It tells the whole URL of an answer with malformed headers, at this very level.
     logging.getLogger("urllib3").setLevel(logging.ERROR)
+    # It tells of credentials that cannot be renewed by a trace, and the storage does so in a word.
+    logging.getLogger("botocore.credentials").setLevel(logging.ERROR)
 
 
 REQUEST_LOGGER = "thumbnailer.request"

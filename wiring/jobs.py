@@ -26,6 +26,7 @@ from thumbnailer.jobs.ledger import JobLedger
 from thumbnailer.jobs.queue import WorkQueue
 from thumbnailer.jobs.roster import Roster
 from thumbnailer.jobs.running import DeliveryRunner, JobRunner, Studio
+from thumbnailer.jobs.silent_receivers import REST_SECONDS, SilentReceivers
 from thumbnailer.jobs.sweeping import Sweeper, SweepRules, note_unqueued
 from thumbnailer.pages import tables as page_tables
 from thumbnailer.pages.ledger import PageLedger, PageRules
@@ -160,6 +161,7 @@ def build_workshop(
         deadline_seconds=settings.providers.timeout_seconds,
     )
     studio = Studio(photographer=photographer, storage=storage, key_template=settings.storage.key_template)
+    longest_pause_seconds = max(settings.webhooks.pauses_seconds, default=0.0)
     page_runner = PageRunner(
         ledger=office.pages, photographer=photographer, storage=storage, queue=office.queue
     )
@@ -167,7 +169,10 @@ def build_workshop(
         JobRunner(office.ledger, leases, studio, office.queue, retries=_retries(settings), count=count_job),
         page_runner,
         DeliveryRunner(
-            office.deliveries, _sender(settings, trip), at_once=max(1, settings.jobs.concurrency // 2)
+            office.deliveries,
+            _sender(settings, trip),
+            SilentReceivers(rest_seconds=min(REST_SECONDS, longest_pause_seconds)),
+            at_once=max(1, settings.jobs.concurrency // 2),
         ),
         leases,
         Housekeeper(office.sweeper, office.roster, worker_id, SWEEP_SECONDS, page_runner.tidy),

@@ -15,6 +15,7 @@ from redis.exceptions import RedisError
 
 from config import Settings
 from thumbnailer.cooldown import CoolDown
+from thumbnailer.errors import DatabaseUnavailable
 from wiring.trip import redis_bounds
 
 if TYPE_CHECKING:
@@ -71,7 +72,8 @@ def _make_celery(settings: Settings) -> Celery:
     if not settings.cache.redis_url:
         importlib.import_module("celery.worker")  # no other thread may be loading half of it
 
-    app = Celery("thumbnailer", broker=settings.cache.redis_url or "memory://", set_as_current=False)
+    broker = settings.cache.redis_url or "memory://localhost/"  # without a host Celery warns of its absence
+    app = Celery("thumbnailer", broker=broker, set_as_current=False)
     app.conf.update(
         task_default_queue=_queue_name(settings),
         task_ignore_result=True,
@@ -217,13 +219,19 @@ def worker_id() -> str:
 def register_tasks(app: Celery, tasks: Tasks) -> None:
     """Say what the kinds of work are."""
     for name, work in tasks.items():
-        app.task(_plain(work), name=name, shared=False)
+        app.task(_plain(name, work), name=name, shared=False)
 
 
-def _plain(work: Callable[[str], None]) -> Callable[[str], None]:
-    """A function, whatever ``work`` is: Celery reads signatures, and stumbles over those of methods."""
+def _plain(name: str, work: Callable[[str], None]) -> Callable[[str], None]:
+    """A function, whatever ``work`` is: Celery reads signatures, and stumbles over those of methods.
+
+    What the database cannot be asked about now, or be told of, is found by a sweep once it can.
+    """
 
     def task(subject: str) -> None:
-        work(subject)
+        try:
+            work(subject)
+        except DatabaseUnavailable as error:
+            log.warning("task_put_off", task=name, id=subject, detail=str(error))
 
     return task

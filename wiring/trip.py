@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import gettempdir
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 import redis
@@ -40,6 +39,7 @@ from thumbnailer.purges import Purges
 from thumbnailer.purging import Purger
 from thumbnailer.refreshing import Refresher
 from thumbnailer.rendering import Renderer
+from thumbnailer.scratch import ScratchFolder
 from thumbnailer.setbacks import Setbacks
 from thumbnailer.storage import Storage
 from thumbnailer.thumbnails import Thumbnails
@@ -173,12 +173,20 @@ def build_locks(settings: Settings) -> Locks:
     """Locks for all that share the cache: every machine on one Redis, this machine's processes on one
     folder, or this process alone where the cache is its memory.
     """
-    own_folder = Path(gettempdir()) / f"thumbnailer-{os.getuid()}-{os.getpid()}"
     is_own = settings.cache.kind == "simple"
-    files = FileLocks((settings.cache.folder or own_folder) / "locks", by_process=is_own)
+    folder = settings.cache.folder / "locks" if settings.cache.folder else _own_folder()
+    files = FileLocks(folder, by_process=is_own)
     if not settings.cache.redis_url:
         return files
     return RedisLocks(redis_client(settings), files, prefix=f"{settings.cache.key_prefix}lock:")
+
+
+@functools.cache
+def _own_folder() -> Path:
+    """One folder of this process and of all that are forked from it, for as long as it lives."""
+    folder = ScratchFolder("thumbnailer-locks-")
+    folder.remove_at_exit()
+    return folder.path
 
 
 @dataclass(frozen=True, slots=True)

@@ -51,15 +51,29 @@ def _ordinary_user() -> str | None:
 
 
 @contextlib.contextmanager
-def running_postgres(*, port: int | None = None) -> Iterator[PostgresServer]:
-    """A server with an empty database, without durability; it ends with the block."""
-    port, user = port or free_port(), _ordinary_user()
+def postgres_folder() -> Iterator[Path]:
+    """Where a server keeps an empty database while it is not running, too."""
+    user = _ordinary_user()
     with tempfile.TemporaryDirectory(prefix="pg") as name:  # a socket's path may have 107 characters
-        folder = Path(name)
         if user:
-            shutil.chown(folder, user)
+            shutil.chown(name, user)
         made = [_program("initdb"), "-D", f"{name}/data", "-U", "thumbnailer", "--auth=trust", "--no-sync"]
         subprocess.run([*made, "--encoding=UTF8"], check=True, capture_output=True, user=user, cwd=name)
+        yield Path(name)
+
+
+@contextlib.contextmanager
+def running_postgres(
+    *, port: int | None = None, folder: Path | None = None, stop: signal.Signals = signal.SIGQUIT
+) -> Iterator[PostgresServer]:
+    """A server without durability, over an empty database or that of a ``folder``; it ends with the block.
+
+    It is told so by ``stop``: SIGQUIT is an end without farewell, SIGINT tells whoever is connected.
+    """
+    port, user = port or free_port(), _ordinary_user()
+    with contextlib.ExitStack() as stack:
+        folder = folder or stack.enter_context(postgres_folder())
+        name = str(folder)
         command = [_program("postgres"), "-D", f"{name}/data", "-p", str(port), "-k", name]
         command += ["-c", "listen_addresses=127.0.0.1", "-c", "fsync=off", "-c", "max_connections=30"]
         # Who connects while it stops, and says no word, is waited for so long.
@@ -75,7 +89,7 @@ def running_postgres(*, port: int | None = None) -> Iterator[PostgresServer]:
         finally:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGCONT)
-            process.send_signal(signal.SIGQUIT)  # "immediate": nobody needs what is in it
+            process.send_signal(stop)
             try:
                 process.wait(20)
             finally:

@@ -85,6 +85,13 @@ class S3Server:
         """A plain boto3 client, to look at the bucket past the code under test."""
         return _client("s3", self.endpoint_url, self.ca_path, self.access_key_id, self.secret_access_key)
 
+    def rotate_key(self) -> S3Server:
+        """The same server with another access key; that of this one is no longer taken."""
+        with _unsigned_iam(self.endpoint_url, self.ca_path) as iam:
+            iam.delete_access_key(UserName=USER, AccessKeyId=self.access_key_id)
+            key = iam.create_access_key(UserName=USER)["AccessKey"]
+        return replace(self, access_key_id=key["AccessKeyId"], secret_access_key=key["SecretAccessKey"])
+
     def require_signatures(self, *, required: bool) -> None:
         """Whether requests have to be signed rightly; header signatures only, presigned URLs fail then."""
         _require_signatures(self.endpoint_url, self.ca_path, required=required)
@@ -102,19 +109,26 @@ def running_s3(folder: Path, *, tls: bool = False) -> Iterator[S3Server]:
         command += ["-c", str(certificates.certificate_path), "-k", str(certificates.key_path)]
     endpoint_url = f"{'https' if tls else 'http'}://127.0.0.1:{port}"
     with running(command, port=port, log=folder / f"s3-{port}.log"):
-        iam = _client("iam", endpoint_url, ca_path, "anybody", "anything")
-        iam.create_user(UserName=USER)
-        everything = {"Effect": "Allow", "Action": "s3:*", "Resource": "*"}
-        policy = json.dumps({"Version": "2012-10-17", "Statement": [everything]})
-        iam.put_user_policy(UserName=USER, PolicyName="everything", PolicyDocument=policy)
-        key = iam.create_access_key(UserName=USER)["AccessKey"]
-        iam.close()
-        _require_signatures(endpoint_url, ca_path, required=True)
+        with _unsigned_iam(endpoint_url, ca_path) as iam:
+            iam.create_user(UserName=USER)
+            everything = {"Effect": "Allow", "Action": "s3:*", "Resource": "*"}
+            policy = json.dumps({"Version": "2012-10-17", "Statement": [everything]})
+            iam.put_user_policy(UserName=USER, PolicyName="everything", PolicyDocument=policy)
+            key = iam.create_access_key(UserName=USER)["AccessKey"]
         server = S3Server(endpoint_url, ca_path, key["AccessKeyId"], key["SecretAccessKey"])
         client = server.client()
         client.create_bucket(Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": REGION})
         client.close()
         yield server
+
+
+@contextlib.contextmanager
+def _unsigned_iam(endpoint_url: str, ca_path: Path | None) -> Iterator[Any]:
+    """A client of who knows the users and their keys, while nobody's signature is checked."""
+    _require_signatures(endpoint_url, ca_path, required=False)
+    with contextlib.closing(_client("iam", endpoint_url, ca_path, "anybody", "anything")) as iam:
+        yield iam
+    _require_signatures(endpoint_url, ca_path, required=True)
 
 
 def _client(service: str, endpoint_url: str, ca_path: Path | None, key_id: str, secret: str) -> Any:
@@ -140,6 +154,7 @@ class Fault(StrEnum):
     SLOW_DOWN = "503 SlowDown"
     INTERNAL_ERROR = "500 InternalError"
     ACCESS_DENIED = "403 AccessDenied"
+    EXPIRED = "400 ExpiredToken"
     NO_SUCH_BUCKET = "404 NoSuchBucket"
     MOVED = "301 Moved"
     CUT_OFF = "hangs up in the middle of the upload"

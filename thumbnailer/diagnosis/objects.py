@@ -95,6 +95,8 @@ def _is_deleted(storage: Storage, key: str) -> bool:
 
 
 def _trouble(error: StorageUnavailable, where: str) -> Verdict:
+    if _has_failing_key(error):
+        return wrong(f"there are no valid credentials: {reason_of(error)}", RENEW)
     code, status = _refusal(error)
     if code in ADVICE:
         return wrong(f"{where} answers {code}", ADVICE[code])
@@ -119,6 +121,15 @@ def _has_no_key(error: StorageUnavailable) -> bool:
     from botocore.exceptions import NoCredentialsError
 
     return any(isinstance(cause, NoCredentialsError) for cause in causes_of(error))
+
+
+def _has_failing_key(error: StorageUnavailable) -> bool:
+    from botocore.exceptions import ConfigParseError, CredentialRetrievalError, PartialCredentialsError
+
+    from thumbnailer.s3_clients import CredentialsFailed
+
+    kinds = (ConfigParseError, CredentialRetrievalError, CredentialsFailed, PartialCredentialsError)
+    return any(isinstance(cause, kinds) for cause in causes_of(error))
 
 
 def _refusal(error: StorageUnavailable) -> tuple[str, int]:

@@ -17,10 +17,11 @@ from thumbnailer.jobs.deliveries import DeliveryLedger
 from thumbnailer.jobs.leases import Leases
 from thumbnailer.jobs.ledger import JobLedger, Messages
 from thumbnailer.jobs.queue import WorkQueue
+from thumbnailer.jobs.silent_receivers import SilentReceivers
 from thumbnailer.keeping import keep
 from thumbnailer.photographer import Photographer
 from thumbnailer.storage import Storage
-from thumbnailer.webhooks import Sender
+from thumbnailer.webhooks import Attempt, Message, Sender, Verdict
 
 log = structlog.get_logger(__name__)
 
@@ -29,6 +30,8 @@ LONGEST_PAUSE_SECONDS = 900.0
 
 #: Until so long after a message has left room, the next waits for some: where they come and go there will be.
 PATIENCE_SECONDS = 0.5
+
+UNTRIED = Attempt(Verdict.FAILED, trouble="Not tried: the receiver did not answer the last messages in time.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,18 +128,22 @@ class JobRunner:
 class DeliveryRunner:
     """Sends messages, from any thread, ``at_once`` at a time.
 
-    The threads are those of the jobs: receivers that let everybody wait must not have all of them.
+    The threads are those of the jobs: receivers that let everybody wait must not have all of them, nor
+    have those of the other receivers. What is not tried for that reason counts as an attempt, so that the
+    messages to one that is gone for good come to an end.
     """
 
     def __init__(
         self,
         ledger: DeliveryLedger,
         sender: Sender,
+        receivers: SilentReceivers,
         *,
         at_once: int,
     ) -> None:
         self._ledger = ledger
         self._sender = sender
+        self._receivers = receivers
         self._room = threading.BoundedSemaphore(at_once)
         self._left_at = -math.inf
 
@@ -156,8 +163,7 @@ class DeliveryRunner:
         claim = self._ledger.claim(delivery_id)
         if claim is None:
             return
-        started_at = time.monotonic()
-        attempt = self._sender.send(claim.message)
+        attempt, seconds = self._try(claim.message)
         log.info(
             "webhook_attempt",
             delivery_id=delivery_id,
@@ -165,4 +171,14 @@ class DeliveryRunner:
             status=attempt.status,
             trouble=attempt.trouble,
         )
-        self._ledger.record(claim, attempt, time.monotonic() - started_at)
+        self._ledger.record(claim, attempt, seconds)
+
+    def _try(self, message: Message) -> tuple[Attempt, float]:
+        """How it went, and for how many seconds it was tried."""
+        if not self._receivers.may_be_called(message.url):
+            return UNTRIED, 0.0
+        started_at = time.monotonic()
+        attempt = self._sender.send(message)
+        seconds = time.monotonic() - started_at
+        self._receivers.note(message.url, has_answered=attempt.status is not None, seconds=seconds)
+        return attempt, seconds

@@ -1,0 +1,84 @@
+"""Receivers of webhooks that let everybody wait in vain rest for a while."""
+
+from __future__ import annotations
+
+import pytest
+
+from thumbnailer.jobs import silent_receivers
+from thumbnailer.jobs.silent_receivers import MAX_SILENCES, REST_SECONDS, SLOW_SECONDS, SilentReceivers
+
+GONE, ALSO_GONE, OTHER = "https://gone.example/1", "https://gone.example/2", "https://gone.example:8443/1"
+
+
+class Clock:
+    """Stands still until it is told the time."""
+
+    seconds = 1000.0
+
+    def __call__(self) -> float:
+        return self.seconds
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def receivers(clock: Clock) -> SilentReceivers:
+    return SilentReceivers(rest_seconds=REST_SECONDS, clock=clock)
+
+
+def be_silent(receivers: SilentReceivers, times: int) -> None:
+    for _ in range(times):
+        assert receivers.may_be_called(GONE)
+        receivers.note(GONE, has_answered=False, seconds=15)
+
+
+def test_who_was_silent_several_times_in_a_row_rests_with_all_its_paths(receivers: SilentReceivers) -> None:
+    be_silent(receivers, MAX_SILENCES - 1)
+    assert receivers.may_be_called(ALSO_GONE)
+    receivers.note(ALSO_GONE, has_answered=False, seconds=SLOW_SECONDS)
+    assert not receivers.may_be_called(GONE)
+    assert receivers.may_be_called(OTHER)
+
+
+def test_after_a_rest_one_alone_tries(receivers: SilentReceivers, clock: Clock) -> None:
+    be_silent(receivers, MAX_SILENCES)
+    clock.seconds += REST_SECONDS
+    assert receivers.may_be_called(GONE)
+    assert not receivers.may_be_called(ALSO_GONE)
+    receivers.note(GONE, has_answered=False, seconds=15)
+    assert not receivers.may_be_called(GONE)
+    clock.seconds += REST_SECONDS
+    assert receivers.may_be_called(GONE)
+    receivers.note(GONE, has_answered=True, seconds=0.1)
+    be_silent(receivers, MAX_SILENCES - 1)
+    assert receivers.may_be_called(GONE), "it starts afresh"
+
+
+@pytest.mark.parametrize(("has_answered", "seconds"), [(True, 15.0), (False, 0.01)], ids=["late", "refused"])
+def test_who_answers_late_or_refuses_at_once_does_not_rest(
+    receivers: SilentReceivers, has_answered: bool, seconds: float
+) -> None:
+    for _ in range(2):
+        be_silent(receivers, MAX_SILENCES - 1)
+        receivers.note(GONE, has_answered=has_answered, seconds=seconds)
+    assert receivers.may_be_called(GONE)
+
+
+def test_a_probe_that_never_tells_what_came_of_it_is_followed_by_another(
+    receivers: SilentReceivers, clock: Clock
+) -> None:
+    be_silent(receivers, MAX_SILENCES)
+    for _ in range(2):
+        clock.seconds += REST_SECONDS
+        assert receivers.may_be_called(GONE)
+
+
+def test_they_do_not_pile_up(receivers: SilentReceivers, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(silent_receivers, "MAX_RECEIVERS", 2)
+    be_silent(receivers, MAX_SILENCES)
+    for host in ("second", "third"):
+        receivers.note(f"https://{host}.example/", has_answered=False, seconds=15)
+    assert receivers.may_be_called(GONE), "the oldest is forgotten"
