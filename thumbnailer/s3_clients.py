@@ -112,7 +112,7 @@ class _OfProcess:
         with self._making:
             if self._clients is None:
                 if (known := self._recent_failure()) is not None:
-                    raise known
+                    raise known.with_traceback(None)  # each raise would add to it
                 self._clients = self._found()
             clients = self._clients
         _frozen(clients.credentials)  # which renews what is about to expire
