@@ -183,7 +183,7 @@ class MomentField(fields.Field[float]):
 
 
 #: Where the documentation of a field lists what it may be.
-_CHOICES = ("oneOf", "enum")
+_CHOICES = ("oneOf", "anyOf", "enum")
 
 
 def allow_null(field: fields.Field[Any]) -> None:

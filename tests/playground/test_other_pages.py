@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 from playwright.sync_api import Browser, expect
@@ -30,7 +30,11 @@ def test_a_picture_that_is_asked_for_in_swagger_ui_is_shown_there(
         page = visitor.page
         page.get_by_role("button", name="Try it out").click()
         page.locator("[data-param-name=url] input").fill(target)
-        page.get_by_role("button", name="Execute").click()
+        with page.expect_request(lambda one: urlsplit(one.url).path == "/thumbs/thumb") as asked:
+            page.get_by_role("button", name="Execute").click()
+        assert [name for name, _ in parse_qsl(urlsplit(asked.value.url).query)] == ["url"], (
+            "as it was filled in"
+        )
         picture = page.locator(".live-responses-table img")
         expect(picture).to_be_visible(timeout=30_000)
         expect(picture).to_have_js_property("naturalWidth", 1280)
