@@ -190,7 +190,7 @@ def test_swagger_ui_comes_from_here(client: FlaskClient) -> None:
     assert "default-src 'self'" in page.headers["Content-Security-Policy"]
     assert "//" not in re.sub(r"<!doctype html>", "", page.text), "the page names another host"
     references = re.findall(r'(?:src|href|data-document)="([^"]+)"', page.text)
-    assert len(references) == 5
+    assert len(references) == 6
     for reference in references:
         assert not reference.startswith("/"), "the page works below a prefix as well"
         with client.get(f"/{reference}") as answer:
