@@ -194,7 +194,7 @@ def takes_idempotency_key(view: View) -> View:
 def example_of(kind: ProblemType) -> dict[str, Any]:
     """A problem document, for those who have not met one of this kind yet."""
     meant = next((error for error, slug in SLUG_OF_ERROR if slug == kind.slug), None)
-    wrong = {"errors": {"width": ["Not a valid integer."]}} if kind.slug == "invalid-parameters" else {}
+    wrong = {"errors": {"width": ["Must be a whole number."]}} if kind.slug == "invalid-parameters" else {}
     return {
         "type": f"/problems/{kind.slug}",
         "title": kind.title,

@@ -103,6 +103,24 @@ def test_the_documented_defaults_are_those_that_apply(
     assert (spelled.status_code, spelled.headers["X-Cache"]) == (200, "HIT"), spelled.text
 
 
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("full_page", "Must be true or false."),
+        ("thumb_width", "Must be a whole number."),
+        ("dpr", "Must be a number."),
+    ],
+)
+def test_what_an_option_has_to_be_is_told_where_it_is_something_else(
+    client: FlaskClient, name: str, told: str
+) -> None:
+    for answer in (
+        client.get("/screenshot", query_string={"url": TARGET, name: "yes"}),
+        client.post("/screenshot", json={"url": TARGET, name: "yes"}),
+    ):
+        assert answer.get_json()["errors"] == {name: [told]}
+
+
 def test_json_bodies_hold_the_same_options_and_refuse_others(document: dict[str, Any]) -> None:
     schemas = document["components"]["schemas"]
     for name, more in BODIES.items():
