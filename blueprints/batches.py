@@ -25,6 +25,7 @@ from blueprints.job_answers import batch_path, describe_batch
 from blueprints.job_schemas import BatchAnswer, BatchBody, BatchResults
 from blueprints.jobs import POLL_AFTER_SECONDS, order_of, receiver_of
 from blueprints.openapi import (
+    BYTES,
     JOB_PROBLEMS,
     READ_PROBLEMS,
     answers_problems,
@@ -200,7 +201,7 @@ def batch(batch_id: str) -> Response:
 @blueprint.get("/batches/<batch_id>/download")
 @needs(RENDER)
 @blueprint.response(
-    200, {}, content_type="application/zip", description="The pictures that are finished so far."
+    200, BYTES, content_type="application/zip", description="The pictures that are finished so far."
 )
 @answers_problems(blueprint, (*READ_PROBLEMS, "overloaded"))
 def batch_download(batch_id: str) -> Response:

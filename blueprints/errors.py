@@ -21,6 +21,7 @@ from werkzeug.exceptions import (
 )
 from werkzeug.routing import RequestRedirect
 
+from blueprints.documented_fields import alternatives_alone, default_in_words
 from blueprints.error_problems import STATUS_DETAILS, problem_of_error, problem_of_status
 from blueprints.problems import ProblemType
 from blueprints.request_log import note, request_id
@@ -57,6 +58,8 @@ class Api(flask_smorest.Api):
         self._undocumented: list[Callable[[], None]] = []
         self._written: bytes | None = None
         super().__init__(app)
+        for told in (default_in_words, alternatives_alone):
+            self.ma_plugin.converter.add_attribute_function(told)
 
     def register_blueprint(self, blp: flask_smorest.Blueprint) -> None:
         """Open the doors of a blueprint."""

@@ -6,7 +6,7 @@ from marshmallow import Schema, ValidationError, fields, validate, validates_sch
 
 from blueprints.answer_fields import flag, moment, nested, nested_list, pixels, text, whole_number
 from blueprints.fields import Flag, WholeNumber
-from blueprints.schemas import CaptureQuery, described
+from blueprints.schemas import ON_THUMB, CaptureQuery, blocks_ads, blocks_cookie_banners, described
 from thumbnailer.circuits import BreakerState
 from thumbnailer.explaining import Action
 from thumbnailer.model import Format
@@ -24,6 +24,8 @@ class ExplainQuery(CaptureQuery):
     wait = WholeNumber(
         validate=validate.Range(0, 60), metadata=described("As on /thumb; changes nothing here.")
     )
+    block_ads = blocks_ads(default=ON_THUMB)
+    block_cookie_banners = blocks_cookie_banners(default=ON_THUMB)
     stream = Flag(metadata=described("As on /screenshot; changes nothing here.", default=False))
 
     @validates_schema(skip_on_field_errors=True)

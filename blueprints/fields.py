@@ -40,6 +40,7 @@ class Flag(fields.Boolean):
 
     truthy = {True}  # noqa: RUF012  marshmallow reads the class attribute
     falsy = {False}  # noqa: RUF012  marshmallow reads the class attribute
+    default_error_messages = {"invalid": "Must be true or false."}  # noqa: RUF012  likewise
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> bool:
         if not isinstance(value, bool):
@@ -58,6 +59,8 @@ class Text(fields.String):
 class Number(fields.Float):
     """A number, and nothing that could be made one."""
 
+    default_error_messages = {"invalid": "Must be a number."}  # noqa: RUF012  marshmallow reads the class attribute
+
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> float:
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise self.make_error("invalid", input=value)
@@ -66,6 +69,8 @@ class Number(fields.Float):
 
 class WholeNumber(fields.Integer):
     """A whole number, which JSON may spell ``800.0``: it has one kind of number (RFC 8259, section 6)."""
+
+    default_error_messages = {"invalid": "Must be a whole number."}  # noqa: RUF012  likewise
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> int:
         if isinstance(value, float) and value.is_integer():
@@ -183,7 +188,7 @@ class MomentField(fields.Field[float]):
 
 
 #: Where the documentation of a field lists what it may be.
-_CHOICES = ("oneOf", "enum")
+_CHOICES = ("oneOf", "anyOf", "enum")
 
 
 def allow_null(field: fields.Field[Any]) -> None:

@@ -35,6 +35,7 @@ from thumbnailer.errors import (
     InvalidParameters,
     InvalidTarget,
     Overloaded,
+    TargetForbidden,
 )
 from thumbnailer.jobs import Job, JobOrder, JobState
 from thumbnailer.keys import Scope
@@ -117,6 +118,8 @@ def receiver_of(given: Mapping[str, Any]) -> str | None:
         return services().guard.parse(url).url
     except InvalidTarget as error:
         raise InvalidParameters({"webhook_url": [str(error)]}) from None
+    except TargetForbidden:
+        raise TargetForbidden("The webhook_url is not a public web address.") from None
 
 
 @blueprint.get("/jobs/<job_id>")

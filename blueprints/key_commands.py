@@ -168,7 +168,8 @@ def _store() -> KeyStore:
 def _known_plan(plan: str | None) -> str | None:
     """A plan that PLANS has. Raises ValueError."""
     if plan is not None and plan not in services().keyring.plan_names:
-        raise ValueError(f"PLANS has {', '.join(services().keyring.plan_names) or 'none'}")
+        plans = ", ".join(services().keyring.plan_names) or "no plans"
+        raise ValueError(f"there is no plan {plan}: PLANS has {plans}")
     return plan
 
 

@@ -18,15 +18,18 @@ from blueprints.strict_blueprint import StrictBlueprint, View
 #: What an integrator reads first, in Markdown.
 ABOUT = """\
 Pictures of web pages: `GET /thumb` for `<img>` tags, `GET /screenshot` for the capture itself,
-`POST /persist` to keep a picture for good, `POST /screenshots` for who cannot wait.
+`POST /persist` to keep a picture for good, `POST /screenshots` for those who cannot wait.
 
 **Who may call.** A closed service wants a key (`X-API-Key`, or `Authorization: Bearer`); `GET /thumb` and
 `GET /screenshot` take a signed URL as well. An open one wants nothing.
 
 **Errors** are problem documents (RFC 9457). `type` is the path of a page that explains the problem, such as
 [/problems/target-forbidden](problems/target-forbidden), `errors` names the fields at fault, `retryable` says
-whether the same request may succeed later, `Retry-After` when. Below `/api` and `/v1` errors are told as the
-services do it whose API is spoken there.
+whether the same request may succeed later, `Retry-After` when. Below `/api` and `/v1` errors have the format
+of the services whose API is spoken there.
+
+**Defaults** are told in the descriptions. Send only what you want otherwise: a device, a preset or the
+operator may have chosen another value, and an option that you send replaces it.
 
 **Limits.** 429 comes with `RateLimit-Policy`, `RateLimit` and `Retry-After`. Answers from the cache are
 counted by a far wider limit than captures.
@@ -46,6 +49,10 @@ API_OPTIONS = {
 
 IMAGE_TYPES = ("image/png", "image/jpeg", "image/webp", "image/avif")
 PICTURE_TYPES = (*IMAGE_TYPES, "application/pdf")
+
+#: What is no text, as OpenAPI 3.0 says it: generators of clients take an empty schema, as in 3.1, for JSON.
+BYTES = {"type": "string", "format": "binary"}
+PLAIN_TEXT = {"type": "string"}
 
 #: What a route may answer when something goes wrong, by slug: whatever it is for, where it needs a key.
 LIST_PROBLEMS = ("unauthorized", "scope-missing", "rate-limited", "internal", "database-unavailable")
@@ -113,7 +120,7 @@ def answers_pictures(
 ) -> Callable[[View], View]:
     """Document that a view answers a picture."""
     whole = partial(
-        blueprint.alt_response, 200, schema={}, description="The picture.", headers=headers, success=True
+        blueprint.alt_response, 200, schema=BYTES, description="The picture.", headers=headers, success=True
     )
     return _in_each(content_types, whole)
 
@@ -127,7 +134,7 @@ def answers_pictures_to_get(
     part = partial(
         blueprint.alt_response,
         206,
-        schema={},
+        schema=BYTES,
         description="A part of the picture.",
         headers={**headers, "Content-Range": text_header("Which bytes, and of how many.")},
         success=True,
@@ -159,7 +166,7 @@ def answers_pending(blueprint: StrictBlueprint) -> Callable[[View], View]:
     )
 
     def decorate(view: View) -> View:
-        view = _in_each(IMAGE_TYPES, partial(document, schema={}))(view)
+        view = _in_each(IMAGE_TYPES, partial(document, schema=BYTES))(view)
         return document(schema=PendingAnswer, content_type="application/json")(view)
 
     return decorate
@@ -187,7 +194,7 @@ def takes_idempotency_key(view: View) -> View:
 def example_of(kind: ProblemType) -> dict[str, Any]:
     """A problem document, for those who have not met one of this kind yet."""
     meant = next((error for error, slug in SLUG_OF_ERROR if slug == kind.slug), None)
-    wrong = {"errors": {"width": ["Not a valid integer."]}} if kind.slug == "invalid-parameters" else {}
+    wrong = {"errors": {"width": ["Must be a whole number."]}} if kind.slug == "invalid-parameters" else {}
     return {
         "type": f"/problems/{kind.slug}",
         "title": kind.title,
@@ -216,7 +223,7 @@ def answers_placeholders(
             drawn = partial(
                 blueprint.alt_response,
                 status,
-                schema={},
+                schema=BYTES,
                 description=_told(kinds),
                 headers=problem_headers(status),
             )

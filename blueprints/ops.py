@@ -15,7 +15,7 @@ from werkzeug.exceptions import NotFound
 from blueprints.access import OPEN, needs
 from blueprints.answer_fields import flag, nested, nested_list, number, text, whole_number
 from blueprints.answers import document
-from blueprints.openapi import PAGE_PROBLEMS, answers_problems
+from blueprints.openapi import PAGE_PROBLEMS, PLAIN_TEXT, answers_problems
 from blueprints.problems import PROBLEMS
 from blueprints.readiness import standing
 from blueprints.schemas import described
@@ -127,7 +127,7 @@ def _described(provider: ProviderHealth) -> dict[str, object]:
 
 @blueprint.get("/problems/<slug>")
 @needs(OPEN)
-@blueprint.response(200, {}, content_type="text/html", description="The page.")
+@blueprint.response(200, PLAIN_TEXT, content_type="text/html", description="The page.")
 @answers_problems(blueprint, PAGE_PROBLEMS)
 def problem(slug: str) -> Response:
     """The page that explains one kind of problem."""
@@ -138,7 +138,7 @@ def problem(slug: str) -> Response:
 
 @blueprint.get("/docs")
 @needs(OPEN)
-@blueprint.response(200, {}, content_type="text/html", description="The page.")
+@blueprint.response(200, PLAIN_TEXT, content_type="text/html", description="The page.")
 def docs() -> Response:
     """The interactive page for the OpenAPI document."""
     return web_page(render_template("docs.html"), PAGE_POLICY)

@@ -9,7 +9,14 @@ from marshmallow import Schema, fields, pre_load, validate
 
 from blueprints.answer_fields import moment, nested_list, pixels, text, whole_number
 from blueprints.fields import MomentField, Text, WholeNumber, allow_null
-from blueprints.schemas import IMAGE_FORMATS, BodyOptions, StrictSchema, described
+from blueprints.schemas import (
+    IMAGE_FORMATS,
+    BodyOptions,
+    StrictSchema,
+    blocks_ads,
+    blocks_cookie_banners,
+    described,
+)
 from thumbnailer.pages import PageState
 
 SHORTEST_REFRESH_SECONDS, LONGEST_REFRESH_SECONDS = 60, 31_536_000
@@ -38,6 +45,8 @@ class PageBody(BodyOptions):
         validate=validate.OneOf([name for name in IMAGE_FORMATS if name != "auto"]),
         metadata=described("How the picture is encoded.", default="png"),
     )
+    block_ads = blocks_ads(default=True)
+    block_cookie_banners = blocks_cookie_banners(default=True)
     refresh_seconds = REFRESH
     webhook_url = RECEIVER
 
@@ -48,7 +57,8 @@ class PageChanges(PageBody):
     url = Text(max_length=2048, metadata=described("Another page.", format="uri"))
 
     def on_bind_field(self, field_name: str, field_obj: fields.Field[Any]) -> None:
-        """Document what may be taken away."""
+        """Document what may be taken away, and that nothing else changes by itself."""
+        field_obj.metadata = {name: told for name, told in field_obj.metadata.items() if name != "default"}
         if field_name != "url":
             allow_null(field_obj)
 

@@ -13,7 +13,7 @@ import flask
 from flask import Response, render_template
 
 from blueprints.access import OPEN, needs
-from blueprints.openapi import answers_not_modified
+from blueprints.openapi import PLAIN_TEXT, answers_not_modified
 from blueprints.playground_options import offered_groups
 from blueprints.services import services
 from blueprints.strict_blueprint import StrictBlueprint
@@ -49,7 +49,7 @@ def playground_blueprint(thumb_defaults: Mapping[str, str]) -> StrictBlueprint:
     # A request without any path would otherwise be sent to this one, at whatever host it names.
     @blueprint.get("/", strict_slashes=False)
     @needs(OPEN)
-    @blueprint.response(200, {}, content_type="text/html", description="The page.")
+    @blueprint.response(200, PLAIN_TEXT, content_type="text/html", description="The page.")
     @answers_not_modified(blueprint)
     def playground() -> Response:
         """The page on which people try the options of /thumb."""

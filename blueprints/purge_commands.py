@@ -29,6 +29,8 @@ def purge(urls: tuple[str, ...], hosts: tuple[str, ...], *, everything: bool, be
         raise click.ClickException(
             "The cache is each process's own memory: only POST /cache/purge reaches it."
         )
+    if not (urls or hosts or everything):
+        raise click.ClickException("Name a URL, --host or --everything.")
     with faults_told():
         scopes = scopes_of(urls, hosts, is_everything=everything)
         report = services().purger.purge(scopes, before=before)

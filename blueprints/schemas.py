@@ -47,6 +47,18 @@ def described(text: str, **more: object) -> dict[str, object]:
     return {"description": text, **more}
 
 
+#: A default of routes that stand for others.
+ON_THUMB = "true on /thumb, else false"
+
+
+def blocks_ads(default: object) -> Flag:
+    return Flag(metadata=described("Load no advertisements and trackers.", default=default))
+
+
+def blocks_cookie_banners(default: object) -> Flag:
+    return Flag(metadata=described("Decline cookie banners and hide the rest.", default=default))
+
+
 class StrictSchema(Schema):
     """Refuses what it does not know."""
 
@@ -128,10 +140,8 @@ class CaptureOptions(StrictSchema):
     wait_for = Text(max_length=1024, metadata=described("A CSS selector that must appear first."))
     dark_mode = Flag(metadata=described("Ask the page for its dark colours.", default=False))
     reduced_motion = Flag(metadata=described("Ask the page not to move.", default=False))
-    block_ads = Flag(metadata=described("Load no advertisements and trackers.", default=False))
-    block_cookie_banners = Flag(
-        metadata=described("Decline cookie banners and hide the rest.", default=False)
-    )
+    block_ads = blocks_ads(default=False)
+    block_cookie_banners = blocks_cookie_banners(default=False)
     hide_selectors = SelectorsField(
         takes_array=True,
         metadata=described(
@@ -247,8 +257,8 @@ class ThumbQuery(CaptureQuery):
         validate=validate.OneOf(IMAGE_FORMATS),
         metadata=described("How the answer is encoded; auto: by Accept.", default="png"),
     )
-    block_ads = Flag(metadata=described("Load no advertisements and trackers.", default=True))
-    block_cookie_banners = Flag(metadata=described("Decline cookie banners and hide the rest.", default=True))
+    block_ads = blocks_ads(default=True)
+    block_cookie_banners = blocks_cookie_banners(default=True)
     wait = seconds_to_wait()
 
 
@@ -267,8 +277,8 @@ class ScreenshotBody(BodyOptions):
 class PersistBody(BodyOptions):
     """``POST /persist``."""
 
-    block_ads = Flag(metadata=described("Load no advertisements and trackers.", default=True))
-    block_cookie_banners = Flag(metadata=described("Decline cookie banners and hide the rest.", default=True))
+    block_ads = blocks_ads(default=True)
+    block_cookie_banners = blocks_cookie_banners(default=True)
     force = Flag(metadata=described("Take a new capture even if a good one is there.", default=False))
     presign = WholeNumber(
         validate=validate.Range(1, 604_800),

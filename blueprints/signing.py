@@ -16,7 +16,15 @@ from blueprints.fields import Text, WholeNumber
 from blueprints.openapi import SIGN_DEBUG_PROBLEMS, SIGN_PROBLEMS, answers_problems
 from blueprints.parsing import spell_for_query
 from blueprints.pictures import entitle
-from blueprints.schemas import ScreenshotQuery, StrictSchema, described, seconds_to_wait
+from blueprints.schemas import (
+    ON_THUMB,
+    ScreenshotQuery,
+    StrictSchema,
+    blocks_ads,
+    blocks_cookie_banners,
+    described,
+    seconds_to_wait,
+)
 from blueprints.services import public_url, services
 from blueprints.signable import SIGNABLE_ROUTES, judge_query, sign_query, signer
 from blueprints.strict_blueprint import StrictBlueprint
@@ -43,6 +51,8 @@ class SignBody(ScreenshotQuery):
         validate=validate.OneOf(list(SIGNABLE_ROUTES)),
         metadata=described("The route.", default="/thumb"),
     )
+    block_ads = blocks_ads(default=ON_THUMB)
+    block_cookie_banners = blocks_cookie_banners(default=ON_THUMB)
     wait = seconds_to_wait()
     exp = WholeNumber(
         validate=validate.Range(1, MAX_EXP),

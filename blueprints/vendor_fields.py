@@ -35,6 +35,17 @@ def option(name: str, spelled: str | None = None, **metadata: object) -> fields.
     return found
 
 
+#: What asks for nothing, by type: generators of clients cannot read an ``enum`` of several.
+NOTHINGS: list[dict[str, Any]] = [
+    {"type": "boolean", "enum": [False]},
+    {"type": "integer", "enum": [0]},
+    {"type": "string", "maxLength": 0},
+    {"type": "array", "items": {}, "maxItems": 0},
+    {"type": "object", "maxProperties": 0},
+    {"type": "null"},
+]
+
+
 class Unavailable(Flag):
     """What a vendor can do and this service cannot: refused, unless it asks for what happens anyway."""
 
@@ -73,8 +84,7 @@ class VendorBody(VendorOptions):
         if not field_obj.required:
             allow_null(field_obj)
         if isinstance(field_obj, Unavailable):
-            types = ["boolean", "integer", "string", "array", "object"]
-            field_obj.metadata = {**field_obj.metadata, "type": types, "enum": [False, None, 0, "", [], {}]}
+            field_obj.metadata = {"description": field_obj.metadata["description"], "anyOf": NOTHINGS}
 
 
 class ClipObject(fields.Field[Clip]):

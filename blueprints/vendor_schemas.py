@@ -32,12 +32,13 @@ from thumbnailer.renditions import RenditionFormat
 SNAPSHARP_FORMATS = [one.value for one in Format]
 SNAPAPI_FORMATS = [*SNAPSHARP_FORMATS, RenditionFormat.AVIF.value]
 
-#: Devices by SnapAPI's names for them, as far as they are known here, and by this service's own.
-SNAPAPI_DEVICES: Mapping[str, str] = {
+#: Devices by SnapAPI's names for them, as far as they are known here.
+SNAPAPI_NAMES: Mapping[str, str] = {
     **{name.lower().replace(" ", "-"): name for name in DEVICES},
     "samsung-galaxy-s24": "Galaxy S24",
-    **{name: name for name in DEVICES},
 }
+#: The same, and devices by this service's own names.
+SNAPAPI_DEVICES: Mapping[str, str] = {**SNAPAPI_NAMES, **{name: name for name in DEVICES}}
 
 MAX_TIMEOUT_MILLISECONDS = 600_000
 
@@ -149,7 +150,10 @@ class SnapApiBody(VendorBody):
     )
     device = fields.String(
         validate=validate.OneOf(sorted(SNAPAPI_DEVICES)),
-        metadata=described("The device to imitate: its viewport, scale, touch and user agent."),
+        metadata=described(
+            "The device to imitate: its viewport, scale, touch and user agent.",
+            anyOf=[{"type": "string", "enum": sorted(names)} for names in (SNAPAPI_NAMES, DEVICES)],
+        ),
     )
     width = option("width")
     height = option("height", default=800)

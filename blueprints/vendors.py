@@ -20,6 +20,7 @@ from blueprints.openapi import (
     BODY_PROBLEMS,
     PICTURE_PROBLEMS,
     PICTURE_TYPES,
+    PLAIN_TEXT,
     answers_pictures,
     answers_pictures_to_get,
 )
@@ -98,7 +99,9 @@ def vendor_screenshot(given: dict[str, Any]) -> Response:
 @blueprint.alt_response(
     200, schema=SnapApiPicture, content_type="application/json", description="The picture.", success=True
 )
-@blueprint.alt_response(200, schema={}, content_type="text/plain", description="The picture.", success=True)
+@blueprint.alt_response(
+    200, schema=PLAIN_TEXT, content_type="text/plain", description="The picture in base64.", success=True
+)
 @answers_pictures(blueprint, PICTURE_TYPES)
 @answers_vendor_errors(blueprint, BODY_PROBLEMS)
 def vendor_screenshot_from_json() -> Response:

@@ -424,7 +424,7 @@ def test_a_purge_reaches_what_the_service_has(settings: dict[str, str], upstream
 @pytest.mark.parametrize(
     ("arguments", "code", "fault"),
     [
-        pytest.param([], 1, "Name targets, hosts or everything", id="nothing"),
+        pytest.param([], 1, "Name a URL, --host or --everything", id="nothing"),
         pytest.param(["page"], 1, "targets: ", id="no URL"),
         pytest.param(["--host", "a b"], 1, "hosts: ", id="no host"),
         pytest.param(["--everything", "--before", "noon"], 2, "must be such as", id="no time"),

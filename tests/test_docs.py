@@ -22,6 +22,7 @@ from blueprints.schemas import Problem
 from blueprints.vendor_fields import Unavailable
 from blueprints.vendor_schemas import SnapApiBody, SnapSharpBody, SnapSharpQuery
 from tests.support.markdown import Row, anchors, tables
+from tests.support.openapi import usual
 from tests.support.pictures import picture
 from tests.support.service import PROJECT, TARGET, running_app, snapapi_environment
 from tests.support.settings import load
@@ -152,14 +153,22 @@ def test_defaults_are_those_that_apply(document: dict[str, Any]) -> None:
         if name in ("url", "force", "presign", "download"):
             continue
         told = _documented_options()[name]["default"]
-        if "default" in schema:
-            assert str(schema["default"]).lower() in names(told), name
+        if usual(schema):
+            assert usual(schema) in names(told), name
         elif name not in ("ttl", "quality"):  # which depend on the route and on the format
             assert names(told) == [], name
-    thumb = {one["name"]: one["schema"] for one in document["paths"]["/thumb"]["get"]["parameters"]}
+    thumb = {one["name"]: one for one in document["paths"]["/thumb"]["get"]["parameters"]}
+    bodies = document["components"]["schemas"]
     for name in ("block_ads", "block_cookie_banners"):
-        assert thumb[name]["default"] is True
-        assert _documented_options()[name]["default"] == "`true` on `/thumb` and `/persist`, else `false`"
+        told = "`true` on `/thumb`, `/pages` and `/persist`, else `false`"
+        assert _documented_options()[name]["default"] == told
+        assert usual(thumb[name]) == "true"
+        told_of = {
+            body: usual(schema["properties"][name])
+            for body, schema in bodies.items()
+            if name in schema.get("properties", {})
+        }
+        assert {body for body, word in told_of.items() if word == "true"} == {"PageBody", "PersistBody"}
     assert _documented_options()["quality"]["default"] == f"`{DEFAULT_QUALITY}`"
     assert _documented_options()["ttl"]["default"] == "`86400` on `/thumb`, else `3600`"
 
@@ -281,11 +290,11 @@ def test_the_dialect_differs_as_documented(document: dict[str, Any]) -> None:
     for name in ("download", "headers", "cookies"):
         del elsewhere[name]
     for name in ("height", "format"):
-        assert rows[name]["here"] == f"`{here[name]['default']}`"
-        assert rows[name]["elsewhere"] == f"`{elsewhere[name]['default']}`"
+        assert rows[name]["here"] == f"`{usual(here[name])}`"
+        assert rows[name]["elsewhere"] == f"`{usual(elsewhere[name])}`"
     for name, (width, height) in VIEWPORTS.items():
         assert re.search(rf"`{name}` \({width} \S {height}\)", rows["viewport"]["here"]), name
-    differing = {name for name in elsewhere if here[name].get("default") != elsewhere[name].get("default")}
+    differing = {name for name in elsewhere if usual(here[name]) != usual(elsewhere[name])}
     assert differing == {"height", "format"}
 
 
@@ -314,7 +323,7 @@ def test_the_vendors_differ_as_documented(document: dict[str, Any]) -> None:
     rows = {row[""]: row for row in table(VENDORS, 1)}
     bodies = document["components"]["schemas"]
     for column, name in (("SnapSharp", "SnapSharpBody"), ("SnapAPI", "SnapApiBody")):
-        sides = [bodies[name]["properties"][side]["default"] for side in ("width", "height")]
+        sides = [int(usual(bodies[name]["properties"][side]) or 0) for side in ("width", "height")]
         assert list(map(int, re.findall(r"\d+", rows["viewport"][column]))) == sides
 
 

@@ -277,6 +277,16 @@ def test_a_job_that_can_never_be_done_is_not_accepted(
         assert field in refused.get_json()["errors"]
 
 
+@pytest.mark.parametrize("path", ["/screenshots", "/screenshots/batch", "/pages"])
+def test_a_refusal_says_which_of_two_addresses_is_not_public(client: FlaskClient, path: str) -> None:
+    what = {"urls": [TARGET], "async": True} if path.endswith("batch") else {"url": TARGET}
+    refused = client.post(path, json={**what, "webhook_url": "http://10.0.0.1/"})
+    assert (refused.status_code, refused.get_json()["detail"]) == (
+        403,
+        "The webhook_url is not a public web address.",
+    )
+
+
 def test_a_job_heeds_a_preset(client: FlaskClient) -> None:
     image = client.post("/screenshots", json={"url": TARGET, "preset": "card", "wait": 20}).get_json()[
         "image"

@@ -104,7 +104,7 @@ def test_hash_writes_what_the_file_reads(runner: FlaskCliRunner, tmp_path: Path)
         (("create", "a", "--expires", "soon"), "must be such as 30d"),
         (("create", "a", "--expires", "999999w"), "longer than a hundred years"),
         (("rotate", "a", "--overlap", "999999w"), "longer than a hundred years"),
-        (("create", "a", "--plan", "gold"), "PLANS has"),
+        (("create", "a", "--plan", "gold"), "there is no plan gold: PLANS has pro"),
         (("plan", "nobody"), "no live key nobody"),
         (("create", "a", "--limit", "thumb"), "the limit of thumb"),
         (("create", "a", "--limit", "tea=1 per day"), "has no limit"),

@@ -88,8 +88,11 @@ export function blame(name, messages) {
   return true;
 }
 
+// Where the field would be seen and its message not, both are scrolled into view.
 export function lookAtFault() {
-  document.querySelector("[aria-invalid]")?.focus();
+  const control = document.querySelector("[aria-invalid]");
+  control?.focus({ preventScroll: true });
+  for (const one of [$(`fault-${control?.id}`), control]) one?.scrollIntoView({ block: "nearest" });
 }
 
 export function complain(problem, isMild = false) {

@@ -15,7 +15,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 
 from blueprints.problems import PROBLEMS
-from tests.support.openapi import operations
+from tests.support.openapi import operations, schemas_in, usual
 from tests.support.service import TARGET, running_app, snapapi_environment
 
 #: The document itself and the files of its pages.
@@ -190,7 +190,7 @@ def test_swagger_ui_comes_from_here(client: FlaskClient) -> None:
     assert "default-src 'self'" in page.headers["Content-Security-Policy"]
     assert "//" not in re.sub(r"<!doctype html>", "", page.text), "the page names another host"
     references = re.findall(r'(?:src|href|data-document)="([^"]+)"', page.text)
-    assert len(references) == 5
+    assert len(references) == 6
     for reference in references:
         assert not reference.startswith("/"), "the page works below a prefix as well"
         with client.get(f"/{reference}") as answer:
@@ -201,3 +201,33 @@ def test_swagger_uis_files_stay_in_their_folder(client: FlaskClient) -> None:
     for name in ("../__init__.py", "..%2f__init__.py", "%2e%2e/__init__.py", str(Path(__file__).resolve())):
         answer = client.get(f"/docs/assets/{name}", follow_redirects=True)
         assert answer.status_code == 404, name
+
+
+def test_nothing_is_sent_that_the_caller_has_not_said(document: dict[str, Any]) -> None:
+    """Swagger UI and generated clients send every ``default``, and so undo presets, devices and pages."""
+    told = [one for part in ("paths", "components") for one in schemas_in(document[part])]
+    assert [one for one in told if "default" in one and "description" in one] == []
+    changes = document["components"]["schemas"]["PageChanges"]["properties"]
+    assert {name for name, schema in changes.items() if usual(schema)} == set()
+
+
+def test_generators_of_clients_can_make_a_name_of_every_value(document: dict[str, Any]) -> None:
+    for schema in schemas_in(document["components"]["schemas"]):
+        if isinstance(schema.get("enum"), list):
+            values = [value for value in schema["enum"] if value is not None]
+            assert len({type(value) for value in values}) == 1, values
+            written = [re.sub(r"[\W_]", "", str(value)).lower() for value in values]
+            assert sorted(set(written)) == sorted(written)
+
+
+def test_generators_of_clients_know_bytes_from_text(document: dict[str, Any]) -> None:
+    for path, method, operation in operations(document):
+        for status, response in operation["responses"].items():
+            for content_type, content in response.get("content", {}).items():
+                if content_type.startswith("image/") or content_type in (
+                    "application/pdf",
+                    "application/zip",
+                ):
+                    expected = {"type": "string", "format": "binary"}
+                    assert content["schema"] == expected, f"{method} {path} {status}"
+                assert content["schema"], f"{method} {path} {status} {content_type}"

@@ -9,7 +9,7 @@ import jsonschema
 import pytest
 from flask.testing import FlaskClient
 
-from tests.support.openapi import BODIES
+from tests.support.openapi import BODIES, usual
 from tests.support.service import TARGET
 from thumbnailer.devices import DEVICES
 
@@ -53,7 +53,8 @@ def test_a_number_is_documented_as_it_is_validated(
     kind, least, greatest, default = NUMBERS[name]
     schema = _parameters(document, "/thumb")[name]["schema"]
     assert (schema["type"], schema["minimum"], schema["maximum"]) == (kind, least, greatest)
-    assert schema.get("default") == default
+    told = usual(_parameters(document, "/thumb")[name])
+    assert told == (None if default is None else str(default))
     query = {"url": TARGET, "format": "jpeg", "thumb_width": "64"}
     for value, status in ((least, 200), (greatest, 200), (least - 1, 400), (greatest + 1, 400)):
         assert client.get("/thumb", query_string=query | {name: str(value)}).status_code == status, value
@@ -90,15 +91,34 @@ def test_the_documented_defaults_are_those_that_apply(
     client: FlaskClient, document: dict[str, Any], path: str
 ) -> None:
     defaults = {
-        name: str(one["schema"]["default"]).lower()
+        name: told
         for name, one in _parameters(document, path).items()
-        if "default" in one["schema"] and name != "stream"
+        if (told := usual(one)) and name != "stream"
     }
+    assert {"width", "height", "format", "block_ads"} <= defaults.keys()
     target = {"url": f"{TARGET}?{path}"}
     plain = client.get(path, query_string=target, buffered=True)
     spelled = client.get(path, query_string=target | defaults)
     assert (plain.status_code, plain.headers["X-Cache"]) == (200, "MISS")
     assert (spelled.status_code, spelled.headers["X-Cache"]) == (200, "HIT"), spelled.text
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("full_page", "Must be true or false."),
+        ("thumb_width", "Must be a whole number."),
+        ("dpr", "Must be a number."),
+    ],
+)
+def test_what_an_option_has_to_be_is_told_where_it_is_something_else(
+    client: FlaskClient, name: str, told: str
+) -> None:
+    for answer in (
+        client.get("/screenshot", query_string={"url": TARGET, name: "yes"}),
+        client.post("/screenshot", json={"url": TARGET, name: "yes"}),
+    ):
+        assert answer.get_json()["errors"] == {name: [told]}
 
 
 def test_json_bodies_hold_the_same_options_and_refuse_others(document: dict[str, Any]) -> None:

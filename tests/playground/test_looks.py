@@ -9,7 +9,7 @@ from urllib.parse import parse_qsl, quote, urlsplit
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from tests.support.browsers import Visitor, visiting
+from tests.support.browsers import Visitor, pale_texts, visiting
 from tests.support.playground import Playground, expect_state, take, wait_at
 from tests.support.small_web import Reply, Site, serving
 
@@ -72,31 +72,6 @@ def _ring_of_the_next(page: Page) -> tuple[str, str]:
 
 SCHEMES = {"light": (251, 251, 249), "dark": (20, 24, 29)}
 
-#: Texts whose colour is too near that of what lies behind them: WCAG 2.2, success criterion 1.4.3.
-PALE_TEXTS = """() => {
-  const numbers = text => (text.match(/[\\d.]+/g) ?? []).map(Number);
-  const light = ([r, g, b]) => [r, g, b].map(c => c / 255)
-    .map(c => c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4)
-    .reduce((sum, c, i) => sum + c * [0.2126, 0.7152, 0.0722][i], 0);
-  const behind = one => {
-    for (let at = one; at; at = at.parentElement) {
-      const colour = numbers(getComputedStyle(at).backgroundColor);
-      if (colour.length === 3 || colour[3] === 1) return colour;
-    }
-    return [255, 255, 255];
-  };
-  const found = [];
-  for (const one of document.querySelectorAll("body *")) {
-    const says = [...one.childNodes].some(part => part.nodeType === 3 && part.textContent.trim());
-    const isOff = one.matches(":disabled, :disabled *, .lacking *, noscript, noscript *");
-    if (!says || isOff || !one.checkVisibility()) continue;
-    const lights = [light(numbers(getComputedStyle(one).color)), light(behind(one))];
-    const ratio = (Math.max(...lights) + 0.05) / (Math.min(...lights) + 0.05);
-    if (ratio < 4.5) found.push(`${one.tagName} ${one.id} ${one.className}: ${ratio.toFixed(2)}`);
-  }
-  return found;
-}"""
-
 #: Controls that nothing names, and references that lead nowhere.
 NAMELESS = """() => [...document.querySelectorAll("input, select, textarea, button, a")].filter(one => {
   const labels = [...(one.labels ?? [])].map(label => label.textContent).join("");
@@ -122,7 +97,7 @@ def test_everything_has_a_name_and_can_be_read(
         expect(page.locator("#fault-width")).to_be_visible()
         background = page.evaluate("getComputedStyle(document.body).backgroundColor")
         assert background == f"rgb{SCHEMES[scheme]}"
-        assert page.evaluate(PALE_TEXTS) == []
+        assert pale_texts(page) == []
         assert page.evaluate(NAMELESS) == []
         assert [page.locator(name).count() for name in ("h1", "main")] == [1, 1]
         assert page.locator("html").get_attribute("lang") == "en"
@@ -176,6 +151,23 @@ def test_a_problem_is_seen_without_scrolling(browser: Browser, opened: Playgroun
         take(page, target)
         expect_state(page, "shown")
         expect(page.get_by_role("alert")).to_be_hidden()
+
+
+@pytest.mark.parametrize("height", [500, 800])
+def test_what_is_wrong_with_an_option_is_seen_beside_it(
+    browser: Browser, opened: Playground, height: int, target: str
+) -> None:
+    with visiting(browser, opened.url, viewport={"width": 1280, "height": height}) as visitor:
+        page = visitor.page
+        for name in ("width", "wait_for"):
+            page.evaluate("for (const group of document.querySelectorAll('details')) group.open = true")
+            page.locator(f"#{name}").evaluate("one => { one.value = one.type === 'number' ? '1' : '\\x7f'; }")
+            page.evaluate("scrollTo(0, 0)")
+            take(page, target)
+            expect(page.locator(f"#{name}")).to_be_focused()
+            expect(page.locator(f"#{name}")).to_be_in_viewport(ratio=1)
+            expect(page.locator(f"#fault-{name}")).to_be_in_viewport(ratio=1)
+            page.get_by_role("button", name="Reset").click()
 
 
 @pytest.mark.parametrize(("wish", "moves"), [("reduce", False), ("no-preference", True)])

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from urllib.parse import urlsplit
+from typing import Any
+from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 from playwright.sync_api import Browser, expect
 
-from tests.support.browsers import visiting
+from tests.support.browsers import pale_texts, visiting
 from tests.support.edge import port_of
 from tests.support.nginx import running_nginx
 from tests.support.playground import PREFIX, Playground
@@ -30,7 +31,11 @@ def test_a_picture_that_is_asked_for_in_swagger_ui_is_shown_there(
         page = visitor.page
         page.get_by_role("button", name="Try it out").click()
         page.locator("[data-param-name=url] input").fill(target)
-        page.get_by_role("button", name="Execute").click()
+        with page.expect_request(lambda one: urlsplit(one.url).path == "/thumbs/thumb") as asked:
+            page.get_by_role("button", name="Execute").click()
+        assert [name for name, _ in parse_qsl(urlsplit(asked.value.url).query)] == ["url"], (
+            "as it was filled in"
+        )
         picture = page.locator(".live-responses-table img")
         expect(picture).to_be_visible(timeout=30_000)
         expect(picture).to_have_js_property("naturalWidth", 1280)
@@ -46,6 +51,20 @@ def test_what_swagger_ui_sends_of_a_body_is_good_as_it_stands(browser: Browser, 
         expect(page.locator(".body-param__text")).to_have_value(
             '{\n  "url": "https://example.com/",\n  "thumb_width": 400,\n  "format": "webp"\n}'
         )
+
+
+@pytest.mark.parametrize(("scheme", "ground"), [("light", "rgba(0, 0, 0, 0)"), ("dark", "rgb(28, 32, 34)")])
+def test_swagger_ui_can_be_read_by_day_and_by_night(
+    browser: Browser, published: str, scheme: Any, ground: str
+) -> None:
+    with visiting(browser, published, "/thumbs/docs#/screenshot/thumb", color_scheme=scheme) as visitor:
+        page = visitor.page
+        expect(page.get_by_role("button", name="Try it out")).to_be_visible()
+        assert page.evaluate("getComputedStyle(document.documentElement).backgroundColor") == ground
+        assert pale_texts(page) == []
+        assert page.locator("main, [role=main]").count() == 1
+        expect(page.get_by_role("combobox", name="wait_until")).to_be_visible()
+        assert page.locator("select:not([aria-label])").count() == 0
 
 
 @pytest.mark.parametrize("width", [360, 1280])

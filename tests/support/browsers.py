@@ -72,3 +72,35 @@ def visiting(browser: Browser, url: str, path: str = "/", **context: Any) -> Ite
         yield visitor
         assert visitor.complaints == []
         assert visitor.strangers() == set()
+
+
+#: Texts whose colour is too near that of what lies behind them: WCAG 2.2, success criterion 1.4.3.
+PALE_TEXTS = """() => {
+  const numbers = text => (text.match(/[\\d.]+/g) ?? []).map(Number);
+  const light = ([r, g, b]) => [r, g, b].map(c => c / 255)
+    .map(c => c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4)
+    .reduce((sum, c, i) => sum + c * [0.2126, 0.7152, 0.0722][i], 0);
+  const behind = one => {
+    for (let at = one; at; at = at.parentElement) {
+      const colour = numbers(getComputedStyle(at).backgroundColor);
+      if (colour.length === 3 || colour[3] === 1) return colour;
+    }
+    return [255, 255, 255];
+  };
+  const found = [];
+  for (const one of document.querySelectorAll("body *")) {
+    const says = [...one.childNodes].some(part => part.nodeType === 3 && part.textContent.trim());
+    const isOff = one.matches(":disabled, :disabled *, .lacking *, noscript, noscript *");
+    if (!says || isOff || !one.checkVisibility()) continue;
+    const lights = [light(numbers(getComputedStyle(one).color)), light(behind(one))];
+    const ratio = (Math.max(...lights) + 0.05) / (Math.min(...lights) + 0.05);
+    if (ratio < 4.5) found.push(`${one.tagName} ${one.id} ${one.className}: ${ratio.toFixed(2)}`);
+  }
+  return found;
+}"""
+
+
+def pale_texts(page: Page) -> list[str]:
+    """What on a page is too pale to be read, as far as it is on solid ground."""
+    found: list[str] = page.evaluate(PALE_TEXTS)
+    return found

@@ -75,6 +75,20 @@ def operations(document: Mapping[str, Any]) -> Iterator[tuple[str, str, dict[str
                 yield path, method.upper(), operation
 
 
+def usual(described: Mapping[str, Any]) -> str | None:
+    """What is told to happen where a caller says nothing: in words, at the end of the description."""
+    found = re.search(r" Default: (.+)\.$", described["description"])
+    return found[1] if found else None
+
+
+def schemas_in(part: Any) -> Iterator[dict[str, Any]]:
+    """Every object in a part of a document, itself included."""
+    if isinstance(part, dict):
+        yield part
+    for inner in part.values() if isinstance(part, dict) else part if isinstance(part, list) else ():
+        yield from schemas_in(inner)
+
+
 def _tame_purge(purge: dict[str, Any]) -> None:
     purge["anyOf"] = [  # which marshmallow cannot say
         {"required": ["targets"]},
