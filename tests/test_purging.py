@@ -102,6 +102,16 @@ def test_a_clock_that_is_set_back_after_a_purge_keeps_no_new_picture_out_of_the_
     assert [_status(trip) for _ in range(2)] == [CacheStatus.HIT] * 2
 
 
+def test_a_clock_that_is_set_back_is_heeded_by_whoever_hears_of_purges_from_others(store: Store) -> None:
+    purges = store.purges()
+    setbacks = Setbacks(store.backend, purges, clock=store.clock)
+    purges.mark([SITE.scope], store.clock())
+    purges.newest(SITE)
+    store.clock.turn(-86_400)
+    setbacks.refuse(REQUEST)
+    assert purges.newest(SITE) == store.clock()
+
+
 def test_a_failure_from_before_is_forgotten_even_where_it_could_not_be_deleted(trip: Journey) -> None:
     trip.provider.fails_with = TargetUnreachable("gone")
     for _ in range(2):
