@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.processes import wait_until
 from tests.support.service import PROJECT
 from thumbnailer.scratch import ScratchFolder, remove_abandoned, scratch_folder
 
@@ -38,6 +40,12 @@ def killed_holder(temporary: Path) -> Path:
         [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=False
     )
     return Path(ended.stdout.strip())
+
+
+def open_folders(folder: Path) -> list[str]:
+    """That folder and those in it, as often as this process has opened them."""
+    links = (str(link.readlink()) for link in Path("/proc/self/fd").iterdir() if link.is_symlink())
+    return [name for name in links if name.startswith(str(folder))]
 
 
 def test_what_a_killed_process_has_left_goes_when_the_next_of_its_kind_comes(temporary: Path) -> None:
@@ -96,6 +104,35 @@ def test_a_link_that_somebody_else_has_put_there_is_left_alone(temporary: Path) 
         assert target.is_dir()
     assert (temporary / f"{KIND}link").is_symlink()
     assert (temporary / f"{KIND}file").exists()
+
+
+def test_who_is_taken_for_dead_before_they_hold_their_folder_make_another(
+    temporary: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make = tempfile.mkdtemp
+    lost: list[Path] = []
+
+    def make_what_somebody_removes(prefix: str) -> str:
+        path = Path(make(prefix=prefix))
+        if not lost:
+            lost.append(path)
+            held = os.open(path, os.O_RDONLY)
+            fcntl.flock(held, fcntl.LOCK_EX)
+            pool.submit(remove, path, held)
+        return str(path)
+
+    def remove(path: Path, held: int) -> None:
+        wait_until(lambda: len(open_folders(path)) == 2, what="who is to hold it")
+        path.rmdir()
+        os.close(held)
+
+    with ThreadPoolExecutor(1) as pool:
+        monkeypatch.setattr(tempfile, "mkdtemp", make_what_somebody_removes)
+        with scratch_folder(KIND) as folder:
+            assert list(temporary.iterdir()) == [folder]
+            assert lost != [folder]
+            assert open_folders(temporary) == [str(folder)]
+    assert open_folders(temporary) == []
 
 
 def test_many_who_begin_at_once_take_nothing_from_each_other(temporary: Path) -> None:
