@@ -230,6 +230,21 @@ def test_who_has_asked_for_setbacks_has_asked_for_purges(store: Store) -> None:
     assert purges.newest(SITE, since=time.monotonic()) == NOON + 1
 
 
+def test_who_knows_of_no_purge_yet_does_not_rely_on_another_who_is_asking(store: Store) -> None:
+    store.purges().mark([SITE.scope], NOON)
+    purges, get, meanwhile = store.purges(), store.backend.get, list[float]()
+
+    def answer_late(key: str) -> bytes | None:
+        if not meanwhile:
+            meanwhile.append(-1)
+            meanwhile.append(purges.newest(SITE))
+        return get(key)
+
+    store.backend.get = answer_late  # type: ignore[method-assign]  # somebody else asks before it answers
+    assert purges.newest(SITE) == NOON
+    assert meanwhile == [-1, NOON]
+
+
 @pytest.mark.parametrize("knows_already", [False, True], ids=["asks first", "asked before"])
 def test_what_was_purged_before_it_is_stored_is_not_kept(store: Store, knows_already: bool) -> None:
     pictures = store.pictures()
