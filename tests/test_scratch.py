@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.processes import wait_until
+from tests.support.processes import opened_in, wait_until
 from tests.support.service import PROJECT
 from thumbnailer.scratch import ScratchFolder, remove_abandoned, scratch_folder
 
@@ -40,12 +40,6 @@ def killed_holder(temporary: Path) -> Path:
         [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=False
     )
     return Path(ended.stdout.strip())
-
-
-def open_folders(folder: Path) -> list[str]:
-    """That folder and those in it, as often as this process has opened them."""
-    links = (str(link.readlink()) for link in Path("/proc/self/fd").iterdir() if link.is_symlink())
-    return [name for name in links if name.startswith(str(folder))]
 
 
 def test_what_a_killed_process_has_left_goes_when_the_next_of_its_kind_comes(temporary: Path) -> None:
@@ -122,7 +116,7 @@ def test_who_is_taken_for_dead_before_they_hold_their_folder_make_another(
         return str(path)
 
     def remove(path: Path, held: int) -> None:
-        wait_until(lambda: len(open_folders(path)) == 2, what="who is to hold it")
+        wait_until(lambda: len(opened_in(path)) == 2, what="who is to hold it")
         path.rmdir()
         os.close(held)
 
@@ -131,8 +125,8 @@ def test_who_is_taken_for_dead_before_they_hold_their_folder_make_another(
         with scratch_folder(KIND) as folder:
             assert list(temporary.iterdir()) == [folder]
             assert lost != [folder]
-            assert open_folders(temporary) == [str(folder)]
-    assert open_folders(temporary) == []
+            assert opened_in(temporary) == [str(folder)]
+    assert opened_in(temporary) == []
 
 
 def test_many_who_begin_at_once_take_nothing_from_each_other(temporary: Path) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.processes import opened_in
 from thumbnailer.spool import Spool
 
 PIECES = [secrets.token_bytes(length) for length in (70_000, 1, 0, 60_000, 5)]
@@ -42,12 +43,6 @@ def read_all(spool: Spool, most_bytes: int) -> bytes:
         assert len(piece) <= most_bytes
         found += piece
     return bytes(found)
-
-
-def open_in(folder: Path) -> list[str]:
-    """What this process has open there, be it removed."""
-    links = (str(link.readlink()) for link in Path("/proc/self/fd").iterdir() if link.is_symlink())
-    return [name for name in links if name.startswith(f"{folder}/")]
 
 
 @pytest.mark.parametrize(
@@ -91,9 +86,9 @@ def test_the_file_has_no_name_and_goes_with_its_spool(
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     spool = filled(1 << 20)
     assert list(tmp_path.iterdir()) == []
-    assert len(open_in(tmp_path)) == 1
+    assert len(opened_in(tmp_path)) == 1
     if is_closed:
         spool.close()
         spool.close()
     del spool
-    assert open_in(tmp_path) == []
+    assert opened_in(tmp_path) == []

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
-from tempfile import gettempdir
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 import redis
@@ -31,7 +28,7 @@ from thumbnailer.flights import Flights
 from thumbnailer.guard import Guard
 from thumbnailer.imaging import PictureLimits
 from thumbnailer.local_storage import LocalStorage
-from thumbnailer.locks import FileLocks, Locks, RedisLocks
+from thumbnailer.locks import FileLocks, Locks, MemoryLocks, RedisLocks
 from thumbnailer.model import MAX_TTL_SECONDS
 from thumbnailer.picture_cache import PictureCache
 from thumbnailer.pipeline import Pipeline
@@ -173,12 +170,11 @@ def build_locks(settings: Settings) -> Locks:
     """Locks for all that share the cache: every machine on one Redis, this machine's processes on one
     folder, or this process alone where the cache is its memory.
     """
-    own_folder = Path(gettempdir()) / f"thumbnailer-{os.getuid()}-{os.getpid()}"
-    is_own = settings.cache.kind == "simple"
-    files = FileLocks((settings.cache.folder or own_folder) / "locks", by_process=is_own)
+    folder = settings.cache.folder
+    of_machine = FileLocks(folder / "locks") if folder else MemoryLocks()
     if not settings.cache.redis_url:
-        return files
-    return RedisLocks(redis_client(settings), files, prefix=f"{settings.cache.key_prefix}lock:")
+        return of_machine
+    return RedisLocks(redis_client(settings), of_machine, prefix=f"{settings.cache.key_prefix}lock:")
 
 
 @dataclass(frozen=True, slots=True)
