@@ -155,6 +155,17 @@ def test_the_folder_stays_within_its_bound_and_keeps_what_was_used_last(tmp_path
     assert len(entries(tmp_path)) > 35, "no more is removed than has to be"
 
 
+def test_the_time_of_use_is_written_once_a_minute_however_often_a_value_is_read(
+    cache: FolderCache, tmp_path: Path, clock: Clock
+) -> None:
+    cache.set("key", VALUE)
+    (entry,), written_at = entries(tmp_path), clock.now
+    for passed_seconds, expected in ((TOUCH_SECONDS, 0), (1, TOUCH_SECONDS + 1), (1, TOUCH_SECONDS + 1)):
+        clock.now += passed_seconds
+        assert cache.get("key") == VALUE
+        assert entry.stat().st_mtime == written_at + expected
+
+
 def test_what_has_expired_goes_first(tmp_path: Path, clock: Clock) -> None:
     cache = FolderCache(tmp_path, max_bytes=20 * len(VALUE), clock=clock)
     cache.set("old but alive", VALUE, timeout=10**6)
