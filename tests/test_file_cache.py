@@ -14,7 +14,7 @@ import pytest
 from filelock import FileLock
 
 from tests.support.stores import flask_cache
-from thumbnailer.file_cache import SWEEP_SECONDS, TOUCH_SECONDS, FolderCache
+from thumbnailer.file_cache import MAGIC, SWEEP_SECONDS, TOUCH_SECONDS, FolderCache
 
 VALUE = bytes(range(256)) * 40
 
@@ -185,6 +185,29 @@ def test_expired_values_are_swept_by_the_passing_of_time_alone(
     clock.now += SWEEP_SECONDS + 1
     cache.set("new", b"small", timeout=10)
     assert len(entries(tmp_path)) == 1
+
+
+def test_the_folder_is_swept_when_it_is_due_and_not_at_each_value(tmp_path: Path, clock: Clock) -> None:
+    max_bytes = 64 * len(VALUE)
+    cache = FolderCache(tmp_path, max_bytes=max_bytes, clock=clock)
+    swept = []
+    for number in range(8):
+        clock.now += 1
+        cache.set(f"{number}", VALUE)
+        swept.append((tmp_path / "sweep.lock").stat().st_mtime == clock.now)
+    assert swept == [True, False, True, False, True, False, True, False]
+
+
+def test_what_is_no_entry_is_found_by_nobody_and_goes_with_a_sweep(
+    cache: FolderCache, tmp_path: Path
+) -> None:
+    cache.set("key", VALUE)
+    (entry,) = entries(tmp_path)
+    for name, content in (("empty", b""), ("short", MAGIC), ("foreign", b"x" * 100)):
+        entry.with_name(name).write_bytes(content)
+    assert [key for keys in cache.find([""]) for key in keys if key] == ["key"]
+    cache.sweep()
+    assert entries(tmp_path) == [entry]
 
 
 def test_drafts_of_dead_processes_are_removed_and_those_of_living_ones_kept(
