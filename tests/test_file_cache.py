@@ -166,6 +166,15 @@ def test_the_time_of_use_is_written_once_a_minute_however_often_a_value_is_read(
         assert entry.stat().st_mtime == written_at + expected
 
 
+def test_of_what_came_within_one_second_only_as_much_goes_as_has_to(tmp_path: Path, clock: Clock) -> None:
+    max_bytes = 20 * len(VALUE)
+    cache = FolderCache(tmp_path, max_bytes=max_bytes, clock=clock)
+    for number in range(50):
+        cache.set(f"{number}", VALUE, timeout=10**6)
+        assert used_bytes(tmp_path) <= max_bytes
+    assert len(entries(tmp_path)) >= 15
+
+
 def test_what_has_expired_goes_first(tmp_path: Path, clock: Clock) -> None:
     cache = FolderCache(tmp_path, max_bytes=20 * len(VALUE), clock=clock)
     cache.set("old but alive", VALUE, timeout=10**6)
