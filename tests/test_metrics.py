@@ -291,6 +291,7 @@ def test_where_the_folder_of_the_counters_is_removed_the_rest_is_told(
 ) -> None:
     settings = snapapi_environment(upstream.url, WEB_CONCURRENCY="1", TMPDIR=str(tmp_path))
     with running_service(tmp_path, settings) as service:
+        assert PROBLEMS_TOTAL in requests.get(f"{service.url}/metrics", timeout=30).text
         (folder,) = tmp_path.glob("thumbnailer-metrics-*")
         shutil.rmtree(folder)
         (worker,) = psutil.Process(service.pid).children()
@@ -300,6 +301,7 @@ def test_where_the_folder_of_the_counters_is_removed_the_rest_is_told(
         answer = requests.get(f"{service.url}/metrics", timeout=30)
         assert answer.status_code == 200
         assert value(samples(answer.text), "thumbnailer_part_up", part="cache") == 1
+        assert PROBLEMS_TOTAL not in answer.text
         assert "was removed" in service.log.read_text()
     assert "Traceback" not in service.log.read_text()
 
