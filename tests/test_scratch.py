@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import subprocess
@@ -127,6 +128,18 @@ def test_who_is_taken_for_dead_before_they_hold_their_folder_make_another(
             assert lost != [folder]
             assert opened_in(temporary) == [str(folder)]
     assert opened_in(temporary) == []
+
+
+def test_where_folders_cannot_be_locked_nobody_removes_those_of_others(
+    temporary: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_descriptor: int, _operation: int) -> None:
+        raise OSError(errno.EBADF, "Bad file descriptor")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    with scratch_folder(KIND) as one, scratch_folder(KIND) as other:
+        assert {*temporary.iterdir()} == {one, other}
+    assert list(temporary.iterdir()) == []
 
 
 def test_many_who_begin_at_once_take_nothing_from_each_other(temporary: Path) -> None:
