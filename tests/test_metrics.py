@@ -26,7 +26,6 @@ from tests.support.jobs import ended
 from tests.support.processes import wait_until
 from tests.support.service import TARGET, Service, client_of, running_service, snapapi_environment
 from tests.support.upstream import Upstream
-from thumbnailer.counter_files import CounterFile
 from thumbnailer.metrics import FOLDER_VARIABLE
 
 #: Requests that may wait in one worker process of the service.
@@ -276,14 +275,6 @@ def test_all_workers_are_told_as_one_and_none_is_forgotten_when_it_dies(service:
     _ask(service, 10)
     wait_until(lambda: answered() == 70, what="the new workers' answers beside the old ones'")
     wait_until(lambda: places() == 2 * PLACES, what="the places of the new workers instead of the old ones'")
-
-
-def test_a_file_that_cannot_be_opened_is_done_without(tmp_path: Path) -> None:
-    counts: Any = CounterFile(str(tmp_path))  # which is no file
-    for number in range(2000):
-        counts.write_value(f"a key that takes some room: {number}", number, 0.0)
-    assert counts.read_value("a key that takes some room: 7") == (7, 0.0)
-    counts.close()
 
 
 def test_where_the_folder_of_the_counters_is_removed_the_rest_is_told(

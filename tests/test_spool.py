@@ -2,31 +2,18 @@
 
 from __future__ import annotations
 
-import resource
 import secrets
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from tests.support.processes import opened_in
+from tests.support.small_disks import room_for
 from thumbnailer.spool import Spool
 
 PIECES = [secrets.token_bytes(length) for length in (70_000, 1, 0, 60_000, 5)]
 WHOLE = b"".join(PIECES)
-
-
-@contextmanager
-def room_for(file_bytes: int) -> Iterator[None]:
-    """No file of this process grows beyond this, as on a disk that is full (setrlimit(2))."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (file_bytes, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def filled(room_bytes: int) -> Spool:
