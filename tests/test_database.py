@@ -184,6 +184,8 @@ def test_an_upgrade_is_waited_for_longer_than_anything_else(postgres_url: str) -
         other.execute(holds)
         upgraded = pool.submit(database.is_ready)
         wait_until(lambda: upgraded.done() or other.execute(is_waited_for).scalar_one())
+        with pytest.raises(DatabaseUnavailable), database.reading():
+            pytest.fail("nobody else has to wait for it")
         other.execute(lets_go)
         assert upgraded.result(30)
         with pytest.raises(DatabaseUnavailable), database.reading() as connection:
