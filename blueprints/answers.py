@@ -106,7 +106,8 @@ def _whole(capture: Capture) -> Response:
     response.content_length = record.size_bytes
     response.headers.update(SAFETY_HEADERS)
     response.set_etag(record.etag)
-    response.last_modified = datetime.fromtimestamp(record.captured_at, UTC)
+    # A clock may have been set back: no date lies ahead of the answer (RFC 9110, section 8.8.2.1).
+    response.last_modified = datetime.fromtimestamp(min(record.captured_at, services().clock()), UTC)
     return response
 
 

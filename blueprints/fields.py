@@ -169,6 +169,7 @@ class MomentField(fields.Field[float]):
 
     PATTERN = r"^\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)$"
     MAX_SECONDS = 253_402_300_799  # the end of the year 9999
+    MIN_SECONDS = -62_135_596_800  # the beginning of the year 1; an offset leads before it
 
     def __init__(self, description: str) -> None:
         spellings = [
@@ -183,7 +184,7 @@ class MomentField(fields.Field[float]):
         if isinstance(value, str) and re.fullmatch(self.PATTERN, value, re.ASCII):
             with contextlib.suppress(ValueError):
                 whole = re.sub(r":60(?=[.Zz+-])", ":59", value.upper())  # a leap second
-                return datetime.fromisoformat(whole).timestamp()
+                return max(float(self.MIN_SECONDS), datetime.fromisoformat(whole).timestamp())
         raise ValidationError("Must be a time, e.g. 2026-11-21T07:44:47Z, or Unix time in seconds.")
 
 

@@ -344,6 +344,10 @@ def test_the_serializer_refuses_to_write_anything_but_bytes(value: object) -> No
     [
         pytest.param({"content_type": "text/html"}, id="a web page"),
         pytest.param({"captured_at": "now"}, id="a time that is none"),
+        pytest.param({"captured_at": float("nan")}, id="no number"),
+        pytest.param({"captured_at": float("inf")}, id="a time without end"),
+        pytest.param({"captured_at": 253_402_300_800}, id="a time after the year 9999"),
+        pytest.param({"upstream_seconds": -1.0}, id="a time that ran backwards"),
         pytest.param({"size_bytes": "many"}, id="a size that is none"),
         pytest.param({"width": "wide"}, id="a width that is none"),
     ],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -192,6 +193,29 @@ def test_closing_leaves_no_process_thread_or_folder_and_allows_a_new_start(
         assert list(public_folder.iterdir()) == []
     wait_until(lambda: threading.active_count() <= threads)
     provider.close()
+
+
+def test_whose_temporary_folder_is_removed_takes_pictures_all_the_same(
+    provider: ChromiumProvider, pages: PageServer, public_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(public_folder))
+    assert is_green(provider, pages)
+    (folder,) = public_folder.iterdir()
+    shutil.rmtree(folder)
+    the_browser().kill()
+    assert is_green(provider, pages)
+
+
+def test_what_a_killed_driver_leaves_in_the_temporary_folder_goes_with_its_browser(
+    provider: ChromiumProvider, pages: PageServer, public_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(public_folder))
+    assert is_green(provider, pages)
+    left = set(public_folder.rglob("playwright*"))
+    assert left
+    the_driver().kill()
+    assert is_green(provider, pages)
+    wait_until(lambda: not any(path.exists() for path in left), what="the end of what the driver has left")
 
 
 def test_closing_during_a_capture_ends_it(provider: ChromiumProvider, pages: PageServer) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
 
@@ -73,6 +74,33 @@ def test_a_stream_that_has_begun_is_not_waited_for(pages: PageServer, path: str,
             return waited_for
 
     assert asyncio.run(visit()) == count
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """Stands for a request."""
+
+    resource_type: str
+
+
+def test_what_is_under_way_is_waited_for_once_and_no_longer_than_it_takes() -> None:
+    async def wait() -> list[tuple[bool, int]]:
+        heard: dict[str, Callable[[Any], None]] = {}
+        page: Any = SimpleNamespace(on=heard.__setitem__)
+        under_way = UnderWay(page, CONTENT)
+        asked, found = Asked("fetch"), []
+        heard["request"](Asked("image"))
+        found.append((await under_way.arrive(60), len(under_way)))
+        heard["request"](asked)
+        asyncio.get_running_loop().call_soon(heard["requestfinished"], asked)
+        found.append((await under_way.arrive(60), len(under_way)))
+        heard["request"](asked)
+        found.append((await under_way.arrive(0), len(under_way)))
+        found.append((await under_way.arrive(0), len(under_way)))
+        return found
+
+    # No request of that kind; one that arrives; one that does not, and is not waited for again.
+    assert asyncio.run(asyncio.wait_for(wait(), 30)) == [(False, 0), (True, 0), (True, 0), (False, 0)]
 
 
 class StillWorld:

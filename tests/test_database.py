@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import create_engine, delete, func, insert, inspect, select, text, update
 from sqlalchemy.exc import IntegrityError
 
+from settings.values import database_url_of
 from tests.support.databases import open_database
 from tests.support.postgres import running_postgres
 from tests.support.processes import wait_until
@@ -153,6 +155,33 @@ def test_processes_that_start_together_make_the_tables_once(url: str) -> None:
             worker.stdin.flush()
         found = [worker.communicate(timeout=90)[0] for worker in workers]
     assert found == [f"{newest_revision()}\n"] * 4
+
+
+def test_an_upgrade_is_waited_for_longer_than_anything_else(postgres_url: str) -> None:
+    """Another process is at it, or a table is large: both are one statement that takes its time."""
+    holds, lets_go = (
+        text(f"SELECT pg_advisory_{name}({schema.UPGRADE_LOCK})") for name in ("lock", "unlock")
+    )
+    is_waited_for = text(
+        "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+        " AND clock_timestamp() - query_start > interval '2 seconds'"
+    )
+    engine = create_engine(database_url_of(postgres_url), isolation_level="AUTOCOMMIT")
+    with (
+        ThreadPoolExecutor(1) as pool,
+        closing(open_database(postgres_url, timeout_seconds=0.1)) as database,
+        engine.connect() as other,
+    ):
+        other.execute(holds)
+        upgraded = pool.submit(database.is_ready)
+        wait_until(lambda: upgraded.done() or other.execute(is_waited_for).scalar_one())
+        with pytest.raises(DatabaseUnavailable), database.reading():
+            pytest.fail("nobody else has to wait for it")
+        other.execute(lets_go)
+        assert upgraded.result(30)
+        with pytest.raises(DatabaseUnavailable), database.reading() as connection:
+            connection.execute(text("SELECT pg_sleep(30)"))
+    engine.dispose()
 
 
 def test_tables_of_a_newer_version_are_left_alone(url: str) -> None:

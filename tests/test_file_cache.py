@@ -14,7 +14,7 @@ import pytest
 from filelock import FileLock
 
 from tests.support.stores import flask_cache
-from thumbnailer.file_cache import SWEEP_SECONDS, TOUCH_SECONDS, FolderCache
+from thumbnailer.file_cache import MAGIC, SWEEP_SECONDS, TOUCH_SECONDS, FolderCache
 
 VALUE = bytes(range(256)) * 40
 
@@ -155,6 +155,26 @@ def test_the_folder_stays_within_its_bound_and_keeps_what_was_used_last(tmp_path
     assert len(entries(tmp_path)) > 35, "no more is removed than has to be"
 
 
+def test_the_time_of_use_is_written_once_a_minute_however_often_a_value_is_read(
+    cache: FolderCache, tmp_path: Path, clock: Clock
+) -> None:
+    cache.set("key", VALUE)
+    (entry,), written_at = entries(tmp_path), clock.now
+    for passed_seconds, expected in ((TOUCH_SECONDS, 0), (1, TOUCH_SECONDS + 1), (1, TOUCH_SECONDS + 1)):
+        clock.now += passed_seconds
+        assert cache.get("key") == VALUE
+        assert entry.stat().st_mtime == written_at + expected
+
+
+def test_of_what_came_within_one_second_only_as_much_goes_as_has_to(tmp_path: Path, clock: Clock) -> None:
+    max_bytes = 20 * len(VALUE)
+    cache = FolderCache(tmp_path, max_bytes=max_bytes, clock=clock)
+    for number in range(50):
+        cache.set(f"{number}", VALUE, timeout=10**6)
+        assert used_bytes(tmp_path) <= max_bytes
+    assert len(entries(tmp_path)) >= 15
+
+
 def test_what_has_expired_goes_first(tmp_path: Path, clock: Clock) -> None:
     cache = FolderCache(tmp_path, max_bytes=20 * len(VALUE), clock=clock)
     cache.set("old but alive", VALUE, timeout=10**6)
@@ -174,6 +194,29 @@ def test_expired_values_are_swept_by_the_passing_of_time_alone(
     clock.now += SWEEP_SECONDS + 1
     cache.set("new", b"small", timeout=10)
     assert len(entries(tmp_path)) == 1
+
+
+def test_the_folder_is_swept_when_it_is_due_and_not_at_each_value(tmp_path: Path, clock: Clock) -> None:
+    max_bytes = 64 * len(VALUE)
+    cache = FolderCache(tmp_path, max_bytes=max_bytes, clock=clock)
+    swept = []
+    for number in range(8):
+        clock.now += 1
+        cache.set(f"{number}", VALUE)
+        swept.append((tmp_path / "sweep.lock").stat().st_mtime == clock.now)
+    assert swept == [True, False, True, False, True, False, True, False]
+
+
+def test_what_is_no_entry_is_found_by_nobody_and_goes_with_a_sweep(
+    cache: FolderCache, tmp_path: Path
+) -> None:
+    cache.set("key", VALUE)
+    (entry,) = entries(tmp_path)
+    for name, content in (("empty", b""), ("short", MAGIC), ("foreign", b"x" * 100)):
+        entry.with_name(name).write_bytes(content)
+    assert [key for keys in cache.find([""]) for key in keys if key] == ["key"]
+    cache.sweep()
+    assert entries(tmp_path) == [entry]
 
 
 def test_drafts_of_dead_processes_are_removed_and_those_of_living_ones_kept(

@@ -18,7 +18,8 @@ from tests.support.processes import free_port, wait_until
 from tests.support.query_plans import looks_at_every_row, plans_of
 from tests.support.trips import NOON, Clock
 from thumbnailer.database import Database
-from thumbnailer.errors import Overloaded, TargetForbidden, TargetStatus, UpstreamFailed
+from thumbnailer.engines import DatabaseBounds
+from thumbnailer.errors import DatabaseUnavailable, Overloaded, TargetForbidden, TargetStatus, UpstreamFailed
 from thumbnailer.jobs import Backlog, BatchOrder, Claim, Job, JobOrder, JobState, sweeping
 from thumbnailer.jobs.deliveries import JITTER, DeliveryLedger, DeliveryState
 from thumbnailer.jobs.events import Announcer
@@ -225,6 +226,22 @@ def test_a_receiver_that_is_gone_hears_no_more(database: Database, clock: Clock)
     deliveries.record(claim, Attempt(Verdict.GONE, 410), 0.1)
     clock.now += HOUR
     assert deliveries.claim(message.id) is None
+
+
+def test_a_clock_that_is_set_back_while_the_database_is_locked_is_heeded_afterwards(
+    tmp_path: Path, clock: Clock
+) -> None:
+    bounds = DatabaseBounds(timeout_seconds=0.1)
+    with closing(Database(f"sqlite:///{tmp_path}/jobs.sqlite3", upgrade=upgrade, bounds=bounds)) as database:
+        ledger, queue = ledger_of(database, clock), Queue()
+        job, sweeper = ledger.accept(order(), "owner"), sweeper_of(database, ledger, clock, queue)
+        sweeper.sweep()
+        clock.now -= 24 * HOUR
+        with database.transaction(), pytest.raises(DatabaseUnavailable):
+            sweeper.sweep()
+        queue.jobs.clear()
+        sweeper.sweep()
+        assert queue.jobs == [job.id]
 
 
 def test_a_job_that_kills_each_of_its_workers_has_failed_in_the_end(database: Database, clock: Clock) -> None:

@@ -16,10 +16,10 @@ import pytest
 import redis
 
 from tests.support.flight_crew import ArrivalDeadline
-from tests.support.processes import running_redis
+from tests.support.processes import opened_in, running_redis
 from tests.support.stores import redis_pid, silent_server
 from thumbnailer.cooldown import CoolDown
-from thumbnailer.locks import LEFTOVER_SECONDS, FileLocks, Locks, RedisLocks
+from thumbnailer.locks import LEFTOVER_SECONDS, FileLocks, Locks, MemoryLocks, RedisLocks
 from thumbnailer.model import Deadline
 
 NO_TIME = Deadline(0)
@@ -29,11 +29,14 @@ def soon() -> Deadline:
     return Deadline.after(30)
 
 
-@pytest.fixture(params=["file", "redis", "redis-refused", "redis-silent"])
+@pytest.fixture(params=["memory", "file", "redis", "redis-refused", "redis-silent"])
 def locks(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Locks]:
     """Each kind of lock, and what becomes of Redis locks without their Redis."""
     files = FileLocks(tmp_path / "locks")
     with contextlib.ExitStack() as stack:
+        if request.param == "memory":
+            yield MemoryLocks()
+            return
         if request.param == "file":
             yield files
             return
@@ -114,20 +117,28 @@ def test_a_file_that_is_removed_at_release_never_lets_two_in(
 
 
 def test_a_release_by_another_thread_closes_the_file(tmp_path: Path) -> None:
-    def open_files() -> list[str]:
-        links = []
-        for descriptor in Path("/proc/self/fd").iterdir():
-            with contextlib.suppress(FileNotFoundError):
-                links.append(str(descriptor.readlink()))
-        return [link for link in links if link.startswith(str(tmp_path))]
-
     held = contextlib.ExitStack()
     held.enter_context(FileLocks(tmp_path).hold("key", soon()))
-    assert len(open_files()) == 1
+    assert len(opened_in(tmp_path)) == 1
     thread = threading.Thread(target=held.close)
     thread.start()
     thread.join()
-    assert open_files() == []
+    assert opened_in(tmp_path) == []
+
+
+def test_locks_in_memory_are_each_process_s_own_after_a_fork() -> None:
+    locks = MemoryLocks()
+    with locks.hold("key", soon()):
+        child = os.fork()
+        if child == 0:
+            status = 1
+            with contextlib.suppress(TimeoutError), locks.hold("key", NO_TIME):
+                status = 0
+            os._exit(status)
+        _, status = os.waitpid(child, 0)
+        assert os.waitstatus_to_exitcode(status) == 0
+        with pytest.raises(TimeoutError), locks.hold("key", NO_TIME):
+            pytest.fail("held twice")
 
 
 def test_lock_files_do_not_pile_up(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -274,6 +275,26 @@ def test_all_workers_are_told_as_one_and_none_is_forgotten_when_it_dies(service:
     _ask(service, 10)
     wait_until(lambda: answered() == 70, what="the new workers' answers beside the old ones'")
     wait_until(lambda: places() == 2 * PLACES, what="the places of the new workers instead of the old ones'")
+
+
+def test_where_the_folder_of_the_counters_is_removed_the_rest_is_told(
+    upstream: Upstream, tmp_path: Path
+) -> None:
+    settings = snapapi_environment(upstream.url, WEB_CONCURRENCY="1", TMPDIR=str(tmp_path))
+    with running_service(tmp_path, settings) as service:
+        assert PROBLEMS_TOTAL in requests.get(f"{service.url}/metrics", timeout=30).text
+        (folder,) = tmp_path.glob("thumbnailer-metrics-*")
+        shutil.rmtree(folder)
+        (worker,) = psutil.Process(service.pid).children()
+        worker.kill()
+        wait_until(lambda: worker not in psutil.Process(service.pid).children(), what="its end")
+        assert requests.get(f"{service.url}/thumb?url=nonsense", timeout=30).status_code == 400
+        answer = requests.get(f"{service.url}/metrics", timeout=30)
+        assert answer.status_code == 200
+        assert value(samples(answer.text), "thumbnailer_part_up", part="cache") == 1
+        assert PROBLEMS_TOTAL not in answer.text
+        assert "was removed" in service.log.read_text()
+    assert "Traceback" not in service.log.read_text()
 
 
 def test_a_service_leaves_no_file_of_its_counters_behind(upstream: Upstream, tmp_path: Path) -> None:

@@ -188,6 +188,11 @@ def test_only_what_was_captured_before_a_time_is_purged(client: FlaskClient, spe
     assert [ask(client, target, thumb_width="100") for target in (PAGE, OTHER)] == ["MISS", "HIT"]
 
 
+def test_a_time_that_is_before_all_times_purges_nothing(client: FlaskClient) -> None:
+    answer = purge(client, targets=[PAGE], before="0001-01-01T00:00:00+01:00")
+    assert answer["before"] == "0001-01-01T00:00:00+00:00"
+
+
 def test_a_purge_of_the_past_takes_nothing_back(client: FlaskClient) -> None:
     ask(client, PAGE)
     purge(client, targets=[PAGE])

@@ -102,6 +102,16 @@ def test_a_clock_that_is_set_back_after_a_purge_keeps_no_new_picture_out_of_the_
     assert [_status(trip) for _ in range(2)] == [CacheStatus.HIT] * 2
 
 
+def test_a_clock_that_is_set_back_is_heeded_by_whoever_hears_of_purges_from_others(store: Store) -> None:
+    purges = store.purges()
+    setbacks = Setbacks(store.backend, purges, clock=store.clock)
+    purges.mark([SITE.scope], store.clock())
+    purges.newest(SITE)
+    store.clock.turn(-86_400)
+    setbacks.refuse(REQUEST)
+    assert purges.newest(SITE) == store.clock()
+
+
 def test_a_failure_from_before_is_forgotten_even_where_it_could_not_be_deleted(trip: Journey) -> None:
     trip.provider.fails_with = TargetUnreachable("gone")
     for _ in range(2):
@@ -218,6 +228,21 @@ def test_who_has_asked_for_setbacks_has_asked_for_purges(store: Store) -> None:
 
     assert purges.newest(SITE, since=begun_at) == NOON, "not asked again"
     assert purges.newest(SITE, since=time.monotonic()) == NOON + 1
+
+
+def test_who_knows_of_no_purge_yet_does_not_rely_on_another_who_is_asking(store: Store) -> None:
+    store.purges().mark([SITE.scope], NOON)
+    purges, get, meanwhile = store.purges(), store.backend.get, list[float]()
+
+    def answer_late(key: str) -> bytes | None:
+        if not meanwhile:
+            meanwhile.append(-1)
+            meanwhile.append(purges.newest(SITE))
+        return get(key)
+
+    store.backend.get = answer_late  # type: ignore[method-assign]  # somebody else asks before it answers
+    assert purges.newest(SITE) == NOON
+    assert meanwhile == [-1, NOON]
 
 
 @pytest.mark.parametrize("knows_already", [False, True], ids=["asks first", "asked before"])

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
-import secrets
-import signal
 import subprocess
 import sys
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import psutil
 import pytest
-import requests
 
-from tests.support.service import PROJECT, running_service, snapapi_environment
-from tests.support.upstream import Upstream
+from tests.support.processes import opened_in, wait_until
+from tests.support.service import PROJECT
 from thumbnailer.scratch import ScratchFolder, remove_abandoned, scratch_folder
 
 KIND = "thumbnailer-test-"
@@ -103,6 +101,47 @@ def test_a_link_that_somebody_else_has_put_there_is_left_alone(temporary: Path) 
     assert (temporary / f"{KIND}file").exists()
 
 
+def test_who_is_taken_for_dead_before_they_hold_their_folder_make_another(
+    temporary: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make = tempfile.mkdtemp
+    lost: list[Path] = []
+
+    def make_what_somebody_removes(prefix: str) -> str:
+        path = Path(make(prefix=prefix))
+        if not lost:
+            lost.append(path)
+            held = os.open(path, os.O_RDONLY)
+            fcntl.flock(held, fcntl.LOCK_EX)
+            pool.submit(remove, path, held)
+        return str(path)
+
+    def remove(path: Path, held: int) -> None:
+        wait_until(lambda: len(opened_in(path)) == 2, what="who is to hold it")
+        path.rmdir()
+        os.close(held)
+
+    with ThreadPoolExecutor(1) as pool:
+        monkeypatch.setattr(tempfile, "mkdtemp", make_what_somebody_removes)
+        with scratch_folder(KIND) as folder:
+            assert list(temporary.iterdir()) == [folder]
+            assert lost != [folder]
+            assert opened_in(temporary) == [str(folder)]
+    assert opened_in(temporary) == []
+
+
+def test_where_folders_cannot_be_locked_nobody_removes_those_of_others(
+    temporary: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_descriptor: int, _operation: int) -> None:
+        raise OSError(errno.EBADF, "Bad file descriptor")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    with scratch_folder(KIND) as one, scratch_folder(KIND) as other:
+        assert {*temporary.iterdir()} == {one, other}
+    assert list(temporary.iterdir()) == []
+
+
 def test_many_who_begin_at_once_take_nothing_from_each_other(temporary: Path) -> None:
     with ThreadPoolExecutor(8) as pool:
         folders = list(pool.map(ScratchFolder, [KIND] * 80))
@@ -110,39 +149,3 @@ def test_many_who_begin_at_once_take_nothing_from_each_other(temporary: Path) ->
     for folder in folders:
         folder.remove()
     assert list(temporary.iterdir()) == []
-
-
-def test_a_service_without_a_folder_for_its_cache_has_one_for_its_locks_while_it_lives(
-    upstream: Upstream, tmp_path: Path
-) -> None:
-    more = {"CACHE_DIR": "", "TMPDIR": str(tmp_path), "REDIS_URL": "redis://127.0.0.1:9/0"}
-    settings = snapapi_environment(upstream.url, WEB_CONCURRENCY="2", RATELIMIT_ENABLED="false", **more)
-
-    def folders() -> set[Path]:
-        return {each for each in tmp_path.glob("thumbnailer-*") if "metrics" not in each.name}
-
-    with running_service(tmp_path, settings, profile="testing") as killed:
-        (left,) = folders()
-        assert left.stat().st_mode & 0o777 == 0o700
-        family = [psutil.Process(killed.pid), *psutil.Process(killed.pid).children()]
-        os.kill(killed.pid, signal.SIGKILL)
-        psutil.wait_procs(family, timeout=60)
-    with running_service(tmp_path, settings, profile="testing") as service:
-        _capture_anew(service.url, 10)
-        (own,) = folders()
-        assert own != left
-        assert list(own.iterdir()) == [], "what nobody holds is not there"
-        before = psutil.Process(service.pid).children()
-        os.kill(service.pid, signal.SIGHUP)
-        psutil.wait_procs(before, timeout=60)
-        _capture_anew(service.url, 10)
-        assert folders() == {own}, "a reload leaves it where it is"
-    assert folders() == set()
-
-
-def _capture_anew(service_url: str, times: int) -> None:
-    """Have other pictures taken each time, by either worker."""
-    for _ in range(times):
-        target = f"http://93.184.216.34/{secrets.token_hex(8)}"
-        answer = requests.get(f"{service_url}/screenshot", params={"url": target}, timeout=60)
-        assert answer.status_code == 200, answer.text

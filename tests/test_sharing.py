@@ -7,9 +7,11 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import count
+from typing import Any
 
 import pytest
 
+from tests.support.processes import wait_until
 from thumbnailer.sharing import MEANWHILE_SECONDS, Shared
 
 
@@ -90,13 +92,22 @@ def test_while_a_newer_answer_is_on_its_way_the_last_one_does_for_a_little_longe
     assert (newer.result(20), late.result(20)) == (1, 1)
 
 
-def test_who_fails_to_find_out_says_so_to_all_who_wait_and_the_next_tries_again() -> None:
-    shared = Shared[int](60)
+def test_who_fails_to_find_out_says_so_to_all_who_wait_and_the_next_tries_again(
+    pool: ThreadPoolExecutor,
+) -> None:
+    shared, question = Shared[int](60), Question()
 
     def fail() -> int:
+        question()
         raise ValueError("no answer")
 
-    for _ in range(2):
+    first = pool.submit(shared.outcome, fail)
+    assert question.begun.acquire(timeout=20)
+    coming: Any = shared._coming
+    others = [pool.submit(shared.outcome, none_is_asked) for _ in range(3)]
+    wait_until(lambda: len(coming._condition._waiters) == 3, what="those who wait")
+    question.go_on.release()
+    for each in (first, *others):
         with pytest.raises(ValueError, match="no answer"):
-            shared.outcome(fail)
+            each.result(20)
     assert shared.outcome(lambda: 7) == 7

@@ -142,9 +142,9 @@ def test_the_upstreams_word_on_the_content_type_does_not_count(
     assert response.content_type == "image/jpeg"
 
 
-def _an_hour_later(client: FlaskClient) -> None:
+def _hours_later(client: FlaskClient, hours: int = 1) -> None:
     services = client.application.extensions[EXTENSION]
-    later = lambda: time.time() + 3600  # noqa: E731  no request can wait that long
+    later = lambda: time.time() + hours * 3600  # noqa: E731  no request can wait that long
     services.thumbnails.pipeline._clock = services.thumbnails._clock = later
     client.application.extensions[EXTENSION] = replace(services, clock=later)
 
@@ -152,7 +152,7 @@ def _an_hour_later(client: FlaskClient) -> None:
 def test_an_old_picture_is_served_and_replaced_behind(client: FlaskClient, upstream: Upstream) -> None:
     query = {"url": TARGET, "ttl": "60"}
     fresh = client.get("/thumb", query_string=query)
-    _an_hour_later(client)
+    _hours_later(client)
     stale = client.get("/thumb", query_string=query)
     assert (stale.status_code, stale.headers["X-Cache"], stale.data) == (200, "STALE", fresh.data)
     assert int(stale.headers["Age"]) >= 3600
@@ -161,10 +161,21 @@ def test_an_old_picture_is_served_and_replaced_behind(client: FlaskClient, upstr
     assert len(upstream.requests) == 2
 
 
+def test_a_picture_of_before_a_clock_was_set_back_is_not_said_to_come_from_the_future(
+    client: FlaskClient,
+) -> None:
+    client.get("/thumb", query_string={"url": TARGET})
+    _hours_later(client, -1)
+    old = client.get("/thumb", query_string={"url": TARGET})
+    assert old.headers["X-Cache"] == "STALE"
+    assert old.last_modified is not None
+    assert old.last_modified.timestamp() <= time.time() - 3600
+
+
 def test_a_dead_page_keeps_its_last_good_picture(client: FlaskClient, upstream: Upstream) -> None:
     query = {"url": TARGET, "ttl": "60"}
     client.get("/thumb", query_string=query)
-    _an_hour_later(client)
+    _hours_later(client)
     upstream.behave(json_error(404, {"error": "gone"}))
     client.get("/thumb", query_string=query)
     wait_until(lambda: len(upstream.requests) == 1)

@@ -31,12 +31,11 @@ class CounterFile(MmapedDict):
     def __init__(self, filename: str, read_mode: bool = False) -> None:
         try:
             _make(Path(filename))
+            super().__init__(filename, read_mode)  # type: ignore[no-untyped-call]
+            self._is_on_disk = True
         except OSError as error:
             _complain(error)
             self._count_in_memory()
-        else:
-            super().__init__(filename, read_mode)  # type: ignore[no-untyped-call]
-            self._is_on_disk = True
 
     def _init_value(self, key: str) -> None:
         """Begin to count under ``key``."""

@@ -106,7 +106,9 @@ class Database:
         opened = self._opened
         if opened is not None and opened[0] == os.getpid():
             return opened[1]
-        with self._opening:
+        if not self._opening.acquire(timeout=self._bounds.timeout_seconds):
+            raise _unavailable()  # another thread upgrades the tables, which may take minutes
+        try:
             opened = self._opened
             if opened is not None and opened[0] == os.getpid():
                 return opened[1]
@@ -121,6 +123,8 @@ class Database:
                 raise
             self._opened = (os.getpid(), engine)
             return engine
+        finally:
+            self._opening.release()
 
     def close(self) -> None:
         """Close the connections for good, those in use when they are given back.

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import URL, Connection, Engine, QueuePool, create_engine, event
+from sqlalchemy import URL, Connection, Engine, QueuePool, create_engine, event, text
+from sqlalchemy.pool import ConnectionPoolEntry
 
 #: How a transaction begins on SQLite, as an execution option of the connection.
 BEGIN_OPTION = "sqlite_begin"
@@ -19,6 +21,12 @@ RECYCLE_SECONDS = 300
 
 #: libpq takes no shorter time for connecting, in seconds.
 LEAST_CONNECT_SECONDS = 2
+
+#: How much longer than PostgreSQL itself is to take a statement is waited for, in seconds.
+MARGIN_SECONDS = 1.0
+
+#: Under which name a connection notes how long it is waited for, in seconds, where that is not as ever.
+PATIENCE = "patience_seconds"
 
 #: libpq's PQTRANS_ACTIVE: a statement has been sent and its answer has not come.
 ACTIVE = 1
@@ -103,20 +111,40 @@ def _postgres_engine(url: URL, bounds: DatabaseBounds, options: dict[str, Any]) 
         pool_recycle=RECYCLE_SECONDS,
         **options,
     )
-    event.listen(engine, "do_connect", _connect_patiently(bounds.timeout_seconds + 1))
+    event.listen(engine, "do_connect", _connect_patiently(bounds.timeout_seconds + MARGIN_SECONDS))
     return engine
+
+
+@contextmanager
+def patience(connection: Connection, seconds: float) -> Iterator[None]:
+    """Let statements of the transaction that has begun take so long, and so their waits for locks.
+
+    On SQLite statements take as long as they take in any case.
+    """
+    if connection.dialect.name != "postgresql":
+        yield
+        return
+    for name in ("statement_timeout", "lock_timeout"):
+        connection.execute(text(f"SET LOCAL {name} = {round(seconds * 1000)}"))
+    notes = connection.info
+    notes[PATIENCE] = seconds + MARGIN_SECONDS
+    try:
+        yield
+    finally:
+        notes.pop(PATIENCE, None)
 
 
 def _connect_patiently(patience_seconds: float) -> Callable[..., Any]:
     """Connect so that a server which falls silent is given up; its own time-outs are silent with it."""
 
-    def connect(dialect: Any, _record: object, arguments: Any, options: Any) -> Any:
+    def connect(dialect: Any, record: ConnectionPoolEntry, arguments: Any, options: Any) -> Any:
         connection = dialect.loaded_dbapi.connect(*arguments, **options)
         wait = connection.wait
 
         def wait_at_most(generator: Any, interval: float = 0.1, timeout: float | None = None) -> Any:
             try:
-                return wait(generator, interval, patience_seconds if timeout is None else timeout)
+                usual = record.info.get(PATIENCE, patience_seconds)
+                return wait(generator, interval, usual if timeout is None else timeout)
             except dialect.loaded_dbapi.OperationalError:
                 if connection.pgconn.transaction_status == ACTIVE:
                     connection.pgconn.finish()  # in the midst of an answer: of no use any more

@@ -1,7 +1,7 @@
 """Locks that hold over threads, processes and, with Redis, machines.
 
-Both kinds may be released by another thread than the one that took them, as a streamed answer is
-often closed elsewhere than it was begun; and both are free again after ``kill -9``.
+All kinds may be released by another thread than the one that took them, as a streamed answer is
+often closed elsewhere than it was begun; and all are free again after ``kill -9``.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import contextlib
 import hashlib
 import logging
 import os
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
@@ -49,21 +50,17 @@ class FileLocks:
     The holder removes the file while it still holds it, so that the folder does not grow with the
     number of keys ever seen. That is safe because filelock looks, after taking a lock, whether the
     file still has a name, and starts over if not. Files of killed holders go at the next start.
-
-    With ``by_process`` each process has a folder of its own in there, and waits for no other.
     """
 
-    def __init__(self, folder: Path, *, by_process: bool = False) -> None:
+    def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._by_process = by_process
         with contextlib.suppress(OSError):
             self._remove_leftovers()
 
     @contextlib.contextmanager
     def hold(self, key: str, deadline: Deadline) -> Iterator[None]:
-        folder = self._folder / str(os.getpid()) if self._by_process else self._folder
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        path = folder / hashlib.sha256(key.encode()).hexdigest()
+        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        path = self._folder / hashlib.sha256(key.encode()).hexdigest()
         lock = _file_lock(path)
         lock.acquire(timeout=deadline.remaining_seconds(), poll_interval=POLL_SECONDS)
         try:
@@ -92,6 +89,28 @@ def _remove_and_release(path: Path, lock: FileLock) -> None:
         path.unlink(missing_ok=True)
     with contextlib.suppress(OSError):
         lock.release()
+
+
+class MemoryLocks:
+    """Locks for the threads of one process; after a fork each process has its own."""
+
+    def __init__(self) -> None:
+        self._released = threading.Condition()
+        self._held: set[tuple[int, str]] = set()
+
+    @contextlib.contextmanager
+    def hold(self, key: str, deadline: Deadline) -> Iterator[None]:
+        own = (os.getpid(), key)
+        with self._released:
+            if not self._released.wait_for(lambda: own not in self._held, deadline.remaining_seconds()):
+                raise TimeoutError
+            self._held.add(own)
+        try:
+            yield
+        finally:
+            with self._released:
+                self._held.remove(own)
+                self._released.notify_all()
 
 
 class RedisLocks:

@@ -7,6 +7,7 @@ https://prometheus.io/docs/practices/naming/.
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 from collections import Counter as Tally
@@ -29,6 +30,8 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from thumbnailer.counter_files import CounterFile
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+logger = logging.getLogger(__name__)
 
 #: prometheus_client reads it for the folder, and nothing else tells it.
 FOLDER_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
@@ -122,12 +125,15 @@ class Metrics:
                 self._requests.labels(route, method, status, "replay").inc(count)
 
     def exposition(self, readings: Iterable[Reading]) -> bytes:
-        """All of it, and these gauges, in Prometheus' text format."""
+        """All of it, and these gauges, in Prometheus' text format; these alone where the folder is gone."""
         self.settle()
         registry = self._registry
         if self._folder is not None:
             registry = CollectorRegistry()
-            multiprocess.MultiProcessCollector(registry, path=str(self._folder))  # type: ignore[no-untyped-call]
+            if self._folder.is_dir():
+                multiprocess.MultiProcessCollector(registry, path=str(self._folder))  # type: ignore[no-untyped-call]
+            else:
+                logger.error("The folder for what processes count was removed: restart the service.")
         gauges = CollectorRegistry()
         gauges.register(_Gauges(readings))
         return generate_latest(registry) + generate_latest(gauges)

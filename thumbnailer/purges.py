@@ -113,6 +113,7 @@ class Purges:
         """Take in what stands under ``ADDRESS``, by a question put at that moment on the monotonic clock."""
         if content is not None and content != self._content:
             self._take_in(content)
+        self._heed_the_clock()
         self._reread_at = asked_at + REREAD_SECONDS
         self._heard_at = max(asked_at, self._heard_at)
 
@@ -123,7 +124,6 @@ class Purges:
             if not is_first:
                 self._reread_at = now + REREAD_SECONDS
             self.hear(self._backend.get(ADDRESS), asked_at=now)
-            self._heed_the_clock()
         return self._marks
 
     def _take_in(self, content: bytes) -> None:

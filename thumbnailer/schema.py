@@ -14,13 +14,14 @@ from pathlib import Path
 from sqlalchemy import Connection, Engine, inspect, select, text
 
 from thumbnailer.database import metadata
+from thumbnailer.engines import patience
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 
 #: Any number that no other program on the same PostgreSQL database takes for a lock.
 UPGRADE_LOCK = 7_468_756_942
-#: The longest wait for another process that is upgrading, and for a step, in milliseconds.
-UPGRADE_PATIENCE = 300_000
+#: The longest wait for another process that is upgrading, and for a statement of a step.
+UPGRADE_SECONDS = 300.0
 
 #: All that the steps make. A program that has not loaded the declarations of some goes by the steps.
 TABLES = frozenset(
@@ -65,10 +66,8 @@ def upgrade(engine: Engine) -> None:
         revision = current_revision(connection)
     if revision is not None and revision >= newest_revision():
         return
-    with engine.connect() as connection, connection.begin():
+    with engine.connect() as connection, connection.begin(), patience(connection, UPGRADE_SECONDS):
         if connection.dialect.name == "postgresql":
-            for name in ("statement_timeout", "lock_timeout"):
-                connection.execute(text(f"SET LOCAL {name} = {UPGRADE_PATIENCE}"))
             connection.execute(text("SELECT pg_advisory_xact_lock(:number)"), {"number": UPGRADE_LOCK})
         revision = current_revision(connection)
         if revision is None or revision < newest_revision():

@@ -37,7 +37,8 @@ class ScratchFolder:
             # Before it is locked, somebody else may take it for abandoned.
             with contextlib.suppress(FileNotFoundError):
                 self._lock = os.open(self.path, _OPENING)
-                fcntl.flock(self._lock, fcntl.LOCK_EX)
+                with contextlib.suppress(OSError):  # NFS locks no folders: nobody removes others' there
+                    fcntl.flock(self._lock, fcntl.LOCK_EX)
                 if self.path.is_dir():
                     return
                 os.close(self._lock)

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 import redis
@@ -30,7 +28,7 @@ from thumbnailer.flights import Flights
 from thumbnailer.guard import Guard
 from thumbnailer.imaging import PictureLimits
 from thumbnailer.local_storage import LocalStorage
-from thumbnailer.locks import FileLocks, Locks, RedisLocks
+from thumbnailer.locks import FileLocks, Locks, MemoryLocks, RedisLocks
 from thumbnailer.model import MAX_TTL_SECONDS
 from thumbnailer.picture_cache import PictureCache
 from thumbnailer.pipeline import Pipeline
@@ -39,7 +37,6 @@ from thumbnailer.purges import Purges
 from thumbnailer.purging import Purger
 from thumbnailer.refreshing import Refresher
 from thumbnailer.rendering import Renderer
-from thumbnailer.scratch import ScratchFolder
 from thumbnailer.setbacks import Setbacks
 from thumbnailer.storage import Storage
 from thumbnailer.thumbnails import Thumbnails
@@ -173,20 +170,11 @@ def build_locks(settings: Settings) -> Locks:
     """Locks for all that share the cache: every machine on one Redis, this machine's processes on one
     folder, or this process alone where the cache is its memory.
     """
-    is_own = settings.cache.kind == "simple"
-    folder = settings.cache.folder / "locks" if settings.cache.folder else _own_folder()
-    files = FileLocks(folder, by_process=is_own)
+    folder = settings.cache.folder
+    of_machine = FileLocks(folder / "locks") if folder else MemoryLocks()
     if not settings.cache.redis_url:
-        return files
-    return RedisLocks(redis_client(settings), files, prefix=f"{settings.cache.key_prefix}lock:")
-
-
-@functools.cache
-def _own_folder() -> Path:
-    """One folder of this process and of all that are forked from it, for as long as it lives."""
-    folder = ScratchFolder("thumbnailer-locks-")
-    folder.remove_at_exit()
-    return folder.path
+        return of_machine
+    return RedisLocks(redis_client(settings), of_machine, prefix=f"{settings.cache.key_prefix}lock:")
 
 
 @dataclass(frozen=True, slots=True)

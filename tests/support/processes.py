@@ -118,3 +118,12 @@ def running_redis(folder: Path, *, port: int | None = None) -> Iterator[str]:
     command += ["--save", "", "--appendonly", "no", "--dir", str(folder)]
     with running(command, port=port, log=folder / f"redis-{port}.log"):
         yield f"redis://127.0.0.1:{port}/0"
+
+
+def opened_in(folder: Path) -> list[str]:
+    """That folder and what lies in it, as often as this process has it open, be it removed meanwhile."""
+    links = []
+    for descriptor in Path("/proc/self/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):
+            links.append(str(descriptor.readlink()))
+    return [link for link in links if link.startswith(str(folder))]

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import resource
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -42,3 +44,14 @@ def fill_up(folder: Path) -> None:
     with contextlib.suppress(OSError), (folder / "full").open("wb", buffering=0) as file:
         while True:
             file.write(bytes(4096))
+
+
+@contextlib.contextmanager
+def room_for(file_bytes: int) -> Iterator[None]:
+    """No file of this process grows beyond this, as on a disk that is full (setrlimit(2))."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (file_bytes, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)

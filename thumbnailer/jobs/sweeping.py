@@ -118,10 +118,12 @@ class Sweeper:
 
         What was queued in the future is due in a future that is further away than anybody meant.
         """
-        now, before = self._clock(), self._swept_at
+        now = self._clock()
+        if now < self._swept_at - CLOCK_MARGIN_SECONDS:
+            self._wait_no_longer_than_from(now)
         self._swept_at = now
-        if now >= before - CLOCK_MARGIN_SECONDS:
-            return
+
+    def _wait_no_longer_than_from(self, now: float) -> None:
         with self._database.transaction() as connection:
             for table in (jobs, deliveries, pages):
                 due_at = case(

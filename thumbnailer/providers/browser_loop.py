@@ -17,13 +17,13 @@ class BrowserLoop(asyncio.SelectorEventLoop):
 
     It waits with poll(2): an epoll(7) set would be shared with every forked child, which would take
     the parent's pipes out of it while tidying up. Children lead sessions of their own, so a
-    signal to the service's process group does not reach them, and keep what they
-    write in ``folder``. ``children`` holds them in the order of their start.
+    signal to the service's process group does not reach them, and keep what they write in ``folder``,
+    which is there before the first of them. ``children`` holds them in the order of their start.
     """
 
-    def __init__(self, folder: str) -> None:
+    def __init__(self) -> None:
         super().__init__(selectors.PollSelector())
-        self.folder = folder
+        self.folder = ""
         self.children: list[asyncio.SubprocessTransport] = []
 
     async def subprocess_exec(  # type: ignore[override]  # the many options pass through untouched

@@ -20,7 +20,6 @@ from thumbnailer.model import Deadline
 from thumbnailer.providers.browser import Browsers
 from thumbnailer.providers.browser_loop import BrowserLoop
 from thumbnailer.providers.launch import ChromiumSettings
-from thumbnailer.scratch import scratch_folder
 
 #: How much longer than the deadline a caller waits for the loop to say that it has passed.
 TIDYING_SECONDS = 0.7
@@ -103,10 +102,7 @@ class BrowserThread:
 
     def _run(self, started: Future[_Life]) -> None:
         try:
-            with (
-                scratch_folder("thumbnailer-browser-") as folder,
-                asyncio.Runner(loop_factory=lambda: BrowserLoop(str(folder))) as runner,
-            ):
+            with asyncio.Runner(loop_factory=BrowserLoop) as runner:
                 runner.run(self._live(started))
         except BaseException as error:
             if not started.done():

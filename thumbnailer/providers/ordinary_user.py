@@ -43,8 +43,6 @@ def ordinary_user(folder: str) -> OrdinaryUser | None:
     if os.geteuid() != 0:
         return None
     home = Path(folder, "browser")
-    if home.exists():  # an earlier browser of this folder's had it
-        return OrdinaryUser(home.stat().st_uid, home)
     uid = _free_uid()
     home.mkdir(mode=0o700)
     os.chown(home, uid, uid)

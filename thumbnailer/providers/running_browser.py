@@ -20,6 +20,7 @@ from thumbnailer.providers.ordinary_user import LAUNCHER, ordinary_user
 from thumbnailer.providers.playwright_errors import PlaywrightError
 from thumbnailer.providers.road_out import switches_to
 from thumbnailer.providers.spare_page import SparePage
+from thumbnailer.scratch import scratch_folder
 
 if TYPE_CHECKING:
     from playwright.async_api import Browser, Playwright
@@ -85,6 +86,8 @@ class RunningBrowser:
 async def launch_browser(settings: ChromiumSettings, proxy: EgressProxy) -> RunningBrowser:
     """Start driver and browser; whatever was started is ended again when that fails.
 
+    Both write into a folder of their own, which goes with them: who is killed leaves there what it wrote.
+
     Raises:
         UpstreamFailed: the browser cannot be started; the log says why.
     """
@@ -92,6 +95,7 @@ async def launch_browser(settings: ChromiumSettings, proxy: EgressProxy) -> Runn
     assert isinstance(loop, BrowserLoop)
     async with AsyncExitStack() as ending:
         try:
+            loop.folder = str(ending.enter_context(scratch_folder("thumbnailer-browser-")))
             playwright, driver = await _start_driver(loop, ending)
             browser = await _start_browser(playwright, settings, proxy, loop.folder)
             process = await _process_of(browser)
