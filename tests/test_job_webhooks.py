@@ -164,10 +164,37 @@ def test_a_receiver_that_is_gone_keeps_no_message_to_another_waiting(
         is_over.set()
 
 
-def _untried(client: FlaskClient) -> int:
-    listed = client.get("/webhooks/deliveries").get_json()["deliveries"]
+def _untried(client: FlaskClient, key: dict[str, str] | None = None) -> int:
+    listed = client.get("/webhooks/deliveries", headers=key).get_json()["deliveries"]
     troubles = [attempt["trouble"] or "" for each in listed for attempt in each["attempts"]]
     return sum(trouble.startswith("Not tried") for trouble in troubles)
+
+
+def test_a_callers_silent_receiver_keeps_no_host_from_others(upstream: Upstream, tmp_path: Path) -> None:
+    is_over = threading.Event()
+
+    def silent_at_one_path(seen: Seen) -> Reply:
+        if seen.path == "/silent":
+            is_over.wait(60)
+        return Reply(204, body=b"")
+
+    more = {"WEBHOOK_SECRET": SECRET, "WEBHOOK_TIMEOUT": "1", "WEBHOOK_RETRIES": "60", "JOB_CONCURRENCY": "2"}
+    more |= {"ALLOWED_PRIVATE_TARGETS": "127.0.0.0/8", "ALLOW_ANONYMOUS": "false"}
+    settings = environment(upstream, tmp_path, **more)
+    with running_app(settings) as operators:
+        mine, others = (make_key(operators, name) for name in ("mine", "others"))
+    with running_receiver(silent_at_one_path) as receiver, client_of(settings) as client:
+
+        def order(key: dict[str, str], path: str) -> None:
+            body = {"url": TARGET, "webhook_url": url_of(receiver, path)}
+            assert client.post("/screenshots", json=body, headers=key).status_code == 202
+
+        for _ in range(MAX_SILENCES + 1):
+            order(mine, "/silent")
+        wait_until(lambda: _untried(client, mine) == 1, what="a message that is not tried")
+        order(others, "/heard")
+        wait_until(lambda: receiver.seen[-1].path == "/heard", what="the message to others")
+        is_over.set()
 
 
 def test_nobody_learns_of_anothers_messages_or_sends_them_again(upstream: Upstream, tmp_path: Path) -> None:

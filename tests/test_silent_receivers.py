@@ -7,6 +7,7 @@ import pytest
 from thumbnailer.jobs import silent_receivers
 from thumbnailer.jobs.silent_receivers import MAX_SILENCES, REST_SECONDS, SLOW_SECONDS, SilentReceivers
 
+OWNER = "an owner"
 GONE, ALSO_GONE, OTHER = "https://gone.example/1", "https://gone.example/2", "https://gone.example:8443/1"
 
 
@@ -31,30 +32,35 @@ def receivers(clock: Clock) -> SilentReceivers:
 
 def be_silent(receivers: SilentReceivers, times: int) -> None:
     for _ in range(times):
-        assert receivers.may_be_called(GONE)
-        receivers.note(GONE, has_answered=False, seconds=15)
+        assert receivers.may_be_called(OWNER, GONE)
+        receivers.note(OWNER, GONE, has_answered=False, seconds=15)
 
 
 def test_who_was_silent_several_times_in_a_row_rests_with_all_its_paths(receivers: SilentReceivers) -> None:
     be_silent(receivers, MAX_SILENCES - 1)
-    assert receivers.may_be_called(ALSO_GONE)
-    receivers.note(ALSO_GONE, has_answered=False, seconds=SLOW_SECONDS)
-    assert not receivers.may_be_called(GONE)
-    assert receivers.may_be_called(OTHER)
+    assert receivers.may_be_called(OWNER, ALSO_GONE)
+    receivers.note(OWNER, ALSO_GONE, has_answered=False, seconds=SLOW_SECONDS)
+    assert not receivers.may_be_called(OWNER, GONE)
+    assert receivers.may_be_called(OWNER, OTHER)
+
+
+def test_nobody_keeps_a_host_that_others_use_from_them(receivers: SilentReceivers) -> None:
+    be_silent(receivers, MAX_SILENCES)
+    assert receivers.may_be_called("another owner", GONE)
 
 
 def test_after_a_rest_one_alone_tries(receivers: SilentReceivers, clock: Clock) -> None:
     be_silent(receivers, MAX_SILENCES)
     clock.seconds += REST_SECONDS
-    assert receivers.may_be_called(GONE)
-    assert not receivers.may_be_called(ALSO_GONE)
-    receivers.note(GONE, has_answered=False, seconds=15)
-    assert not receivers.may_be_called(GONE)
+    assert receivers.may_be_called(OWNER, GONE)
+    assert not receivers.may_be_called(OWNER, ALSO_GONE)
+    receivers.note(OWNER, GONE, has_answered=False, seconds=15)
+    assert not receivers.may_be_called(OWNER, GONE)
     clock.seconds += REST_SECONDS
-    assert receivers.may_be_called(GONE)
-    receivers.note(GONE, has_answered=True, seconds=0.1)
+    assert receivers.may_be_called(OWNER, GONE)
+    receivers.note(OWNER, GONE, has_answered=True, seconds=0.1)
     be_silent(receivers, MAX_SILENCES - 1)
-    assert receivers.may_be_called(GONE), "it starts afresh"
+    assert receivers.may_be_called(OWNER, GONE), "it starts afresh"
 
 
 @pytest.mark.parametrize(("has_answered", "seconds"), [(True, 15.0), (False, 0.01)], ids=["late", "refused"])
@@ -63,8 +69,8 @@ def test_who_answers_late_or_refuses_at_once_does_not_rest(
 ) -> None:
     for _ in range(2):
         be_silent(receivers, MAX_SILENCES - 1)
-        receivers.note(GONE, has_answered=has_answered, seconds=seconds)
-    assert receivers.may_be_called(GONE)
+        receivers.note(OWNER, GONE, has_answered=has_answered, seconds=seconds)
+    assert receivers.may_be_called(OWNER, GONE)
 
 
 def test_a_probe_that_never_tells_what_came_of_it_is_followed_by_another(
@@ -73,12 +79,12 @@ def test_a_probe_that_never_tells_what_came_of_it_is_followed_by_another(
     be_silent(receivers, MAX_SILENCES)
     for _ in range(2):
         clock.seconds += REST_SECONDS
-        assert receivers.may_be_called(GONE)
+        assert receivers.may_be_called(OWNER, GONE)
 
 
 def test_they_do_not_pile_up(receivers: SilentReceivers, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(silent_receivers, "MAX_RECEIVERS", 2)
     be_silent(receivers, MAX_SILENCES)
     for host in ("second", "third"):
-        receivers.note(f"https://{host}.example/", has_answered=False, seconds=15)
-    assert receivers.may_be_called(GONE), "the oldest is forgotten"
+        receivers.note(OWNER, f"https://{host}.example/", has_answered=False, seconds=15)
+    assert receivers.may_be_called(OWNER, GONE), "the oldest is forgotten"

@@ -67,6 +67,7 @@ class DeliveryClaim:
     """The right to make one attempt; ``token`` proves it."""
 
     message: Message
+    owner: str
     attempts: int
     token: str
 
@@ -107,7 +108,9 @@ class DeliveryLedger:
                 .returning(deliveries)
             )
             row = claimed.one_or_none()
-        return DeliveryClaim(Message(row.id, row.url, row.body), row.attempts, token) if row else None
+        if row is None:
+            return None
+        return DeliveryClaim(Message(row.id, row.url, row.body), row.owner, row.attempts, token)
 
     def put_off(self, delivery_id: str) -> None:
         """Make an attempt that is due now due a little later: a sweep has it made then."""

@@ -163,7 +163,7 @@ class DeliveryRunner:
         claim = self._ledger.claim(delivery_id)
         if claim is None:
             return
-        attempt, seconds = self._try(claim.message)
+        attempt, seconds = self._try(claim.message, claim.owner)
         log.info(
             "webhook_attempt",
             delivery_id=delivery_id,
@@ -173,12 +173,12 @@ class DeliveryRunner:
         )
         self._ledger.record(claim, attempt, seconds)
 
-    def _try(self, message: Message) -> tuple[Attempt, float]:
+    def _try(self, message: Message, owner: str) -> tuple[Attempt, float]:
         """How it went, and for how many seconds it was tried."""
-        if not self._receivers.may_be_called(message.url):
+        if not self._receivers.may_be_called(owner, message.url):
             return UNTRIED, 0.0
         started_at = time.monotonic()
         attempt = self._sender.send(message)
         seconds = time.monotonic() - started_at
-        self._receivers.note(message.url, has_answered=attempt.status is not None, seconds=seconds)
+        self._receivers.note(owner, message.url, has_answered=attempt.status is not None, seconds=seconds)
         return attempt, seconds

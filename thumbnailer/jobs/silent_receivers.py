@@ -26,9 +26,10 @@ MAX_RECEIVERS = 10_000
 
 
 class SilentReceivers:
-    """Knows receivers by host and port, in this process; safe to use from many threads.
+    """Knows each owner's receivers by host and port, in this process; safe to use from many threads.
 
-    One that rests is tried by one message alone every ``rest_seconds``.
+    One that rests is tried by one message alone every ``rest_seconds``. Owners do not share them: who has a
+    path that is silent at a host where others receive theirs would keep those from them.
     """
 
     def __init__(self, *, rest_seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
@@ -36,11 +37,11 @@ class SilentReceivers:
         self._clock = clock
         self._guard = threading.Lock()
         #: How often in a row, and when somebody may try again.
-        self._silences: dict[str, tuple[int, float]] = {}
+        self._silences: dict[tuple[str, str], tuple[int, float]] = {}
 
-    def may_be_called(self, url: str) -> bool:
+    def may_be_called(self, owner: str, url: str) -> bool:
         """Whether to try; who is told yes has to ``note`` what came of it."""
-        receiver, now = urlsplit(url).netloc, self._clock()
+        receiver, now = (owner, urlsplit(url).netloc), self._clock()
         with self._guard:
             silences, resumes_at = self._silences.get(receiver, (0, now))
             if silences < MAX_SILENCES:
@@ -50,9 +51,9 @@ class SilentReceivers:
             self._silences[receiver] = silences, now + self._rest_seconds
             return True
 
-    def note(self, url: str, *, has_answered: bool, seconds: float) -> None:
+    def note(self, owner: str, url: str, *, has_answered: bool, seconds: float) -> None:
         """Heed how an attempt ended, and after how many seconds."""
-        receiver = urlsplit(url).netloc
+        receiver = owner, urlsplit(url).netloc
         with self._guard:
             silences, _ = self._silences.pop(receiver, (0, 0.0))
             if has_answered or seconds < SLOW_SECONDS:
