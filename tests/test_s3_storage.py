@@ -97,6 +97,17 @@ class TestWhatIsStored:
         written = storage.write("thumbs/foreign.png", BODY, RECORD)
         assert storage.find("thumbs/foreign.png") == written
 
+    @pytest.mark.parametrize("moment", ["nan", "inf", "1e300", "-1", "yesterday"])
+    def test_an_object_with_a_moment_that_is_none_is_not_found_but_overwritten(
+        self, s3: S3Server, moment: str
+    ) -> None:
+        key, storage = f"thumbs/{moment}.png", S3Storage(s3.settings())
+        label = {"sha256": hashlib.sha256(BODY).hexdigest(), "captured-at": moment}
+        s3.client().put_object(Bucket=s3.bucket, Key=key, Body=BODY, Metadata=label)
+        assert storage.find(key) is None
+        written = storage.write(key, BODY, RECORD)
+        assert storage.find(key) == written
+
     @pytest.mark.parametrize(
         ("option", "header"),
         [

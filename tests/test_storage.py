@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import json
+import math
 import os
 import subprocess
 import sys
@@ -360,7 +362,7 @@ class TestLocalFolder:
         assert storage.find(key) == written
 
     @pytest.mark.parametrize(
-        "damage", ["no image", "half an image", "no label", "half a label", "another label"]
+        "damage", ["no image", "half an image", "no label", "half a label", "another label", "no moment"]
     )
     def test_what_a_crash_or_a_damage_leaves_is_no_image_and_the_next_write_heals_it(
         self, storage: LocalStorage, folder: Path, key: str, damage: str
@@ -377,6 +379,8 @@ class TestLocalFolder:
                 label.unlink()
             case "half a label":
                 label.write_text(label.read_text()[:20])
+            case "no moment":
+                label.write_text(json.dumps(json.loads(label.read_text()) | {"captured_at": math.nan}))
             case _:
                 label.write_text('["not", "ours"]')
         assert storage.find(key) is None

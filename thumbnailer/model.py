@@ -20,6 +20,9 @@ KEY_VERSION = "c1"
 MIN_TTL_SECONDS = 60
 MAX_TTL_SECONDS = 2_592_000
 
+#: Unix time in seconds at the end of the year 9999: later moments cannot be written as a date.
+END_OF_DATES = 253_402_300_800
+
 #: What JPEG, WebP and AVIF are encoded with where nobody asks for another quality.
 DEFAULT_QUALITY = 80
 

@@ -14,7 +14,7 @@ from typing import Protocol
 from urllib.parse import quote, urlsplit
 
 from thumbnailer.errors import StorageUnavailable
-from thumbnailer.model import CaptureRecord
+from thumbnailer.model import END_OF_DATES, CaptureRecord
 
 #: What a stored image is served with (RFC 9111; ``immutable``: RFC 8246).
 CACHE_CONTROL = "public, max-age=31536000, immutable"
@@ -42,6 +42,8 @@ class StoredImage:
 
     ``url`` is where the public finds it (a private bucket needs ``presigned_url``); ``etag`` is the
     entity tag that ``url`` answers with, without quotes; the rest is as in ``CaptureRecord``.
+
+    Raises ValueError or TypeError where ``captured_at`` is no moment: others may have written what is read.
     """
 
     key: str
@@ -53,6 +55,10 @@ class StoredImage:
     width: int | None
     height: int | None
     captured_at: float
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.captured_at < END_OF_DATES:
+            raise ValueError("captured_at is no moment that can be written as a date")
 
     @classmethod
     def of_record(cls, record: CaptureRecord, *, key: str, url: str, etag: str) -> StoredImage:
