@@ -194,11 +194,15 @@ def test_who_waits_for_the_capture_of_another_waits_no_longer_than_that(upstream
 def test_who_waits_in_line_waits_no_longer_than_that(upstream: Upstream) -> None:
     upstream.behave(answers.silence())
     one_by_one = {"UPSTREAM_CONCURRENCY": "1", "CAPTURE_QUEUE": "5"}
+    together = threading.Barrier(4)
     with running_app(settings_of(upstream.url, **one_by_one)) as app, ThreadPoolExecutor(4) as crowd:
-        asked = [
-            crowd.submit(app.test_client().get, "/thumb", query_string={"url": f"{TARGET}?{number}"})
-            for number in range(4)
-        ]
+
+        def ask_with_others(number: int) -> TestResponse:
+            client = app.test_client()
+            together.wait(PATIENCE_SECONDS)
+            return client.get("/thumb", query_string={"url": f"{TARGET}?{number}"})
+
+        asked = [crowd.submit(ask_with_others, number) for number in range(4)]
         statuses = sorted(one.result(PATIENCE_SECONDS).status_code for one in asked)
     assert set(statuses) <= {503, 504}
     assert len(upstream.requests) <= 2
