@@ -6,7 +6,7 @@ import contextlib
 import difflib
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,10 @@ CPU_QUOTA_FILE = Path("/sys/fs/cgroup/cpu.max")
 OWN_PREFIX = re.compile(
     "(BLANK|BREAKER|CACHE|CHALLENGE|CHROMIUM|DATABASE|FAILOVER|HERMESFORGE|LIMIT|PUBLIC|RATELIMIT|S3|SCREENSHOT"
     "|SIGNED|SIGNING|SNAPAPI|SNAPSHARP|STORAGE|THUMB|UPSTREAM)_"
+)
+
+SERVICE_LINK = re.compile(
+    r"_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\d+_(TCP|UDP|SCTP)(_PROTO|_PORT|_ADDR)?)?)\Z"
 )
 
 
@@ -174,7 +178,7 @@ def _unused(values: Mapping[str, Any], environment: Environment) -> Iterator[str
 
 def _unknown(environment: Environment, settings: Sequence[Setting]) -> Iterator[str]:
     known = [spelling for declared in settings for spelling in declared.spellings]
-    for name in sorted(environment.names().difference(known)):
+    for name in sorted(environment.names().difference(known, _service_links(environment.names()))):
         if name.startswith("AWS_"):  # the SDK's own, some of which are called almost like ours
             if name in environment.names_in_file_alone():
                 yield f"{name} has no effect in .env: the AWS SDK reads the environment alone."
@@ -186,3 +190,13 @@ def _unknown(environment: Environment, settings: Sequence[Setting]) -> Iterator[
             continue
         question = f" Did you mean {similar[0]}?" if similar else ""
         yield f"{name} is no setting of this service.{question}"
+
+
+def _service_links(names: Collection[str]) -> Iterator[str]:
+    """What Kubernetes tells every container of each other service, whatever that is called.
+
+    Source: Kubernetes, "Service", discovery by environment variables.
+    """
+    services = tuple(name.removesuffix("SERVICE_HOST") for name in names if name.endswith("_SERVICE_HOST"))
+    of_services = (name for name in names if name.startswith(services))
+    return (name for name in of_services if SERVICE_LINK.search(name))

@@ -197,6 +197,23 @@ def test_what_the_aws_sdk_will_not_see_is_a_warning(tmp_path: Path) -> None:
     assert told == ("AWS_ROLE_ARN has no effect in .env: the AWS SDK reads the environment alone.",)
 
 
+def test_what_kubernetes_tells_of_other_services_is_no_setting_and_no_warning() -> None:
+    address = "tcp://10.0.0.7:6379"
+    environ = {
+        "CACHE_SERVICE_HOST": "10.0.0.7",
+        "CACHE_SERVICE_PORT": "6379",
+        "CACHE_SERVICE_PORT_REDIS": "6379",
+        "CACHE_PORT": address,
+        "CACHE_PORT_6379_TCP": address,
+        "CACHE_PORT_6379_TCP_PROTO": "tcp",
+        "CACHE_PORT_6379_TCP_PORT": "6379",
+        "CACHE_PORT_6379_TCP_ADDR": "10.0.0.7",
+    }
+    assert load(environ).warnings == ()
+    assert [warning.split()[0] for warning in load({"CACHE_PORT": address}).warnings] == ["CACHE_PORT"]
+    assert [warning.split()[0] for warning in load(environ | {"CACHE_TLT": "60"}).warnings] == ["CACHE_TLT"]
+
+
 def test_other_programs_variables_are_nobodys_business() -> None:
     foreign = {
         "AWS_CA_BUNDLE": "x",
