@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import structlog
 
 from thumbnailer.egress_proxy import running_proxy
-from thumbnailer.errors import TargetTooSlow, UpstreamFailed
+from thumbnailer.errors import Overloaded, TargetTooSlow, UpstreamFailed
 from thumbnailer.guard import Guard
 from thumbnailer.model import Deadline
 from thumbnailer.providers.browser import Browsers
@@ -59,6 +59,7 @@ class BrowserThread:
         Raises:
             TargetTooSlow: there is no result though the deadline has passed.
             UpstreamFailed: the thread was closed meanwhile.
+            Overloaded: it cannot be started now.
             Exception: whatever ``work`` raises.
         """
         life = self._started()
@@ -95,7 +96,10 @@ class BrowserThread:
                 self._thread = threading.Thread(
                     target=self._run, args=(started,), name="chromium", daemon=True
                 )
-                self._thread.start()
+                try:
+                    self._thread.start()
+                except RuntimeError as error:
+                    raise Overloaded("No further thread can be started.") from error
                 atexit.register(self.close)
                 self._life = started.result()
             return self._life
