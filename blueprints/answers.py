@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -40,25 +39,18 @@ def document(content: Mapping[str, Any], status: int = 200) -> Response:
     return response
 
 
-@dataclass(frozen=True, slots=True)
-class CacheAnswer:
+def _cache_headers(delivery: Delivery, ttl_seconds: int, age_seconds: int) -> dict[str, str]:
     """What an answer says of the cache: ``X-Cache`` and ``Cache-Status`` (RFC 9211)."""
-
-    x_cache: str
-    cache_status: str
-
-
-def _cache_answer(delivery: Delivery, ttl_seconds: int, age_seconds: int) -> CacheAnswer:
-    if delivery.cache_status is CacheStatus.HIT:
-        return CacheAnswer("HIT", f"thumbnailer; hit; ttl={ttl_seconds - age_seconds}")
-    if delivery.cache_status is CacheStatus.STALE:
+    x_cache, status = "MISS", delivery.cache_status
+    if status in (CacheStatus.HIT, CacheStatus.STALE):
         detail = f"; detail={problem_of_error(delivery.trouble).slug}" if delivery.trouble else ""
-        return CacheAnswer("STALE", f"thumbnailer; hit; ttl={ttl_seconds - age_seconds}{detail}")
-    if delivery.was_purged:
-        return CacheAnswer("MISS", "thumbnailer; fwd=miss; detail=purged")
-    stored = "; stored" if delivery.is_kept else ""
-    collapsed = "; collapsed" if delivery.cache_status is CacheStatus.COLLAPSED else ""
-    return CacheAnswer("MISS", f"thumbnailer; fwd=miss{stored}{collapsed}")
+        x_cache, told = status.name, f"hit; ttl={ttl_seconds - age_seconds}{detail}"
+    elif delivery.was_purged:
+        told = "fwd=miss; detail=purged"
+    else:
+        collapsed = "; collapsed" if status is CacheStatus.COLLAPSED else ""
+        told = f"fwd=miss{'; stored' if delivery.is_kept else ''}{collapsed}"
+    return {"X-Cache": x_cache, "Cache-Status": f"thumbnailer; {told}"}
 
 
 def picture_answer(delivery: Delivery, freshness: Freshness, now: float) -> Response:
@@ -77,8 +69,7 @@ def dated_headers(delivery: Delivery, freshness: Freshness, now: float) -> dict[
     """What the answer with a whole capture says of its age, at ``now``, Unix time in seconds."""
     overdue_seconds = delivery.capture.record.overdue_seconds(now, freshness.ttl_seconds)
     age_seconds = max(0, int(overdue_seconds + freshness.ttl_seconds))
-    cache = _cache_answer(delivery, freshness.ttl_seconds, age_seconds)
-    headers = {"X-Cache": cache.x_cache, "Cache-Status": cache.cache_status, "Age": str(age_seconds)}
+    headers = _cache_headers(delivery, freshness.ttl_seconds, age_seconds) | {"Age": str(age_seconds)}
     if delivery.was_purged:
         return headers | {"Cache-Control": "no-store"}
     return headers | _keeping_headers(freshness, now, age_seconds)
