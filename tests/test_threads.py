@@ -14,6 +14,7 @@ from tests.support.access import sqlite_url
 from tests.support.databases import open_database
 from tests.support.processes import wait_until
 from tests.support.remote import REQUEST, provider_of
+from tests.support.service import TARGET, client_of, snapapi_environment
 from tests.support.upstream import Upstream
 from thumbnailer.errands import Errands
 from thumbnailer.errors import Overloaded
@@ -57,6 +58,15 @@ def test_a_browser_without_a_thread_is_refused_and_starts_later() -> None:
         with no_thread_to_be_had(), pytest.raises(Overloaded):
             browser.call(work, Deadline.after(60))
         assert browser.call(work, Deadline.after(60)) == "done"
+
+
+def test_a_batch_without_a_thread_is_told_to_come_again(upstream: Upstream) -> None:
+    with client_of(snapapi_environment(upstream.url)) as client:
+        with no_thread_to_be_had():
+            refused = client.post("/screenshots/batch", json={"urls": [TARGET]})
+        assert (refused.status_code, refused.get_json()["type"]) == (503, "/problems/overloaded")
+        done = client.post("/screenshots/batch", json={"urls": [TARGET]}).get_json()
+        assert [each["status"] for each in done["results"]] == ["ok"]
 
 
 def test_usage_is_written_as_soon_as_there_is_a_thread_for_it(tmp_path: Path) -> None:
