@@ -25,8 +25,7 @@ from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import HTTPError
 
-from thumbnailer.bounded_calls import BoundedCalls
-from thumbnailer.errors import Overloaded
+from thumbnailer.bounded_calls import BoundedCalls, start
 from thumbnailer.model import Deadline
 
 CHUNK_BYTES = 65536
@@ -61,10 +60,7 @@ class Cutoff:
 
     def arm(self) -> None:
         """Begin to watch over the time. Raises Overloaded where no further thread can be started."""
-        try:
-            self._timer.start()
-        except RuntimeError as error:
-            raise Overloaded("No further thread can be started.") from error
+        start(self._timer)
 
     def _new_timer(self) -> threading.Timer:
         timer = threading.Timer(self.deadline.remaining_seconds(), self._strike)

@@ -13,8 +13,9 @@ from typing import Any, TypeVar
 
 import structlog
 
+from thumbnailer.bounded_calls import start
 from thumbnailer.egress_proxy import running_proxy
-from thumbnailer.errors import Overloaded, TargetTooSlow, UpstreamFailed
+from thumbnailer.errors import TargetTooSlow, UpstreamFailed
 from thumbnailer.guard import Guard
 from thumbnailer.model import Deadline
 from thumbnailer.providers.browser import Browsers
@@ -96,10 +97,7 @@ class BrowserThread:
                 self._thread = threading.Thread(
                     target=self._run, args=(started,), name="chromium", daemon=True
                 )
-                try:
-                    self._thread.start()
-                except RuntimeError as error:
-                    raise Overloaded("No further thread can be started.") from error
+                start(self._thread)
                 atexit.register(self.close)
                 self._life = started.result()
             return self._life
