@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeVar
 
+import structlog
 from flask import Response, jsonify
 
 from blueprints.conditions import answer_conditionally
@@ -14,15 +15,24 @@ from blueprints.freshness import Freshness
 from blueprints.job_answers import whole_url
 from blueprints.request_log import note
 from blueprints.services import public_url, services
+from thumbnailer.errors import Overloaded
 from thumbnailer.model import Capture
+from thumbnailer.storage import storage_unavailable
 from thumbnailer.streaming import CaptureStream
 from thumbnailer.terms import CacheStatus, Delivery
+
+T = TypeVar("T")
+
+log = structlog.get_logger(__name__)
 
 #: The slug of a problem, where the answer is a picture and no document.
 PROBLEM_HEADER = "X-Problem"
 
 #: How long a URL works that opens a private object, in seconds.
 OPENED_SECONDS = 300
+
+#: How long is waited for such a URL, in seconds.
+OPENING_SECONDS = 5.0
 
 SAFETY_HEADERS = {
     "X-Content-Type-Options": "nosniff",
@@ -82,9 +92,27 @@ def cached_answer(capture: Capture, cache_control: str) -> Response:
     return answer_conditionally(response, capture.record.size_bytes)
 
 
+def ask_storage(ask: Callable[[], T], seconds: float) -> T:
+    """What ``ask`` returns, if it does within ``seconds``: a storage knows no deadline.
+
+    It is called in another thread, without a request around it. Raises StorageUnavailable where the time is
+    up, and what it raises.
+    """
+    try:
+        return services().storage_calls.run(ask, seconds)
+    except (TimeoutError, Overloaded):
+        log.warning("storage_too_slow")
+        raise storage_unavailable() from None
+
+
 def stored_answer(object_key: str, stored_url: str) -> Response:
-    """Sends the caller to where a picture is stored."""
-    url = services().storage.presigned_url(object_key, OPENED_SECONDS) or stored_url
+    """Sends the caller to where a picture is stored; raises as ``ask_storage`` does.
+
+    Those who wait for this stand in no line: it takes no time, unless credentials have to be renewed.
+    """
+    storage = services().storage
+    url = ask_storage(lambda: storage.presigned_url(object_key, OPENED_SECONDS), OPENING_SECONDS)
+    url = url or stored_url
     response = Response(status=302, headers={"Location": whole_url(url, public_url(""))})
     response.headers["Cache-Control"] = "no-store"
     return response
