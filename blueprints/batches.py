@@ -185,9 +185,9 @@ def _pieces(chunks: Iterator[bytes]) -> Iterator[bytes]:
     waiting = b""
     for chunk in chunks:
         waiting += chunk
-        while len(waiting) >= PIECE_BYTES:
-            yield waiting[:PIECE_BYTES]
-            waiting = waiting[PIECE_BYTES:]
+        whole = len(waiting) - len(waiting) % PIECE_BYTES
+        yield from (waiting[start : start + PIECE_BYTES] for start in range(0, whole, PIECE_BYTES))
+        waiting = waiting[whole:]
     if waiting:
         yield waiting
 
