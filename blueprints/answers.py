@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeVar
 
+import structlog
 from flask import Response, jsonify
 
 from blueprints.conditions import answer_conditionally
@@ -15,15 +15,24 @@ from blueprints.freshness import Freshness
 from blueprints.job_answers import whole_url
 from blueprints.request_log import note
 from blueprints.services import public_url, services
+from thumbnailer.errors import Overloaded
 from thumbnailer.model import Capture
+from thumbnailer.storage import storage_unavailable
 from thumbnailer.streaming import CaptureStream
 from thumbnailer.terms import CacheStatus, Delivery
+
+T = TypeVar("T")
+
+log = structlog.get_logger(__name__)
 
 #: The slug of a problem, where the answer is a picture and no document.
 PROBLEM_HEADER = "X-Problem"
 
 #: How long a URL works that opens a private object, in seconds.
 OPENED_SECONDS = 300
+
+#: How long is waited for such a URL, in seconds.
+OPENING_SECONDS = 5.0
 
 SAFETY_HEADERS = {
     "X-Content-Type-Options": "nosniff",
@@ -40,25 +49,18 @@ def document(content: Mapping[str, Any], status: int = 200) -> Response:
     return response
 
 
-@dataclass(frozen=True, slots=True)
-class CacheAnswer:
+def _cache_headers(delivery: Delivery, ttl_seconds: int, age_seconds: int) -> dict[str, str]:
     """What an answer says of the cache: ``X-Cache`` and ``Cache-Status`` (RFC 9211)."""
-
-    x_cache: str
-    cache_status: str
-
-
-def _cache_answer(delivery: Delivery, ttl_seconds: int, age_seconds: int) -> CacheAnswer:
-    if delivery.cache_status is CacheStatus.HIT:
-        return CacheAnswer("HIT", f"thumbnailer; hit; ttl={ttl_seconds - age_seconds}")
-    if delivery.cache_status is CacheStatus.STALE:
+    x_cache, status = "MISS", delivery.cache_status
+    if status in (CacheStatus.HIT, CacheStatus.STALE):
         detail = f"; detail={problem_of_error(delivery.trouble).slug}" if delivery.trouble else ""
-        return CacheAnswer("STALE", f"thumbnailer; hit; ttl={ttl_seconds - age_seconds}{detail}")
-    if delivery.was_purged:
-        return CacheAnswer("MISS", "thumbnailer; fwd=miss; detail=purged")
-    stored = "; stored" if delivery.is_kept else ""
-    collapsed = "; collapsed" if delivery.cache_status is CacheStatus.COLLAPSED else ""
-    return CacheAnswer("MISS", f"thumbnailer; fwd=miss{stored}{collapsed}")
+        x_cache, told = status.name, f"hit; ttl={ttl_seconds - age_seconds}{detail}"
+    elif delivery.was_purged:
+        told = "fwd=miss; detail=purged"
+    else:
+        collapsed = "; collapsed" if status is CacheStatus.COLLAPSED else ""
+        told = f"fwd=miss{'; stored' if delivery.is_kept else ''}{collapsed}"
+    return {"X-Cache": x_cache, "Cache-Status": f"thumbnailer; {told}"}
 
 
 def picture_answer(delivery: Delivery, freshness: Freshness, now: float) -> Response:
@@ -77,8 +79,7 @@ def dated_headers(delivery: Delivery, freshness: Freshness, now: float) -> dict[
     """What the answer with a whole capture says of its age, at ``now``, Unix time in seconds."""
     overdue_seconds = delivery.capture.record.overdue_seconds(now, freshness.ttl_seconds)
     age_seconds = max(0, int(overdue_seconds + freshness.ttl_seconds))
-    cache = _cache_answer(delivery, freshness.ttl_seconds, age_seconds)
-    headers = {"X-Cache": cache.x_cache, "Cache-Status": cache.cache_status, "Age": str(age_seconds)}
+    headers = _cache_headers(delivery, freshness.ttl_seconds, age_seconds) | {"Age": str(age_seconds)}
     if delivery.was_purged:
         return headers | {"Cache-Control": "no-store"}
     return headers | _keeping_headers(freshness, now, age_seconds)
@@ -91,9 +92,27 @@ def cached_answer(capture: Capture, cache_control: str) -> Response:
     return answer_conditionally(response, capture.record.size_bytes)
 
 
+def ask_storage(ask: Callable[[], T], seconds: float) -> T:
+    """What ``ask`` returns, if it does within ``seconds``: a storage knows no deadline.
+
+    It is called in another thread, without a request around it. Raises StorageUnavailable where the time is
+    up, and what it raises.
+    """
+    try:
+        return services().storage_calls.run(ask, seconds)
+    except (TimeoutError, Overloaded):
+        log.warning("storage_too_slow")
+        raise storage_unavailable() from None
+
+
 def stored_answer(object_key: str, stored_url: str) -> Response:
-    """Sends the caller to where a picture is stored."""
-    url = services().storage.presigned_url(object_key, OPENED_SECONDS) or stored_url
+    """Sends the caller to where a picture is stored; raises as ``ask_storage`` does.
+
+    Those who wait for this stand in no line: it takes no time, unless credentials have to be renewed.
+    """
+    storage = services().storage
+    url = ask_storage(lambda: storage.presigned_url(object_key, OPENED_SECONDS), OPENING_SECONDS)
+    url = url or stored_url
     response = Response(status=302, headers={"Location": whole_url(url, public_url(""))})
     response.headers["Cache-Control"] = "no-store"
     return response

@@ -37,7 +37,7 @@ from blueprints.schemas import CaptureOptions
 from blueprints.services import public_url, services
 from blueprints.strict_blueprint import StrictBlueprint
 from blueprints.waiting import allow_more_time, line_up, share_place
-from thumbnailer.errors import InvalidParameters, InvalidTarget, TargetForbidden, ThumbnailerError
+from thumbnailer.errors import InvalidParameters, InvalidTarget, Overloaded, TargetForbidden, ThumbnailerError
 from thumbnailer.jobs import Batch, BatchOrder, Job, JobOrder, JobState
 from thumbnailer.model import POWERFUL, Capture
 from thumbnailer.storage import file_ending
@@ -139,7 +139,11 @@ def _taken(urls: Sequence[str], given: Mapping[str, Any]) -> Response:
     # Each has the time of a request, from its turn on.
     allow_more_time((len(pages) - 1) // CAPTURES_AT_ONCE * services().bounds.deadline_seconds)
     pool = ThreadPoolExecutor(CAPTURES_AT_ONCE, thread_name_prefix="batch")
-    taken = {url: pool.submit(_in_this_request(take), url) for url in pages}
+    try:
+        taken = {url: pool.submit(_in_this_request(take), url) for url in pages}
+    except RuntimeError as error:
+        pool.shutdown(wait=False, cancel_futures=True)
+        raise Overloaded("No further thread can be started.") from error
     pool.shutdown(wait=False)
     response = Response(_written([taken[url] for url in urls]), content_type="application/json")
     response.headers["Cache-Control"] = "no-store"
@@ -181,9 +185,9 @@ def _pieces(chunks: Iterator[bytes]) -> Iterator[bytes]:
     waiting = b""
     for chunk in chunks:
         waiting += chunk
-        while len(waiting) >= PIECE_BYTES:
-            yield waiting[:PIECE_BYTES]
-            waiting = waiting[PIECE_BYTES:]
+        whole = len(waiting) - len(waiting) % PIECE_BYTES
+        yield from (waiting[start : start + PIECE_BYTES] for start in range(0, whole, PIECE_BYTES))
+        waiting = waiting[whole:]
     if waiting:
         yield waiting
 

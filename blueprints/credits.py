@@ -16,13 +16,17 @@ MAX_CALLERS = 10_000
 
 @dataclass(slots=True)
 class _Purse:
-    """What is ``left`` of the last ``batch``, until ``expires_at``; ``owed`` were given without asking."""
+    """What is ``left`` of the last ``batch``, until ``expires_at``; ``owed`` were given without asking.
+
+    ``asking`` is the batch that the counter is being asked for, or has refused; 0 for none.
+    """
 
     batch: int
     left: int
     owed: int
     remaining: int
     expires_at: float
+    asking: int = 0
 
 
 class Credits:
@@ -31,7 +35,8 @@ class Credits:
     Of an allowance of ``quota`` in ``window_seconds``. New callers have something in advance, which is
     counted with their first batch. Batches double as long as they are used up, and shrink when the
     allowance comes to its end, so that it is used up to the last one. Of a small allowance everything is
-    asked for one by one.
+    asked for one by one, and so it is beside a batch that is being asked for: a crowd that asks for a batch
+    each would use up the allowance by that alone.
     """
 
     def __init__(
@@ -57,14 +62,20 @@ class Credits:
         """How many to ask the counter for."""
         with self._guard:
             purse = self._purse_of(caller)
-            return purse.owed + max(1, min(self._most, 2 * purse.batch, purse.remaining // 2))
+            if purse.asking:
+                return 1
+            purse.asking = purse.owed + max(1, min(self._most, 2 * purse.batch, purse.remaining // 2))
+            return purse.asking
 
     def grant(self, caller: str, batch: int, remaining: int) -> None:
         """Keep what the counter gave, less the one that it was asked for; it has ``remaining`` more."""
         with self._guard:
-            given = batch - self._purse_of(caller).owed
+            purse = self._purse_of(caller)
+            if batch != purse.asking:
+                return  # the one beside a batch
+            given = batch - purse.owed
             expires_at = self._clock() + self._window_seconds
-            self._put(caller, _Purse(given, given - 1, 0, remaining, expires_at))
+            self._put(caller, _Purse(given, purse.left + given - 1, 0, remaining, expires_at))
 
     def _purse_of(self, caller: str) -> _Purse:
         purse = self._purses.get(caller)

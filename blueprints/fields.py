@@ -11,7 +11,7 @@ from zoneinfo import available_timezones
 
 from marshmallow import ValidationError, fields, validate
 
-from thumbnailer.model import Clip, Geolocation, StatusRange
+from thumbnailer.model import END_OF_DATES, Clip, Geolocation, StatusRange
 
 
 class WholeMatch(validate.Regexp):
@@ -168,7 +168,7 @@ class MomentField(fields.Field[float]):
     """A moment: RFC 3339 with an offset, or Unix time in seconds; loaded as the latter."""
 
     PATTERN = r"^\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)$"
-    MAX_SECONDS = 253_402_300_799  # the end of the year 9999
+    MAX_SECONDS = END_OF_DATES - 1
     MIN_SECONDS = -62_135_596_800  # the beginning of the year 1; an offset leads before it
 
     def __init__(self, description: str) -> None:

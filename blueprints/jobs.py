@@ -19,6 +19,7 @@ from blueprints.openapi import (
     JOB_PROBLEMS,
     PICTURE_TYPES,
     READ_PROBLEMS,
+    STORED_PROBLEMS,
     answers_pictures_to_get,
     answers_problems,
     takes_idempotency_key,
@@ -147,7 +148,7 @@ def cancel_job(job_id: str) -> Response:
 @needs(RENDER)
 @answers_pictures_to_get(blueprint, PICTURE_TYPES, {})
 @blueprint.alt_response(302, description="The stored image, where that is all there is.", success=True)
-@answers_problems(blueprint, (*READ_PROBLEMS, *CONDITION_PROBLEMS, "image-not-ready"))
+@answers_problems(blueprint, (*READ_PROBLEMS, *CONDITION_PROBLEMS, *STORED_PROBLEMS))
 def job_image(job_id: str) -> Response:
     """The picture of a job."""
     services().allowance.answer()

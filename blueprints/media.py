@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 
 import flask
 from flask import Response
+from werkzeug.exceptions import NotFound
 
 from blueprints.access import OPEN, needs
 from blueprints.answers import SAFETY_HEADERS
@@ -35,13 +36,16 @@ def media_blueprint(storage: LocalStorage) -> StrictBlueprint:
     def media(key: str) -> Response:
         """A stored image."""
         stored = storage.open(key)
-        response = flask.send_file(
-            stored.path,
-            mimetype=stored.image.content_type,
-            conditional=False,
-            etag=stored.image.etag,
-            last_modified=datetime.fromtimestamp(stored.image.captured_at, UTC),
-        )
+        try:
+            response = flask.send_file(
+                stored.path,
+                mimetype=stored.image.content_type,
+                conditional=False,
+                etag=stored.image.etag,
+                last_modified=datetime.fromtimestamp(stored.image.captured_at, UTC),
+            )
+        except FileNotFoundError:  # deleted a moment ago
+            raise NotFound from None
         response.headers["Cache-Control"] = CACHE_CONTROL
         response.headers.update(SAFETY_HEADERS)
         return answer_conditionally(response, stored.image.size_bytes)

@@ -98,6 +98,8 @@ REDELIVER_PROBLEMS = (*READ_PROBLEMS, *IDEMPOTENCY_PROBLEMS, "invalid-parameters
 SIGN_DEBUG_PROBLEMS = (*USAGE_PROBLEMS, "not-found", "body-too-large")
 SIGN_PROBLEMS = (*SIGN_DEBUG_PROBLEMS, "target-forbidden", "option-unsupported")
 MEDIA_PROBLEMS = (*CONDITION_PROBLEMS, "not-found", "internal", "storage-unavailable")
+#: Of pictures that were taken behind the answer, and may lie in the storage alone.
+STORED_PROBLEMS = ("image-not-ready", "storage-unavailable")
 PAGE_PROBLEMS = ("not-found", "internal")
 
 IDEMPOTENCY_KEY = {

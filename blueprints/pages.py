@@ -22,6 +22,7 @@ from blueprints.openapi import (
     LIST_PROBLEMS,
     OPEN_READ_PROBLEMS,
     READ_PROBLEMS,
+    STORED_PROBLEMS,
     answers_pictures_to_get,
     answers_placeholders,
     answers_problems,
@@ -133,9 +134,7 @@ def forget_page(page_id: str) -> Response:
 @answers_pictures_to_get(blueprint, IMAGE_TYPES, {})
 @blueprint.alt_response(302, description="The stored picture.", success=True)
 @answers_placeholders(blueprint, ["image-not-ready"])
-@answers_problems(
-    blueprint, (*OPEN_READ_PROBLEMS, *CONDITION_PROBLEMS, "image-not-ready", "storage-unavailable")
-)
+@answers_problems(blueprint, (*OPEN_READ_PROBLEMS, *CONDITION_PROBLEMS, *STORED_PROBLEMS))
 def page_thumb(page_id: str) -> Response:
     """The newest good picture of a kept page; it needs no key, since it is made to be embedded."""
     services().allowance.answer()

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from typing import Any, TypeVar
+from typing import Any
 
 import flask
-import structlog
 from flask import Response
 
 from blueprints.access import EMBEDDABLE, PERSIST, RENDER, SIGNABLE, needs
 from blueprints.answer_schemas import StoredImageAnswer
-from blueprints.answers import document
+from blueprints.answers import ask_storage, document
 from blueprints.capture_requests import Asked
 from blueprints.errors import answer_failure
 from blueprints.idempotency import KEPT_SECONDS
@@ -51,15 +50,11 @@ from blueprints.schemas import (
 from blueprints.services import public_url, services
 from blueprints.strict_blueprint import StrictBlueprint
 from blueprints.waiting import line_up
-from thumbnailer.errors import OptionUnsupported, Overloaded, ThumbnailerError
+from thumbnailer.errors import OptionUnsupported, ThumbnailerError
 from thumbnailer.keeping import Kept, keep, refuse_old
 from thumbnailer.local_storage import LocalStorage
-from thumbnailer.storage import StoredImage, storage_unavailable
+from thumbnailer.storage import StoredImage
 from thumbnailer.terms import Delivery
-
-T = TypeVar("T")
-
-log = structlog.get_logger(__name__)
 
 LOCAL_PRESIGN = "The local storage cannot honour the option presign: its images are public."
 
@@ -156,24 +151,15 @@ def _persisted(given: dict[str, Any]) -> Response:
     asked, delivery = deliver(given, persist_door(), recapture=recapture)
     refuse_old(delivery)
     line_up()
+    deadline = request_deadline(services().bounds.deadline_seconds)
     with timings().step("storage"):
-        kept, url = _in_time(_keeping(asked, delivery, presign))
+        kept, url = ask_storage(_keeping(asked, delivery, presign), deadline.remaining_seconds())
     stored = kept.image
     url = whole_url(url or stored.url, public_url(""))
     note(cache=delivery.cache_status.value, object_key=stored.key, stored=not kept.was_there)
     response = document(_described(stored, url, cached=kept.was_there), 200 if kept.was_there else 201)
     response.headers["Location"] = url
     return response
-
-
-def _in_time(store: Callable[[], T]) -> T:
-    """What ``store`` returns, if it does before the request's deadline: a storage knows none."""
-    deadline = request_deadline(services().bounds.deadline_seconds)
-    try:
-        return services().storage_calls.run(store, deadline.remaining_seconds())
-    except (TimeoutError, Overloaded):
-        log.warning("storage_too_slow")
-        raise storage_unavailable() from None
 
 
 def _keeping(asked: Asked, delivery: Delivery, presign: int | None) -> Callable[[], tuple[Kept, str | None]]:

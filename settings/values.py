@@ -32,22 +32,19 @@ _TRUE_WORDS = frozenset({"true", "yes", "on", "1"})
 _FALSE_WORDS = frozenset({"false", "no", "off", "0"})
 
 
-def listed(convert: Callable[[str], T]) -> Callable[[str], tuple[T, ...]]:
-    """A comma-separated list of what ``convert`` makes of each part, doubles dropped."""
-
-    def parse(text: str) -> tuple[T, ...]:
-        return tuple(dict.fromkeys(convert(part.strip()) for part in text.split(",") if part.strip()))
-
-    return parse
-
-
 def sequence(convert: Callable[[str], T]) -> Callable[[str], tuple[T, ...]]:
-    """The same with doubles, where each has its place."""
+    """A comma-separated list of what ``convert`` makes of each part."""
 
     def parse(text: str) -> tuple[T, ...]:
         return tuple(convert(part.strip()) for part in text.split(",") if part.strip())
 
     return parse
+
+
+def listed(convert: Callable[[str], T]) -> Callable[[str], tuple[T, ...]]:
+    """The same, doubles dropped."""
+    parse = sequence(convert)
+    return lambda text: tuple(dict.fromkeys(parse(text)))
 
 
 def integer(low: int, high: int) -> Callable[[str], int]:

@@ -337,12 +337,28 @@ def test_each_process_goes_on_by_itself_when_redis_dies(tmp_path: Path, clock: C
         assert breakers.state(NAME) is BreakerState.OPEN
 
 
-@pytest.mark.parametrize("content", [b"nonsense", b"[1]", b'{"failures": "many"}', b"\xff"])
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"nonsense",
+        b"[1]",
+        b"[" * 100_000,
+        b"\xff",
+        b'{"failures": "many"}',
+        b'{"failures": 1e999}',
+        b'{"answered_at": 1e300}',
+        b'{"answered_at": NaN}',
+        b'{"open_until": -1}',
+    ],
+    ids=lambda content: content.decode(errors="replace")[:30],
+)
 def test_what_somebody_else_wrote_is_no_circuit(redis_url: str, clock: Clock, content: bytes) -> None:
     prefix = f"{secrets.token_hex(4)}:"
     with redis_circuits(redis_url, prefix) as circuits:
         with contextlib.closing(redis.Redis.from_url(redis_url)) as client:
             client.set(prefix + NAME, content)
         breakers = Breakers(circuits, clock=clock)
+        assert breakers.answered_at(NAME) is None
+        assert breakers.state(NAME) is BreakerState.CLOSED
         call(breakers, failed(), times=5)
         assert breakers.state(NAME) is BreakerState.OPEN

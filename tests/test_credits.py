@@ -87,3 +87,24 @@ def test_callers_are_remembered_in_bounded_number() -> None:
     for number in range(MAX_CALLERS + 500):
         purse.spend(f"caller-{number}")
     assert len(purse._purses) == MAX_CALLERS
+
+
+@pytest.mark.parametrize("quota", [5, 40, 600])
+def test_who_ask_at_once_are_given_the_allowance_together(quota: int) -> None:
+    purse, counter = Credits(quota, 60), Counter(quota)
+    given = 0
+    while purse.spend(SOMEBODY):
+        given += 1
+    crowd = [purse.next_batch(SOMEBODY) for _ in range(4)]
+    for batch in crowd:
+        assert counter.take(batch)
+        purse.grant(SOMEBODY, batch, quota - counter.used)
+        given += 1
+    assert [ask(purse, counter) for _ in range(quota)] == [True] * (quota - given) + [False] * given
+
+
+def test_of_a_crowd_one_asks_for_more_than_for_itself() -> None:
+    purse, counter = Credits(600, 60), Counter(600)
+    while purse.spend(SOMEBODY):
+        pass
+    assert all(counter.take(purse.next_batch(SOMEBODY)) for _ in range(100)), "no more than there is"

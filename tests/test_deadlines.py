@@ -30,6 +30,7 @@ from tests.support.upstream import Upstream
 from thumbnailer.egress import GuardedSession
 from thumbnailer.errors import TargetUnreachable
 from thumbnailer.guard import Guard, parse_private_exceptions
+from thumbnailer.local_storage import LocalStorage
 from thumbnailer.model import Deadline
 
 #: The deadline, and how long a request may take on a busy machine; what hangs does so for longer.
@@ -281,6 +282,20 @@ def test_a_storage_that_hangs_is_given_up_and_the_capture_kept(
             assert_problem(response, "storage-unavailable")
             assert "Retry-After" in response.headers
     assert len(upstream.requests) == 1
+
+
+def test_a_storage_that_takes_its_time_to_open_a_picture_is_given_up(
+    upstream: Upstream, over: threading.Event, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folders = {"DATABASE_URL": f"sqlite:///{tmp_path}/jobs.sqlite3", "MEDIA_DIR": str(tmp_path / "media")}
+    with running_app(settings_of(upstream.url, **folders)) as app:
+        order = {"url": TARGET, "persist": True, "wait": 60}
+        job = app.test_client().post("/screenshots", json=order).get_json()
+        assert job["stored"], job
+        app.test_client().post("/cache/purge", json={"everything": True})
+        assert ask(app, f"/jobs/{job['job_id']}/image").status_code == 302
+        monkeypatch.setattr(LocalStorage, "presigned_url", lambda *_of: over.wait(600))
+        assert_problem(ask(app, f"/jobs/{job['job_id']}/image"), "storage-unavailable")
 
 
 def test_a_storage_that_nobody_gets_through_to_is_given_up(

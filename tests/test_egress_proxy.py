@@ -110,6 +110,15 @@ def test_an_answer_with_bare_line_feeds_is_understood(proxy: EgressProxy, site: 
     assert answer == b"HTTP/1.0 200 OK\r\nContent-Type: text/plain\r\nConnection: close\r\n\r\nbody"
 
 
+def test_a_server_keeps_nobody_waiting_by_a_value_that_is_mostly_blanks(
+    proxy: EgressProxy, site: Site
+) -> None:
+    blanks = b" " * 65_000
+    site.reply = lambda _: Reply(raw=b"HTTP/1.1 200 OK\r\nX-Blank:  a" + blanks + b"z \r\n\r\nbody")
+    answer = ask(proxy, f"http://{place_of(site)}/")
+    assert answer == b"HTTP/1.1 200 OK\r\nX-Blank: a" + blanks + b"z\r\nConnection: close\r\n\r\nbody"
+
+
 def test_a_tunnel_carries_bytes_both_ways_and_the_end_of_the_servers(site: Site) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         place = f"127.0.0.1:{listener.getsockname()[1]}"

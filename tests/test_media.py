@@ -17,6 +17,7 @@ from werkzeug.test import TestResponse
 from tests.support.pictures import picture
 from tests.support.service import TARGET, client_of, snapapi_environment
 from tests.support.upstream import Upstream
+from thumbnailer.local_storage import LocalStorage, StoredFile
 
 BODY = picture()
 SIZE = len(BODY)
@@ -129,6 +130,22 @@ def test_an_image_that_was_cut_off_on_the_disk_is_not_served(
     again = client.post("/persist", json={"url": TARGET})
     assert (again.status_code, again.get_json()["key"]) == (201, stored["key"])
     assert _fetch(client, stored["key"]).data == BODY
+
+
+def test_an_image_that_is_deleted_while_it_is_asked_for_is_not_there(
+    client: FlaskClient, stored: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    open_for_good = LocalStorage.open
+
+    def open_and_delete(storage: LocalStorage, key: str) -> StoredFile:
+        found = open_for_good(storage, key)
+        storage.remove(key)
+        return found
+
+    monkeypatch.setattr(LocalStorage, "open", open_and_delete)
+    response = _fetch(client, stored["key"])
+    assert response.status_code == 404
+    assert response.get_json()["type"] == "/problems/not-found"
 
 
 def test_an_image_whose_label_is_damaged_is_not_served(

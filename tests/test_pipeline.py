@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -27,6 +28,7 @@ from thumbnailer.errors import (
     UpstreamQuota,
     UpstreamTimeout,
 )
+from thumbnailer.file_cache import FolderCache
 from thumbnailer.model import CaptureRequest, Deadline, StatusRange
 from thumbnailer.pipeline import STALE_WHILE_REVALIDATE_SECONDS
 from thumbnailer.setbacks import Setback
@@ -313,6 +315,26 @@ def test_a_page_that_has_been_dead_for_months_is_left_alone_as_ever(trip: Journe
     with pytest.raises(TargetUnreachable) as refused:
         trip.pipeline.fetch(REQUEST, trip.terms())
     assert refused.value.retry_after_seconds == HOUR
+
+
+@pytest.mark.parametrize(
+    "written",
+    [{"retry_at": float("inf")}, {"retry_at": 1e300}, {"noted_at": -1e300}, {"noted_at": float("nan")}],
+    ids=str,
+)
+def test_a_failure_with_a_pause_that_is_none_was_noted_by_somebody_else(
+    tmp_path: Path, written: dict[str, float]
+) -> None:
+    trip = journey(tmp_path, forgets=True)
+    trip.setbacks.note(REQUEST, TargetUnreachable("gone"), begun_at=trip.clock())
+    assert trip.setbacks.read(REQUEST) is not None
+    backend = FolderCache(tmp_path / "cache", clock=trip.clock)
+    for keys in backend.find(["target|"]):
+        for key in keys:
+            noted = json.loads(backend.get(key) or b"")
+            backend.set(key, json.dumps(noted | written).encode(), timeout=60)
+    assert trip.setbacks.read(REQUEST) is None
+    assert _statuses(trip, REQUEST) == [CacheStatus.MISS]
 
 
 @pytest.mark.parametrize("fault", [UpstreamTimeout, NotAnImage])

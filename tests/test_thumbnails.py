@@ -10,6 +10,7 @@ from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from threading import Event
+from typing import cast
 
 import pytest
 from flask.testing import FlaskClient
@@ -20,10 +21,23 @@ from tests.support.answers import image, json_error
 from tests.support.processes import running_redis, wait_until
 from tests.support.service import TARGET, client_of, snapapi_environment
 from tests.support.upstream import Upstream
+from thumbnailer.bounded_calls import BoundedCalls
 from thumbnailer.encoding import Rendered
-from thumbnailer.model import CaptureRequest, capture_key
+from thumbnailer.errands import Errand, Errands
+from thumbnailer.errors import CallerLimited
+from thumbnailer.failures import FailureBoard
+from thumbnailer.flights import Flights
+from thumbnailer.imaging import PictureLimits
+from thumbnailer.locks import MemoryLocks
+from thumbnailer.model import CaptureRequest, Deadline, capture_key
+from thumbnailer.picture_cache import Boarding, PictureCache
+from thumbnailer.pipeline import Pipeline
+from thumbnailer.rendering import Renderer
 from thumbnailer.renditions import Rendition
-from thumbnailer.sites import Kind, Site
+from thumbnailer.sites import Kind, PictureKey, Site
+from thumbnailer.telemetry import Timings
+from thumbnailer.terms import Delivery, Terms
+from thumbnailer.thumbnails import ThumbnailRequest, Thumbnails
 
 CHROME = "image/avif,image/webp,image/apng,image/svg+xml,image/*,*/*;q=0.8"
 
@@ -253,3 +267,44 @@ def test_the_operator_can_make_every_thumb_small(upstream: Upstream) -> None:
         response = client.get("/thumb", query_string={"url": TARGET}, headers={"Accept": CHROME})
     assert response.content_type == "image/avif"
     assert _size(response.data) == (400, 225)
+
+
+def test_who_waited_for_anothers_picture_in_vain_waits_for_the_next_no_longer_than_is_left() -> None:
+    waits: list[float] = []
+
+    class Refused(Errand):
+        def wait(self, seconds: float) -> Delivery | None:
+            waits.append(seconds)
+            if len(waits) == 1:
+                raise CallerLimited("The other caller has used up a limit.", retry_after_seconds=60)
+            return None
+
+    class Crowd:
+        def join(self, _key: str, _run: object) -> tuple[Errand, bool]:
+            return Refused(), False
+
+    class NoPictures:
+        def load(self, _key: object) -> None:
+            return None
+
+        def board(self, key: PictureKey) -> Boarding:
+            return Boarding(key, 0.0)
+
+    class Anything:
+        def judge(self, _request: CaptureRequest) -> None:
+            return None
+
+    thumbnails = Thumbnails(
+        pipeline=cast(Pipeline, Anything()),
+        renderer=Renderer(PictureLimits(), concurrency=1),
+        pictures=cast(PictureCache, NoPictures()),
+        flights=Flights(MemoryLocks(), cast(FailureBoard, None)),
+        calls=BoundedCalls(1),
+        errands=cast(Errands, Crowd()),
+        retention_seconds=60,
+    )
+    terms = Terms(max_age_seconds=60, deadline=Deadline.after(60), admit=lambda: None, timings=Timings())
+    at_once = 1e-9
+    request = ThumbnailRequest(CaptureRequest(url=TARGET))
+    assert thumbnails.fetch_within(request, terms, at_once) is None
+    assert waits == [waits[0], 0.0]

@@ -14,6 +14,14 @@ from thumbnailer.errors import Overloaded
 T = TypeVar("T")
 
 
+def start(thread: threading.Thread) -> None:
+    """Start a thread. Raises Overloaded where no further one can be started."""
+    try:
+        thread.start()
+    except RuntimeError as error:
+        raise Overloaded("No further thread can be started.") from error
+
+
 class BoundedCalls:
     """Runs calls that may hang, in at most ``places`` threads at a time.
 
@@ -29,7 +37,7 @@ class BoundedCalls:
         """What ``call`` returns or raises, after at most ``seconds``.
 
         Raises:
-            Overloaded: no place became free; the call was not made.
+            Overloaded: no place became free, or there is no thread for it; the call was not made.
             TimeoutError: it did not end in time. It may yet do its work.
         """
         give_up_at = time.monotonic() + seconds
@@ -38,11 +46,10 @@ class BoundedCalls:
         outcome: Future[T] = Future()
         context = contextvars.copy_context()
         try:
-            threading.Thread(target=context.run, args=(self._run, outcome, call), daemon=True).start()
-        except RuntimeError as error:
+            start(threading.Thread(target=context.run, args=(self._run, outcome, call), daemon=True))
+        except Overloaded:
             self._places.release()
-            message = "No further thread can be started."
-            raise Overloaded(message) from error
+            raise
         return outcome.result(timeout=max(0.0, give_up_at - time.monotonic()))
 
     def _run(self, outcome: Future[T], call: Callable[[], T]) -> None:

@@ -38,14 +38,12 @@ from thumbnailer.errors import (
     UpstreamQuota,
     UpstreamTimeout,
 )
-from thumbnailer.model import Deadline
+from thumbnailer.model import CLOCK_MARGIN_SECONDS, Deadline
 
 #: A probe is believed lost so many seconds after its deadline; then there is another one.
 PROBE_MARGIN_SECONDS = 2.0
 
-#: What lies further ahead was written before the clock was set back: a pause by this much, in seconds, or a
-#: probe that would take longer than any may.
-CLOCK_MARGIN_SECONDS = 60.0
+#: A probe that would take longer than any may, in seconds, was begun before the clock was set back.
 LONGEST_PROBE_SECONDS = 3600.0
 
 #: Kinds that an open breaker goes on to tell. The others would be blamed on the capture that meets it.

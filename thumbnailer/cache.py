@@ -23,7 +23,7 @@ from typing import Any
 
 from thumbnailer.backend import UNREADABLE, ResilientBackend
 from thumbnailer.errors import CaptureLost
-from thumbnailer.model import Capture, CaptureRecord
+from thumbnailer.model import END_OF_DATES, Capture, CaptureRecord
 from thumbnailer.sites import Kind
 
 MAGIC = b"tnc1"
@@ -31,8 +31,6 @@ MAGIC = b"tnc1"
 CONTENT_TYPES = frozenset({"image/png", "image/jpeg", "image/webp", "image/avif", "application/pdf"})
 INLINE_BYTES = 256 * 1024
 CHUNK_BYTES = 128 * 1024
-#: What no number of an entry reaches: Unix time in seconds at the end of the year 9999, or so many bytes.
-MAX_NUMBER = 253_402_300_800
 #: Chunks are written before their entry and must not expire before it.
 CHUNK_GRACE_SECONDS = 3600
 
@@ -99,7 +97,9 @@ def _decode_record(described: dict[str, Any]) -> CaptureRecord:
     sides = (record.width, record.height)
     is_typed = (
         all(isinstance(one, str) for one in texts)
-        and all(isinstance(one, int | float) and 0 <= one < MAX_NUMBER for one in numbers)
+        and all(
+            isinstance(one, int | float) and 0 <= one < END_OF_DATES for one in numbers
+        )  # no size is larger
         and all(one is None or isinstance(one, int) for one in sides)
     )
     if not is_typed or record.content_type not in CONTENT_TYPES:

@@ -13,6 +13,7 @@ import redis
 from redis.exceptions import RedisError
 
 from thumbnailer.cooldown import CoolDown
+from thumbnailer.model import END_OF_DATES
 
 #: A provider that nobody has called for a day starts afresh.
 KEPT_SECONDS = 86_400
@@ -131,12 +132,14 @@ def _decoded(content: Any) -> Circuit:
     try:
         found = json.loads(content or b"{}")
         answered_at = found.get("answered_at")
-        return Circuit(
+        circuit = Circuit(
             failures=int(found.get("failures", 0)),
             fault=found.get("fault") and str(found["fault"]),
             open_until=float(found.get("open_until", 0.0)),
             probe_until=float(found.get("probe_until", 0.0)),
             answered_at=None if answered_at is None else float(answered_at),
         )
-    except (ValueError, TypeError, AttributeError):
+    except (ValueError, TypeError, AttributeError, OverflowError, RecursionError):
         return HEALTHY
+    moments = (circuit.open_until, circuit.probe_until, circuit.answered_at or 0.0)
+    return circuit if all(0 <= moment < END_OF_DATES for moment in moments) else HEALTHY

@@ -12,14 +12,12 @@ from sqlalchemy import BigInteger, Column, Float, String, Table, case, delete, o
 
 from thumbnailer.database import Database, insert_into, metadata
 from thumbnailer.errors import DatabaseUnavailable
+from thumbnailer.model import CLOCK_MARGIN_SECONDS
 
 #: How often counters that have ended are deleted, in seconds.
 TIDY_SECONDS = 60.0
 
 MAX_NAME = 255
-
-#: By how much, in seconds, the clocks of machines that share the counters may differ.
-CLOCK_MARGIN_SECONDS = 60.0
 
 #: ``ends_at`` is Unix time in seconds; from then on the counter starts anew.
 counters = Table(

@@ -48,6 +48,11 @@ class Device:
     user_agent: str
 
 
+def device_named(name: str | None) -> Device | None:
+    """The preset of that name; None where there is no name, or no such device."""
+    return None if name is None else DEVICES.get(name)
+
+
 def _phone(width: int, height: int, scale: float, user_agent: str) -> Device:
     return Device(width, height, scale, is_mobile=True, has_touch=True, user_agent=user_agent)
 

@@ -131,6 +131,7 @@ class GuardedSession:
         Raises:
             InvalidTarget, TargetForbidden: the URL or one that it leads to is not visited.
             TargetUnreachable: no whole answer came in time, it was too long, or it redirected too often.
+            Overloaded: there is no thread for it.
         """
         hop = _Hop(method.upper(), self._guard.parse(url), dict(headers or {}), body)
         cutoff = Cutoff(deadline)

@@ -95,6 +95,8 @@ class Errands:
         self._executor.shutdown(wait=False, cancel_futures=True)
 
     def _run(self, key: str, errand: Errand, run: Run) -> None:
+        if self._under_way.get(key) is not errand:
+            return  # refused for want of a thread, and yet in the executor's queue
         try:
             delivery = run(errand.begin)
         except ThumbnailerError as error:

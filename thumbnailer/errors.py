@@ -122,8 +122,8 @@ class ScopeMissing(RequestRefused):
 class SignatureRequired(RequestRefused):
     """The URL carries no signature where one is needed."""
 
-    def __init__(self, message: str = "This URL needs a signature.") -> None:
-        super().__init__(message)
+    def __init__(self) -> None:
+        super().__init__("This URL needs a signature.")
 
 
 class SignatureInvalid(RequestRefused):
@@ -295,8 +295,8 @@ class CacheUnavailable(ThumbnailerError):
     retryable = True
     shared = False
 
-    def __init__(self, message: str = "The cache does not answer. Please try again.") -> None:
-        super().__init__(message)
+    def __init__(self) -> None:
+        super().__init__("The cache does not answer. Please try again.")
 
 
 class StorageError(ThumbnailerError):

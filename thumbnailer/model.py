@@ -23,6 +23,10 @@ MAX_TTL_SECONDS = 2_592_000
 #: Unix time in seconds at the end of the year 9999: later moments cannot be written as a date.
 END_OF_DATES = 253_402_300_800
 
+#: What lies further ahead than this, in seconds, was noted before the clock was set back: those of different
+#: machines hardly differ by as much.
+CLOCK_MARGIN_SECONDS = 60.0
+
 #: What JPEG, WebP and AVIF are encoded with where nobody asks for another quality.
 DEFAULT_QUALITY = 80
 
@@ -172,11 +176,6 @@ def capture_key(request: CaptureRequest) -> str:
 
 def _plain(value: object) -> object:
     return [getattr(value, part.name) for part in fields(value)]  # type: ignore[arg-type]  # only dataclasses reach here
-
-
-#: What lies further ahead than this, in seconds, was noted before the clock was set back: those of different
-#: machines hardly differ by as much.
-CLOCK_MARGIN_SECONDS = 60.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -35,7 +35,9 @@ HOP_BY_HOP = frozenset(
 _TOKEN = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 _REQUEST_LINE = re.compile(rb"(" + _TOKEN + rb") ([\x21-\x7e]+) HTTP/1\.[01]")
 _STATUS_LINE = re.compile(rb"HTTP/1\.[01] ([1-5][0-9]{2})(?: [^\x00\r\n]*)?")
-_FIELD = re.compile(rb"(" + _TOKEN + rb"):[ \t]*([^\x00\r\n]*?)[ \t]*")
+# The blanks around a value are not for the pattern: many of them within one would keep it, and with it the
+# whole process, busy for half a minute.
+_FIELD = re.compile(rb"(" + _TOKEN + rb"):([^\x00\r\n]*)")
 _ABSOLUTE_FORM = re.compile(rb"http://([^/?#]+)([^#]*)", re.IGNORECASE)
 _AUTHORITY_FORM = re.compile(rb"(?:[^:\[\]/?#@]+|\[[0-9A-Fa-f:.]+\]):[0-9]{1,5}")
 _LENGTH = re.compile(rb"[0-9]{1,15}")
@@ -152,8 +154,8 @@ async def _read_any_answer(reader: StreamReader) -> OriginAnswer:
     for line in lines:
         if line[:1] in b" \t" and fields:  # folded, as RFC 9112, 5.2, lets a proxy unfold it
             fields[-1] = fields[-1][0], b"%s %s" % (fields[-1][1], line.strip(b" \t"))
-        elif match := _FIELD.fullmatch(line):
-            fields.append((match[1], match[2]))
+        elif field := _field(line):
+            fields.append(field)
     return OriginAnswer(first, int(status_line[1]), tuple(fields))
 
 
@@ -176,11 +178,16 @@ async def _read_lines(reader: StreamReader) -> list[bytes]:
             return lines
 
 
-def _strict_field(line: bytes) -> tuple[bytes, bytes]:
+def _field(line: bytes) -> tuple[bytes, bytes] | None:
     match = _FIELD.fullmatch(line)
-    if match is None:
+    return (match[1], match[2].strip(b" \t")) if match else None
+
+
+def _strict_field(line: bytes) -> tuple[bytes, bytes]:
+    field = _field(line)
+    if field is None:
         raise BadMessage
-    return match[1], match[2]
+    return field
 
 
 def _body_length(fields: Fields) -> int:

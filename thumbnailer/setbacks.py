@@ -19,7 +19,7 @@ from thumbnailer.errors import (
     UpstreamTimeout,
 )
 from thumbnailer.failures import describe, restore
-from thumbnailer.model import CaptureRequest, capture_key
+from thumbnailer.model import CLOCK_MARGIN_SECONDS, CaptureRequest, capture_key
 from thumbnailer.purges import ADDRESS, Purges
 from thumbnailer.sites import Kind, Site
 
@@ -27,8 +27,6 @@ FIRST_PAUSE_SECONDS = 60.0
 LONGEST_PAUSE_SECONDS = 3600.0
 #: After so many doublings a pause has its full length. Two to the power of what months bring is no float.
 MOST_DOUBLINGS = 6
-#: What was noted further in the future than this was noted before the clock was set back.
-CLOCK_MARGIN_SECONDS = 60.0
 
 #: Failures of the page, whatever the picture of it. A provider that is busy, broken or out of quota
 #: says nothing about the page.
@@ -136,8 +134,10 @@ class Setbacks:
             found = Setback(error, count, float(described["retry_at"]), float(described["noted_at"]))
         except UNREADABLE:
             return None
+        is_pause = 0 <= found.noted_at <= found.retry_at <= found.noted_at + LONGEST_PAUSE_SECONDS
         is_of_another_time = found.noted_at > self._clock() + CLOCK_MARGIN_SECONDS
-        return None if is_of_another_time or found.noted_at < self._purges.newest(site) else found
+        is_over = is_of_another_time or found.noted_at < self._purges.newest(site)
+        return found if is_pause and not is_over else None
 
 
 def _addresses(request: CaptureRequest) -> tuple[str, str]:

@@ -25,6 +25,7 @@ from dataclasses import dataclass, field
 from urllib.parse import parse_qsl, quote
 
 from thumbnailer.errors import InvalidParameters, SignatureExpired, SignatureInvalid, SignatureRequired
+from thumbnailer.model import END_OF_DATES
 
 VERSION = "v1"
 #: 256 bits: below the size of the hash, HMAC loses strength (RFC 2104, section 3; RFC 7518, section 3.2).
@@ -35,8 +36,8 @@ MAX_SECRET_BYTES = 64
 MAX_KEYS = 16
 #: Random bytes repeat themselves less; a row of zeros is somebody's placeholder.
 MIN_DISTINCT_BYTES = 12
-#: The last second of the year 9999. Milliseconds are beyond it.
-MAX_EXP = 253_402_300_799
+#: Milliseconds are beyond it.
+MAX_EXP = END_OF_DATES - 1
 
 KID = re.compile(r"[A-Za-z0-9_-]{1,32}")
 EXP = re.compile(r"[1-9]\d{0,11}", re.ASCII)

@@ -135,11 +135,11 @@ class Thumbnails:
             return self.fetch(request, behind)
 
         age = f"{terms.max_age_seconds} {terms.stale_use.name} {terms.recapture}"
-        key = f"{self._pictures.board(request.picture).flight_key} {age}"
+        key, until = f"{self._pictures.board(request.picture).flight_key} {age}", Deadline.after(seconds)
         while True:
             errand, is_own = self._errands.join(key, run)
             try:
-                delivery = errand.wait(seconds)
+                delivery = errand.wait(until.remaining_seconds())
             except ThumbnailerError as error:
                 if is_own or error.shared:
                     raise

@@ -10,6 +10,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from enum import StrEnum
@@ -104,8 +105,10 @@ class UsageMeter:
             counts[kind] += 1
             counts["size_bytes"] += size_bytes
             if self._flusher is None and not self._closing.is_set():
-                self._flusher = threading.Thread(target=self._flush_for_ever, name="usage", daemon=True)
-                self._flusher.start()
+                flusher = threading.Thread(target=self._flush_for_ever, name="usage", daemon=True)
+                with suppress(RuntimeError):  # no thread to be had: the next count tries again
+                    flusher.start()
+                    self._flusher = flusher
 
     def flush(self) -> None:
         """Write what has been counted. Raises DatabaseUnavailable, and has lost nothing then."""

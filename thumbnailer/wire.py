@@ -25,7 +25,7 @@ from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import HTTPError
 
-from thumbnailer.bounded_calls import BoundedCalls
+from thumbnailer.bounded_calls import BoundedCalls, start
 from thumbnailer.model import Deadline
 
 CHUNK_BYTES = 65536
@@ -59,7 +59,8 @@ class Cutoff:
         self._timer = self._new_timer()
 
     def arm(self) -> None:
-        self._timer.start()
+        """Begin to watch over the time. Raises Overloaded where no further thread can be started."""
+        start(self._timer)
 
     def _new_timer(self) -> threading.Timer:
         timer = threading.Timer(self.deadline.remaining_seconds(), self._strike)
@@ -67,12 +68,12 @@ class Cutoff:
         return timer
 
     def extend(self, deadline: Deadline) -> None:
-        """Strike at this deadline instead; too late where it has struck already."""
+        """Strike at this deadline instead; too late where it has struck already. Raises as ``arm`` does."""
         self._timer.cancel()
         self.deadline = deadline
         self._timer = self._new_timer()
         if not self.has_struck:
-            self._timer.start()
+            self.arm()
 
     def follow(self, connection: socket.socket) -> None:
         """Watch this connection from now on; raises TimeoutError when the deadline has passed."""

@@ -29,8 +29,13 @@ function reach() {
 async function show(answer, given, tookSeconds, body, signal) {
   const url = URL.createObjectURL(body);
   const decoded = Object.assign(new Image(), { src: url });
-  await decoded.decode();
-  signal.throwIfAborted();
+  try {
+    await decoded.decode();
+    signal.throwIfAborted();
+  } catch (error) {
+    URL.revokeObjectURL(url);
+    throw error;
+  }
   const picture = $("picture");
   picture.src = url;
   if (shown) URL.revokeObjectURL(shown.object);

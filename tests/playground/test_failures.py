@@ -100,6 +100,23 @@ def test_when_to_come_back_is_counted_down(browser: Browser, tmp_path: Path) -> 
         assert line.evaluate("one => one.closest('[aria-live], [role=alert], [role=status]')") is None
 
 
+def test_a_picture_that_the_browser_cannot_show_is_told_of_and_let_go(visitor: Visitor, target: str) -> None:
+    page = visitor.page
+    page.evaluate(
+        """() => {
+          window.held = new Set();
+          const [create, revoke] = [URL.createObjectURL, URL.revokeObjectURL];
+          URL.createObjectURL = (body) => { const url = create(body); held.add(url); return url; };
+          URL.revokeObjectURL = (url) => { held.delete(url); revoke(url); };
+        }"""
+    )
+    page.route("**/thumb?*", lambda route: route.fulfill(body=b"no picture", content_type="image/png"))
+    take(page, target)
+    expect_state(page, "failed")
+    expect(page.get_by_role("alert")).to_contain_text("This browser cannot show the picture")
+    assert page.evaluate("held.size") == 0
+
+
 def test_a_service_that_is_gone_is_told_of(browser: Browser, tmp_path: Path) -> None:
     with running_playground(tmp_path) as playground:
         context = browser.new_context()

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Protocol
+from typing import Any
 
 from sqlalchemy import Connection
 
@@ -22,26 +22,18 @@ JOB_EVENTS: Mapping[JobState, str] = {
 BATCH_EVENT = "batch.completed"
 
 
-class Announce(Protocol):
-    """Writes the messages about an end, in the transaction that ends it; ``now`` is Unix time in seconds."""
-
-    def job_ended(self, connection: Connection, job: Job, now: float) -> tuple[str, ...]:
-        """Of a job that has just become final; the ids of the messages."""
-
-    def batch_ended(
-        self, connection: Connection, batch: Batch, url: str | None, now: float
-    ) -> tuple[str, ...]:
-        """Of a batch whose last job has just become final; the ids of the messages."""
-
-
 @dataclass(frozen=True, slots=True)
 class Announcer:
-    """Announces by webhooks; ``describe_job`` and ``describe_batch`` make what callers see of them."""
+    """Writes the messages about an end, in the transaction that ends it; ``now`` is Unix time in seconds.
+
+    ``describe_job`` and ``describe_batch`` make what callers see of them.
+    """
 
     describe_job: Callable[[Job], Mapping[str, Any]]
     describe_batch: Callable[[Batch], Mapping[str, Any]]
 
     def job_ended(self, connection: Connection, job: Job, now: float) -> tuple[str, ...]:
+        """Of a job that has just become final; the ids of the messages."""
         event, url = JOB_EVENTS.get(job.state), job.order.webhook_url
         if event is None or url is None:
             return ()
@@ -50,6 +42,7 @@ class Announcer:
     def batch_ended(
         self, connection: Connection, batch: Batch, url: str | None, now: float
     ) -> tuple[str, ...]:
+        """Of a batch whose last job has just become final; the ids of the messages."""
         if url is None:
             return ()
         event = Event(BATCH_EVENT, batch.owner, batch.id, self.describe_batch(batch))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import structlog
 
@@ -35,8 +35,10 @@ class Leases:
         with self._guard:
             self._held[claim.token] = claim
             if self._thread is None:
-                self._thread = threading.Thread(target=self._renew, name="leases", daemon=True)
-                self._thread.start()
+                thread = threading.Thread(target=self._renew, name="leases", daemon=True)
+                with suppress(RuntimeError):  # no thread to be had: the next job tries again
+                    thread.start()
+                    self._thread = thread
         try:
             yield
         finally:

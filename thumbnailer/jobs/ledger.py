@@ -20,7 +20,7 @@ from thumbnailer.database import Database, take_turns
 from thumbnailer.errors import Overloaded, ThumbnailerError
 from thumbnailer.failures import describe
 from thumbnailer.jobs import Backlog, Batch, BatchOrder, Claim, Job, JobOrder, JobResult, JobState
-from thumbnailer.jobs.events import Announce
+from thumbnailer.jobs.events import Announcer
 from thumbnailer.jobs.order_keys import OrderKey, find_order, note_order
 from thumbnailer.jobs.rows import new_id, read_batch, read_job, write_order
 from thumbnailer.jobs.tables import batches, jobs
@@ -52,7 +52,7 @@ class JobLedger:
         max_pending: int,
         max_attempts: int,
         lease_seconds: float,
-        announce: Announce,
+        announce: Announcer,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._database = database

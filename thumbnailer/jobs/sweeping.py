@@ -18,6 +18,7 @@ from thumbnailer.jobs.ledger import UNFINISHED, JobLedger
 from thumbnailer.jobs.order_keys import forget_orders
 from thumbnailer.jobs.queue import WorkQueue
 from thumbnailer.jobs.tables import batches, deliveries, jobs
+from thumbnailer.model import CLOCK_MARGIN_SECONDS
 from thumbnailer.pages import PageState
 from thumbnailer.pages.tables import pages
 
@@ -37,10 +38,6 @@ LOST_SECONDS = 10.0
 #: And after so long it is put there anew in any case: a queue that is never empty must not hide what it lost.
 #: What stands in it twice is done once.
 FORGOTTEN_SECONDS = 600.0
-
-
-#: A clock that was set back by less is waited for.
-CLOCK_MARGIN_SECONDS = 60.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -50,6 +50,7 @@ class Provider(Protocol):
             TargetForbidden, TargetUnreachable, TargetStatus: the page is at fault.
             UpstreamAuth, UpstreamQuota, UpstreamBusy, UpstreamFailed, UpstreamTimeout:
                 the upstream is at fault.
+            Overloaded: there is no room for it here.
         """
 
     def is_ready(self) -> bool:

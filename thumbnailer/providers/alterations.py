@@ -15,6 +15,7 @@ from thumbnailer.model import CaptureRequest
 from thumbnailer.providers.page_scripts import ADD_STYLE
 from thumbnailer.providers.page_world import PageWorld
 from thumbnailer.providers.playwright_errors import PlaywrightError, PlaywrightTimeout
+from thumbnailer.target import DEFAULT_PORTS
 
 if TYPE_CHECKING:
     from playwright.async_api import Page
@@ -104,5 +105,4 @@ def _refusal(page: Page, error: PlaywrightError, message: str) -> Exception:
 
 def _origin(url: str) -> tuple[str, str | None, int | None]:
     parts = urlsplit(url)
-    port = parts.port or {"http": 80, "https": 443}.get(parts.scheme)
-    return (parts.scheme, parts.hostname, port)
+    return parts.scheme, parts.hostname, parts.port or DEFAULT_PORTS.get(parts.scheme)

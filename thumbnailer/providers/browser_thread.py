@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 import structlog
 
+from thumbnailer.bounded_calls import start
 from thumbnailer.egress_proxy import running_proxy
 from thumbnailer.errors import TargetTooSlow, UpstreamFailed
 from thumbnailer.guard import Guard
@@ -59,6 +60,7 @@ class BrowserThread:
         Raises:
             TargetTooSlow: there is no result though the deadline has passed.
             UpstreamFailed: the thread was closed meanwhile.
+            Overloaded: it cannot be started now.
             Exception: whatever ``work`` raises.
         """
         life = self._started()
@@ -95,7 +97,7 @@ class BrowserThread:
                 self._thread = threading.Thread(
                     target=self._run, args=(started,), name="chromium", daemon=True
                 )
-                self._thread.start()
+                start(self._thread)
                 atexit.register(self.close)
                 self._life = started.result()
             return self._life

@@ -33,7 +33,7 @@ from urllib.parse import urlsplit
 
 import structlog
 
-from thumbnailer.devices import DEVICES
+from thumbnailer.devices import device_named
 from thumbnailer.errors import (
     CaptureRefused,
     PageCrashed,
@@ -155,7 +155,7 @@ def context_options(request: CaptureRequest, version: str) -> dict[str, Any]:
     Raises:
         CaptureRefused: there is no such device.
     """
-    device = DEVICES.get(request.device) if request.device is not None else None
+    device = device_named(request.device)
     if request.device is not None and device is None:
         raise CaptureRefused("There is no device of this name.")
     size = {"width": request.width, "height": request.height}

@@ -84,6 +84,7 @@ def begin_exchange(
     Raises:
         UpstreamTimeout: the deadline passed.
         UpstreamFailed: the connection was refused or reset, or what came is not HTTP.
+        Overloaded: there is no thread for it.
     """
     seconds = deadline.remaining_seconds()
     if seconds == 0:

@@ -75,8 +75,7 @@ class ChromiumSettings:
     ``ad_filter_list`` a file in EasyList syntax instead of the one that comes along;
     ``challenge_markers`` give checks for robots away, which are refused;
     ``max_image_pixels``, ``max_pdf_bytes`` and ``max_full_page_height`` (CSS pixels) bound a picture;
-    ``is_sandboxed`` says whether pages run in Chromium's sandbox; ``extra_switches`` go to Chromium as
-    they are; ``memory`` bounds what pages may use.
+    ``is_sandboxed`` says whether pages run in Chromium's sandbox; ``memory`` bounds what pages may use.
     """
 
     executable: Path | None
@@ -89,7 +88,6 @@ class ChromiumSettings:
     max_pdf_bytes: int = 20 * 1024 * 1024
     max_full_page_height: int = 16_384
     is_sandboxed: bool = True
-    extra_switches: tuple[str, ...] = ()
     memory: MemoryBounds = field(default_factory=MemoryBounds)
 
 

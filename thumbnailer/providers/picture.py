@@ -8,7 +8,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from thumbnailer.devices import DEVICES
+from thumbnailer.devices import device_named
 from thumbnailer.errors import CaptureRefused, ImageTooLarge
 from thumbnailer.model import DEFAULT_QUALITY, CaptureRequest, Format
 from thumbnailer.providers.page_scripts import BOX_OF, MEASURES
@@ -183,7 +183,7 @@ async def _shoot(
 
 def _metrics(request: CaptureRequest) -> dict[str, Any]:
     """The page's emulated screen once more: a session knows only what was set through itself."""
-    device = DEVICES.get(request.device) if request.device is not None else None
+    device = device_named(request.device)
     return {
         "width": request.width,
         "height": request.height,

@@ -41,9 +41,7 @@ class BrowserGone(Exception):
     ``by_page`` says that something of it was ended meanwhile because it used too much memory.
     """
 
-    def __init__(self, *, by_page: bool = False) -> None:
-        super().__init__()
-        self.by_page = by_page
+    by_page = False
 
 
 @dataclass(slots=True, eq=False)
@@ -120,7 +118,7 @@ async def _start_browser(
         program, environment = LAUNCHER, user.environment(program, environment)
     return await playwright.chromium.launch(
         executable_path=program,
-        args=[*SWITCHES, *settings.extra_switches, *switches_to(proxy)],
+        args=[*SWITCHES, *switches_to(proxy)],
         env=environment,
         chromium_sandbox=settings.is_sandboxed,
         # The service decides when its browser ends, not a signal that reaches the driver.

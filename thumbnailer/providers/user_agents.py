@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from thumbnailer.devices import CHROME_MAJOR, DEVICES
+from thumbnailer.devices import CHROME_MAJOR, device_named
 from thumbnailer.model import CaptureRequest
 
 USER_AGENT = (
@@ -32,7 +32,7 @@ def user_agent_of(request: CaptureRequest, version: str) -> str:
     """What the browser, which is of this ``version``, is to call itself."""
     if request.user_agent is not None:
         return request.user_agent
-    device = DEVICES.get(request.device) if request.device is not None else None
+    device = device_named(request.device)
     imitated = device.user_agent if device is not None else USER_AGENT
     return imitated.replace(f"/{CHROME_MAJOR}.", f"/{_major(version)}.")
 
@@ -40,7 +40,7 @@ def user_agent_of(request: CaptureRequest, version: str) -> str:
 def introduction(request: CaptureRequest, version: str) -> dict[str, Any]:
     """The same and all that has to fit it, for the DevTools protocol's ``Emulation.setUserAgentOverride``."""
     user_agent = user_agent_of(request, version)
-    device = DEVICES.get(request.device) if request.device is not None else None
+    device = device_named(request.device)
     hints = {
         "brands": _brands("8", _major(version)),
         "fullVersionList": _brands("8.0.0.0", version),
