@@ -105,13 +105,13 @@ def nginx_configuration(port: int, application_port: int) -> Path:
     main = {
         "worker_processes auto;": f"{user}worker_processes auto; daemon off;",
         "/tmp/": f"{here}/",
-        "/dev/stdout": f"{here}/access.log",
         "/etc/nginx/conf.d/*.conf": f"{here}/thumbnailer.conf",
     }
     site = {
         "listen 8080;": f"listen 127.0.0.1:{port};",
         "server app:8000;": f"server 127.0.0.1:{application_port};",
         "/tmp/": f"{here}/",
+        "/dev/stdout": f"{here}/access.log",
     }
     for name, changes in (("nginx.conf", main), ("thumbnailer.conf", site)):
         (here / name).write_text(replaced((shipped / name).read_text(encoding="utf-8"), changes), "utf-8")

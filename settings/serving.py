@@ -48,7 +48,10 @@ class LimitSettings:
         "Captures by way of `/persist`, for each caller.",
     )
     jobs: str = setting(
-        "LIMIT_JOBS", limit_of, "200 per minute", "Jobs by way of `/screenshots`, for each caller."
+        "LIMIT_JOBS",
+        limit_of,
+        "200 per minute",
+        "Jobs by way of `/screenshots`, and pages by way of `/pages`, for each caller.",
     )
     cached: str = setting(
         "LIMIT_CACHED", limit_of, "600 per minute", "Answers from the cache, for each caller."

@@ -262,6 +262,15 @@ def test_the_example_file_has_every_setting_with_its_default_and_no_other() -> N
     assert written == {name: declared.default or "" for name, declared in SETTINGS.items()}
 
 
+def test_the_example_file_explains_each_setting_in_the_words_of_its_declaration() -> None:
+    text = (PROJECT_FOLDER / ".env.example").read_text(encoding="utf-8")
+    comments = {name: comment for comment, name in re.findall(r"(?m)^# (.+)\n#(\w+)=", text)}
+    assert comments == {
+        name: declared.explanation + (f" (secret; or {declared.file_name})" if declared.secret else "")
+        for name, declared in SETTINGS.items()
+    }
+
+
 def test_the_example_file_can_be_used_as_it_is(tmp_path: Path) -> None:
     example = (PROJECT_FOLDER / ".env.example").read_text(encoding="utf-8")
     everything_set = tmp_path / ".env"

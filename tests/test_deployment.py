@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import json
 import os
 import re
 import shutil
@@ -23,7 +24,7 @@ import pytest
 import requests
 
 from blueprints.schemas import Problem
-from tests.support.nginx import nginx_configuration, running_nginx
+from tests.support.nginx import nginx_configuration, replaced, running_nginx
 from tests.support.processes import executable, free_port, running, wait_until
 from tests.support.raw_http import RawAnswer, exchange, head
 from tests.support.service import running_service
@@ -175,6 +176,41 @@ def test_nginx_passes_a_stream_on_as_it_arrives_and_breaks_off_where_it_breaks_o
     upstream.proceed.set()
     with pytest.raises(http.client.IncompleteRead):
         answer.read()
+
+
+#: What a distribution's own nginx is, as far as it matters here: its usual log has the whole request line.
+ORDINARY_NGINX = """
+{user} daemon off; pid {folder}/nginx.pid; error_log {folder}/error.log;
+events {{}}
+http {{
+    access_log {folder}/access.log combined;
+    client_body_temp_path {folder}/body; proxy_temp_path {folder}/proxy; fastcgi_temp_path {folder}/fastcgi;
+    uwsgi_temp_path {folder}/uwsgi; scgi_temp_path {folder}/scgi;
+    include {folder}/thumbnailer.conf;
+}}
+"""
+
+
+def test_in_another_nginx_too_no_query_is_logged(upstream: Upstream, tmp_path: Path) -> None:
+    documented = re.search(r"(?ms)^sed '(.*?)' (deploy/nginx/\S+) ", read("docs/deployment.md"))
+    assert documented is not None
+    site = subprocess.run(
+        ["sed", documented[1], documented[2]], cwd=PROJECT, capture_output=True, text=True, check=True
+    ).stdout
+    port = free_port()
+    here = {"listen 80;": f"listen 127.0.0.1:{port};", "127.0.0.1:8000": f"127.0.0.1:{upstream.port}"}
+    here |= {"/var/lib/nginx/": f"{tmp_path}/", "/var/log/nginx/": f"{tmp_path}/"}
+    (tmp_path / "thumbnailer.conf").write_text(replaced(site, here))
+    user = "user root;" if os.geteuid() == 0 else ""
+    (tmp_path / "nginx.conf").write_text(ORDINARY_NGINX.format(user=user, folder=tmp_path))
+    command = [executable("nginx"), "-c", str(tmp_path / "nginx.conf"), "-p", str(tmp_path)]
+    with running(command, port=port, log=tmp_path / "nginx.log"):
+        for path in ("/thumb?sig=hidden", "/v1/usage?access_key=hidden"):
+            assert requests.get(f"http://127.0.0.1:{port}{path}", timeout=20).status_code == 200
+        log = tmp_path / "thumbnailer.log"
+        wait_until(lambda: "/v1/usage" in log.read_text(), what="the lines of both requests")
+    assert [json.loads(line)["path"] for line in log.read_text().splitlines()] == ["/thumb", "/v1/usage"]
+    assert not any("hidden" in each.read_text() for each in tmp_path.glob("*.log"))
 
 
 def test_nginx_says_who_the_client_is_whatever_the_client_claims(

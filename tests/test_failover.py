@@ -353,3 +353,16 @@ def test_a_breaker_that_opens_in_between_ends_the_attempts_at_its_provider() -> 
         body = failover.run(REQUEST, deadline, lambda provider, share: provider.capture(REQUEST, share))
         assert b"".join(body) == b"second"
     assert first.attempts == 2
+
+
+def test_nothing_is_begun_once_it_is_closed() -> None:
+    first, second = Scripted("first", [failed()]), Scripted("second")
+    failover = Failover([first, second], sleep=lambda _: None)
+
+    def stopped_meanwhile(provider: Provider, share: Deadline) -> UpstreamBody:
+        failover.close()
+        return provider.capture(REQUEST, share)
+
+    with pytest.raises(UpstreamFailed, match="being stopped"):
+        failover.run(REQUEST, Deadline.after(30), stopped_meanwhile)
+    assert (first.attempts, second.attempts) == (1, 0)

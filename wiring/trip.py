@@ -196,8 +196,7 @@ class Trip:
         """End what runs behind the answers, and the providers' connections and processes."""
         self.refresher.close()
         self.errands.close()
-        for provider in self.failover.providers:
-            provider.close()
+        self.failover.close()
 
 
 def _build_catalogue(settings: Settings, store: Cache) -> Catalogue:

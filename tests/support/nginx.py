@@ -34,7 +34,6 @@ def nginx_configuration(
     user = "user root; " if os.geteuid() == 0 else ""
     main = {
         "/tmp/": f"{folder}/",
-        "access_log /dev/stdout": f"access_log {folder}/access.log",
         "worker_processes auto;": f"{user}worker_processes {workers}; daemon off;",
         "/etc/nginx/conf.d/*.conf": f"{folder}/thumbnailer.conf",
     }
@@ -43,6 +42,7 @@ def nginx_configuration(
         "server app:8000;": servers,
         "listen 8080;": f"listen 127.0.0.1:{listen};",
         "/tmp/": f"{folder}/",
+        "access_log /dev/stdout": f"access_log {folder}/access.log",
         **(changes or {}),
     }
     for name, made in (("nginx.conf", main), ("thumbnailer.conf", service)):

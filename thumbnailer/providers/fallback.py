@@ -25,6 +25,7 @@ provider did not need goes to the next.
 from __future__ import annotations
 
 import random
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -106,6 +107,16 @@ class Failover:
         self._clock = clock
         self._jitter = jitter
         self._observe = observe
+        self._closed = threading.Event()
+
+    def close(self) -> None:
+        """Release what the providers hold, and begin no attempt any more.
+
+        One would start a browser anew, which ends with the process, and the page would be blamed for it.
+        """
+        self._closed.set()
+        for provider in self.providers:
+            provider.close()
 
     def refuse_unsupported(self, request: CaptureRequest) -> None:
         """Raise ``OptionUnsupported`` unless a provider can honour everything that was asked for."""
@@ -170,6 +181,8 @@ class Failover:
     ) -> T:
         seen: Counter[type[UpstreamError]] = Counter()
         while True:
+            if self._closed.is_set():
+                raise UpstreamFailed("The service is being stopped.")
             admission = self.breakers.admit(provider.name, deadline)
             started_at = self._clock()
             try:
