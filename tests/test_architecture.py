@@ -77,6 +77,7 @@ LAYERS: list[dict[str, tuple[str, ...]]] = [
         "cache": (
             "thumbnailer.backend",
             "thumbnailer.cache",
+            "thumbnailer.cache_files",
             "thumbnailer.catalogue",
             "thumbnailer.failures",
             "thumbnailer.file_cache",

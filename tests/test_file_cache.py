@@ -14,7 +14,8 @@ import pytest
 from filelock import FileLock
 
 from tests.support.stores import flask_cache
-from thumbnailer.file_cache import MAGIC, SWEEP_SECONDS, TOUCH_SECONDS, FolderCache
+from thumbnailer.cache_files import MAGIC
+from thumbnailer.file_cache import SWEEP_SECONDS, TOUCH_SECONDS, FolderCache
 
 VALUE = bytes(range(256)) * 40
 
@@ -253,6 +254,47 @@ def test_one_process_sweeps_at_a_time(cache: FolderCache, tmp_path: Path, clock:
         assert len(entries(tmp_path)) == 1
     cache.sweep()
     assert entries(tmp_path) == []
+
+
+@pytest.fixture
+def obstacle(tmp_path: Path) -> Path:
+    """Something that holds up the next sweep of ``tmp_path``, until somebody opens it for writing."""
+    pipe = tmp_path / "entries" / "00" / "pipe"
+    pipe.parent.mkdir(parents=True)
+    os.mkfifo(pipe)
+    return pipe
+
+
+def test_nobody_waits_for_the_sweep_that_is_due_with_their_value(tmp_path: Path, obstacle: Path) -> None:
+    cache = flask_cache(CACHE_TYPE="thumbnailer.file_cache.FileCache", CACHE_DIR=str(tmp_path))
+    stored = [threading.Thread(target=cache.set, args=(name, VALUE), daemon=True) for name in ("one", "two")]
+    for each in stored:
+        each.start()
+    for each in stored:
+        each.join(20)
+    is_waiting = [each.is_alive() for each in stored]
+    sweeps = [each for each in threading.enumerate() if each.name == "cache-sweep"]
+    obstacle.write_bytes(b"")
+    for each in sweeps:
+        each.join(20)
+    assert is_waiting == [False, False]
+    assert len(sweeps) == 1
+    assert not obstacle.exists(), "it was not swept"
+    assert cache.get("one") == cache.get("two") == VALUE
+
+
+def test_a_process_that_ends_ends_its_sweep(tmp_path: Path, obstacle: Path) -> None:
+    process = in_other_process(
+        tmp_path,
+        "from thumbnailer.file_cache import FileCache\n"
+        f"FileCache(None, {{'CACHE_DIR': {str(tmp_path)!r}}}, (), {{}}).set('key', b'value')\n"
+        "print('stored', flush=True)",
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "stored\n"
+    obstacle.write_bytes(b"")
+    output_of(process)
+    assert not obstacle.exists()
 
 
 def test_a_process_killed_while_writing_leaves_no_half_entry(tmp_path: Path) -> None:

@@ -1,13 +1,9 @@
 """A folder of files as a Flask-Caching backend, bounded in bytes.
 
 cachelib's own counts entries instead of bytes, rewrites a counter file at each ``set`` without a
-lock, and unpickles what it finds. Here a file is::
-
-    magic · expiry as Unix time, eight bytes, zero for never · length of the key, two bytes · the key
-    · the serialised value
-
-and its modification time is when it was last used. Its name is the SHA-256 of its key; its folder that of
-what stands before the key's last ``/``, so that all keys of such a group lie in one folder of 256.
+lock, and unpickles what it finds. ``cache_files`` says what is in a file; its modification time is when it
+was last used. Its name is the SHA-256 of its key; its folder that of what stands before the key's last
+``/``, so that all keys of such a group lie in one folder of 256.
 """
 
 from __future__ import annotations
@@ -16,12 +12,11 @@ import contextlib
 import hashlib
 import os
 import shutil
-import struct
 import tempfile
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import timedelta
 from io import FileIO
 from pathlib import Path
@@ -31,9 +26,11 @@ from cachelib.base import BaseCache
 from filelock import FileLock, Timeout
 
 from thumbnailer.backend import RawBytesSerializer
+from thumbnailer.bounded_calls import start
+from thumbnailer.cache_files import Entry, entries_in, header_of, is_alive, key_in, listing
 from thumbnailer.cooldown import CoolDown
+from thumbnailer.errors import Overloaded
 
-MAGIC = b"tnf2"
 DEFAULT_MAX_BYTES = 1024 * 1024 * 1024
 #: A sweep is due once a process has written this share of the bound, and leaves the folder this
 #: full. Four processes may then write between two sweeps and stay within the bound.
@@ -46,24 +43,13 @@ TOUCH_SECONDS = 60
 #: By age and not by process id: processes in other containers share the folder, not the ids.
 LEFTOVER_SECONDS = 3600
 
-_HEADER = struct.Struct(">4sdH")
-
-
-@dataclass(frozen=True, slots=True)
-class _Found:
-    """One file, as a sweep sees it; ``used_at`` is Unix time in seconds."""
-
-    path: Path
-    size_bytes: int
-    used_at: float
-    has_expired: bool
-
 
 class FolderCache(BaseCache):
     """Keeps values in ``folder``, together at most ``max_bytes``; many processes may share it.
 
     A folder that is full or cannot be written takes nothing, and one that cannot be read holds
-    nothing; neither raises. ``clock`` tells Unix time in seconds.
+    nothing; neither raises. ``clock`` tells Unix time in seconds; ``run`` runs the sweeps that are due when
+    something was stored.
     """
 
     def __init__(
@@ -74,6 +60,7 @@ class FolderCache(BaseCache):
         default_timeout: int = 300,
         ignore_delete_many_errors: bool = True,
         clock: Callable[[], float] = time.time,
+        run: Callable[[Callable[[], None]], None] = lambda sweep: sweep(),
     ) -> None:
         super().__init__(default_timeout, ignore_delete_many_errors=ignore_delete_many_errors)
         self.serializer = RawBytesSerializer()  # public, as Flask-Caching puts CACHE_SERIALIZER here
@@ -84,6 +71,8 @@ class FolderCache(BaseCache):
         self._clock = clock
         self._complaints = CoolDown("The cache folder", seconds=60)
         self._written_bytes = 0
+        self._run = run
+        self._sweeping = threading.Lock()
 
     def get(self, key: str) -> bytes | None:
         with contextlib.suppress(OSError), self._open(key) as file:
@@ -105,10 +94,11 @@ class FolderCache(BaseCache):
             return False
         seconds = self._normalize_timeout(timeout)
         name = key.encode()
-        header = _HEADER.pack(MAGIC, self._clock() + seconds if seconds else 0.0, len(name)) + name
+        header = header_of(name, self._clock() + seconds if seconds else 0.0)
         is_written = self._attempt(lambda: self._write(self._path(key), header, value))
-        if self._is_sweep_due():  # after a failure too: the disk may be full of what has expired
-            self._attempt(self.sweep)
+        # After a failure too: the disk may be full of what has expired.
+        if self._is_sweep_due() and self._sweeping.acquire(blocking=False):
+            self._run(self._sweep_now)
         return is_written
 
     def add(self, key: str, value: object, timeout: int | timedelta | None = None) -> bool:
@@ -132,8 +122,8 @@ class FolderCache(BaseCache):
         """
         wanted = tuple(prefix.encode() for prefix in prefixes)
         is_grouped = all("/" in prefix for prefix in prefixes)
-        for shard in {self._shard(one) for one in prefixes} if is_grouped else _listing(self._entries):
-            keys = (_key_in(path) for path in _listing(shard))
+        for shard in {self._shard(one) for one in prefixes} if is_grouped else listing(self._entries):
+            keys = (key_in(path) for path in listing(shard))
             yield [key.decode(errors="replace") for key in keys if key.startswith(wanted)]
 
     def remove(self, keys: Sequence[str]) -> int:
@@ -168,6 +158,12 @@ class FolderCache(BaseCache):
         finally:
             lock.release()
 
+    def _sweep_now(self) -> None:
+        try:
+            self._attempt(self.sweep)
+        finally:
+            self._sweeping.release()
+
     def _attempt(self, action: Callable[[], None]) -> bool:
         try:
             action()
@@ -188,9 +184,8 @@ class FolderCache(BaseCache):
 
     def _is_alive(self, file: FileIO, key: str) -> bool:
         """Read the header of an entry in use; afterwards ``file`` stands at its value."""
-        now, name = self._clock(), key.encode()
-        header = file.read(_HEADER.size + len(name))
-        if _has_expired(header, now) or header[_HEADER.size :] != name:
+        now = self._clock()
+        if not is_alive(file, key.encode(), now):
             return False
         if abs(now - os.fstat(file.fileno()).st_mtime) > TOUCH_SECONDS:
             with contextlib.suppress(OSError):  # a folder that cannot be written can still be read
@@ -226,7 +221,7 @@ class FolderCache(BaseCache):
 
     def _remove_leftovers(self) -> None:
         """Drafts of processes that died while writing."""
-        for draft in _listing(self._drafts):
+        for draft in listing(self._drafts):
             with contextlib.suppress(OSError):
                 if abs(self._clock() - draft.stat().st_mtime) > LEFTOVER_SECONDS:
                     draft.unlink()
@@ -236,7 +231,7 @@ class FolderCache(BaseCache):
         bytes_by_second: Counter[int] = Counter()
         for entry in self._entries_found():
             if entry.has_expired:
-                _remove(entry)
+                entry.remove()
             else:
                 bytes_by_second[int(entry.used_at)] += entry.size_bytes
         surplus_bytes = bytes_by_second.total() - self._max_bytes * SWEEP_TARGET
@@ -252,21 +247,13 @@ class FolderCache(BaseCache):
             surplus_bytes -= bytes_by_second[last]
         for entry in self._entries_found():
             if int(entry.used_at) < last:
-                _remove(entry)
+                entry.remove()
             elif int(entry.used_at) == last and surplus_bytes > 0:
-                _remove(entry)
+                entry.remove()
                 surplus_bytes -= entry.size_bytes
 
-    def _entries_found(self) -> Iterator[_Found]:
-        return (entry for shard in _listing(self._entries) for entry in self._look_at(shard))
-
-    def _look_at(self, shard: Path) -> Iterator[_Found]:
-        now = self._clock()
-        for path in _listing(shard):
-            with contextlib.suppress(OSError), path.open("rb", buffering=0) as opened:
-                status = os.fstat(opened.fileno())
-                has_expired = _has_expired(opened.read(_HEADER.size), now)
-                yield _Found(path, status.st_size, status.st_mtime, has_expired)
+    def _entries_found(self) -> Iterator[Entry]:
+        return (entry for shard in listing(self._entries) for entry in entries_in(shard, self._clock()))
 
 
 class FileCache(FolderCache):
@@ -287,34 +274,12 @@ class FileCache(FolderCache):
     ) -> None:
         if args or not config["CACHE_DIR"]:
             raise ValueError("A FileCache needs CACHE_DIR and takes no CACHE_ARGS.")
-        super().__init__(Path(config["CACHE_DIR"]), **options)
+        super().__init__(Path(config["CACHE_DIR"]), run=_run_behind, **options)
 
 
-def _has_expired(header: bytes, now: float) -> bool:
-    """Also true for anything that is no entry, so that a sweep removes it."""
-    if len(header) < _HEADER.size:
-        return True
-    magic, expires_at, _ = _HEADER.unpack_from(header)
-    return magic != MAGIC or bool(expires_at and expires_at <= now)
-
-
-def _key_in(path: Path) -> bytes:
-    """The key of one file; empty where it is no entry, or gone."""
-    with contextlib.suppress(OSError), path.open("rb", buffering=0) as file:
-        header = file.read(_HEADER.size)
-        if len(header) == _HEADER.size and header.startswith(MAGIC):
-            return file.read(_HEADER.unpack(header)[2])
-    return b""
-
-
-def _remove(entry: _Found) -> None:
-    with contextlib.suppress(OSError):
-        entry.path.unlink()
-
-
-def _listing(folder: Path) -> list[Path]:
-    """What lies in ``folder``, nothing if there is no such folder."""
+def _run_behind(sweep: Callable[[], None]) -> None:
+    """Whoever stores a picture does not wait for the look at all files; a process that ends does."""
     try:
-        return list(folder.iterdir())
-    except FileNotFoundError:
-        return []
+        start(threading.Thread(target=sweep, name="cache-sweep"))
+    except Overloaded:
+        sweep()
