@@ -172,6 +172,7 @@ def test_who_asks_too_much_is_told_when_to_come_again(tmp_path: Path, applicatio
         answers = [ask(nginx.url, "/thumb?url=x") for _ in range(3)]
         ending = ask(nginx.url, "/thumb?url=x&exp=9")
         keyed = ask(nginx.url, "/thumb?url=x", "X-API-Key: tn_none")
+    assert "/thumb" not in (tmp_path / "nginx.log").read_text(), "errors are told with the whole URL"
     assert [each.status for each in answers] == [200, 200, 429]
     refused = answers[2]
     assert {**ending.json(), "request_id": ""} == {**refused.json(), "request_id": ""}
