@@ -12,7 +12,7 @@ from tests.support import answers
 from tests.support.pictures import picture
 from tests.support.upstream import Upstream
 from thumbnailer.breakers import Breakers
-from thumbnailer.circuits import LocalCircuits
+from thumbnailer.circuits import BreakerState, LocalCircuits
 from thumbnailer.errors import (
     CaptureRefused,
     ImageTooLarge,
@@ -355,9 +355,10 @@ def test_a_breaker_that_opens_in_between_ends_the_attempts_at_its_provider() -> 
     assert first.attempts == 2
 
 
-def test_nothing_is_begun_once_it_is_closed() -> None:
+def test_nothing_is_begun_once_it_is_closed_and_no_provider_blamed() -> None:
     first, second = Scripted("first", [failed()]), Scripted("second")
-    failover = Failover([first, second], sleep=lambda _: None)
+    breakers = Breakers(LocalCircuits(), threshold=1)
+    failover = Failover([first, second], breakers=breakers, sleep=lambda _: None)
 
     def stopped_meanwhile(provider: Provider, share: Deadline) -> UpstreamBody:
         failover.close()
@@ -366,3 +367,4 @@ def test_nothing_is_begun_once_it_is_closed() -> None:
     with pytest.raises(UpstreamFailed, match="being stopped"):
         failover.run(REQUEST, Deadline.after(30), stopped_meanwhile)
     assert (first.attempts, second.attempts) == (1, 0)
+    assert breakers.state("first") is BreakerState.CLOSED

@@ -122,15 +122,22 @@ class Breakers:
             step = _delivered(now)
         elif self._counts(error, admission):
             step = self._failed(now, type(error).__name__)
-        elif admission.is_probe:
-            step = _undecided
         else:
+            self.withdraw(admission)
             return
-        seen = self._circuits.read(admission.provider)
+        self._change(admission.provider, step)
+
+    def withdraw(self, admission: Admission) -> None:
+        """Say that how the call ended tells nothing of the provider."""
+        if admission.is_probe:
+            self._change(admission.provider, _undecided)
+
+    def _change(self, provider: str, step: Callable[[Circuit], Circuit]) -> None:
+        now, seen = self._clock(), self._circuits.read(provider)
         if step(seen) == seen:
             return
-        before, after = self._circuits.change(admission.provider, step)
-        self._tell(admission.provider, before.state(now), after.state(now), after)
+        before, after = self._circuits.change(provider, step)
+        self._tell(provider, before.state(now), after.state(now), after)
 
     def _read(self, provider: str) -> Circuit:
         return self._as_of_now(self._circuits.read(provider))

@@ -190,7 +190,10 @@ class Failover:
             except BaseException as error:
                 seconds = self._clock() - started_at
                 self._observe(provider.name, type(error).__name__, seconds)
-                self.breakers.settle(admission, error)
+                if self._closed.is_set():
+                    self.breakers.withdraw(admission)
+                else:
+                    self.breakers.settle(admission, error)
                 log.warning(
                     "capture_attempt_failed",
                     provider=provider.name,
