@@ -23,6 +23,7 @@ OWN_PREFIX = re.compile(
     "|SIGNED|SIGNING|SNAPAPI|SNAPSHARP|STORAGE|THUMB|UPSTREAM)_"
 )
 
+#: How the variables end by which Kubernetes tells of a service.
 SERVICE_LINK = re.compile(
     r"_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\d+_(TCP|UDP|SCTP)(_PROTO|_PORT|_ADDR)?)?)\Z"
 )

@@ -283,6 +283,22 @@ def test_nobody_waits_for_the_sweep_that_is_due_with_their_value(tmp_path: Path,
     assert cache.get("one") == cache.get("two") == VALUE
 
 
+def test_where_no_thread_can_be_started_the_sweep_is_done_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    leftover = tmp_path / "entries" / "00" / "no entry"
+    leftover.parent.mkdir(parents=True)
+    leftover.touch()
+    cache = flask_cache(CACHE_TYPE="thumbnailer.file_cache.FileCache", CACHE_DIR=str(tmp_path))
+
+    def refuse(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    assert cache.set("key", VALUE)
+    assert not leftover.exists()
+
+
 def test_a_process_that_ends_ends_its_sweep(tmp_path: Path, obstacle: Path) -> None:
     process = in_other_process(
         tmp_path,

@@ -18,12 +18,12 @@ from standardwebhooks.webhooks import Webhook
 from tests.support import answers
 from tests.support.answers import Answer, Received
 from tests.support.jobs import ended
+from tests.support.kept_pages import SECRET, fall_due, keep, look, ready
 from tests.support.postgres import postgres_folder, running_postgres
 from tests.support.processes import free_port, wait_until
 from tests.support.receivers import running_receiver, url_of
 from tests.support.service import TARGET, Service, client_of, running_service, snapapi_environment
 from tests.support.upstream import Upstream
-from tests.test_pages import SECRET, fall_due, keep, look, ready
 
 JOBS_AT_ONCE = 2
 

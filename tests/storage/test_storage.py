@@ -1,24 +1,18 @@
-"""Storage: what is written is found again, whole and labelled, in a folder as in a bucket."""
+"""What holds for every storage, and what the keys of objects are made of."""
 
 from __future__ import annotations
 
 import hashlib
-import json
-import math
 import os
-import subprocess
-import sys
-import textwrap
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
-from structlog.testing import capture_logs
 
-from tests.support.s3 import S3Server, forget_aws_settings, record_of, running_s3
-from thumbnailer.errors import ObjectNotFound, StorageUnavailable
+from tests.support.s3 import S3Server, record_of, running_s3
+from tests.support.storages import NOT_KEYS, RECORD, URL
 from thumbnailer.local_storage import LocalStorage
 from thumbnailer.s3_storage import S3Storage
 from thumbnailer.storage import (
@@ -27,34 +21,6 @@ from thumbnailer.storage import (
     check_key_template,
     object_key,
 )
-
-RECORD = record_of(b"\x89PNG a picture")
-URL = "https://example.com/"
-NOT_KEYS = {
-    "nothing": "",
-    "absolute": "/etc/passwd",
-    "upwards": "../secret.png",
-    "upwards in the middle": "thumbs/../../secret.png",
-    "upwards at the end": "thumbs/..",
-    "the folder itself": ".",
-    "a hidden file": "thumbs/.x.part",
-    "a label": ".records/thumbs/x.png.json",
-    "an empty segment": "thumbs//x.png",
-    "a slash at the end": "thumbs/x.png/",
-    "NUL": "thumbs/x\0.png",
-    "a line break": "thumbs/x.png\n",
-    "a backslash": "thumbs\\x.png",
-    "percent-encoded dots": "%2e%2e/x.png",
-    "a lone surrogate": "thumbs/\ud800.png",
-    "an over-long name": "x" * 201,
-    "an over-long name in two-byte letters": "ü" * 101,
-    "an over-long path": "/".join(["x" * 100] * 11),
-}
-
-
-@pytest.fixture(autouse=True)
-def _no_settings_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
-    forget_aws_settings(monkeypatch)
 
 
 @pytest.fixture(scope="module")
@@ -96,12 +62,6 @@ def room(request: pytest.FixtureRequest, tmp_path: Path) -> Room:
         return body
 
     return Room(S3Storage(settings), PUBLIC_BASE_URL, read)
-
-
-@pytest.fixture
-def key(request: pytest.FixtureRequest) -> str:
-    """A key of this test's own."""
-    return object_key(DEFAULT_KEY_TEMPLATE, capture_key=request.node.nodeid, record=RECORD, url=URL)
 
 
 class TestEveryStorage:
@@ -293,181 +253,3 @@ class TestObjectKey:
     def test_a_faulty_template_is_refused_with_a_reason(self, template: str, fault: str) -> None:
         with pytest.raises(ValueError, match=fault.replace("{", r"\{").replace("..", r"\.\.")):
             check_key_template(template)
-
-
-class TestLocalFolder:
-    @pytest.fixture
-    def folder(self, tmp_path: Path) -> Path:
-        return tmp_path / "media"
-
-    @pytest.fixture
-    def storage(self, folder: Path) -> LocalStorage:
-        return LocalStorage(folder, "/media")
-
-    def test_a_stored_file_can_be_opened_for_serving(self, storage: LocalStorage, key: str) -> None:
-        body = b"\x89PNG to be served"
-        written = storage.write(key, body, record_of(body))
-        stored = storage.open(key)
-        assert (stored.path.read_bytes(), stored.image) == (body, written)
-        assert stored.image.url == f"/media/{key}"
-        assert stored.image.etag == record_of(body).etag
-
-    def test_the_public_url_may_change_later(self, storage: LocalStorage, folder: Path, key: str) -> None:
-        written = storage.write(key, b"x", record_of(b"x"))
-        moved = LocalStorage(folder, "https://elsewhere.example").find(key)
-        assert moved == replace(written, url=f"https://elsewhere.example/{key}")
-
-    @pytest.mark.parametrize(
-        "asked",
-        [*NOT_KEYS.values(), "thumbs", "thumbs/there.png/below.png", "thumbs/none.png"],
-        ids=[*NOT_KEYS.keys(), "a folder", "below a file", "never written"],
-    )
-    def test_only_keys_of_stored_images_open(self, storage: LocalStorage, folder: Path, asked: str) -> None:
-        storage.write("thumbs/there.png", b"x", record_of(b"x"))
-        (folder.parent / "secret.png").write_bytes(b"secret")
-        with pytest.raises(ObjectNotFound) as caught:
-            storage.open(asked)
-        assert str(caught.value) == "No stored image has that key."
-
-    @pytest.mark.parametrize("linked", ["file", "folder", "folder of labels", "circle"])
-    def test_symbolic_links_are_neither_followed_nor_written_through(
-        self, storage: LocalStorage, folder: Path, linked: str
-    ) -> None:
-        key = "thumbs/deep/x.png"
-        written = storage.write(key, b"x", record_of(b"x"))
-        link = {
-            "file": folder / key,
-            "circle": folder / key,
-            "folder": folder / "thumbs",
-            "folder of labels": folder / ".records",
-        }[linked]
-        outside = folder.parent / "outside"
-        link.rename(outside)
-        link.symlink_to(link if linked == "circle" else outside)
-        assert storage.find(key) is None
-        with pytest.raises(ObjectNotFound):
-            storage.open(key)
-        with pytest.raises(StorageUnavailable), capture_logs() as logs:
-            storage.write(key, b"y", record_of(b"y"))
-        assert logs[0]["error"] == "ELOOP"
-        link.unlink()
-        outside.rename(link)
-        assert storage.find(key) == written
-
-    def test_the_folder_itself_may_be_a_link(self, folder: Path, key: str) -> None:
-        (folder.parent / "big-disk").mkdir()
-        folder.symlink_to("big-disk")
-        storage = LocalStorage(folder, "/media")
-        written = storage.write(key, b"x", record_of(b"x"))
-        assert storage.find(key) == written
-
-    @pytest.mark.parametrize(
-        "damage", ["no image", "half an image", "no label", "half a label", "another label", "no moment"]
-    )
-    def test_what_a_crash_or_a_damage_leaves_is_no_image_and_the_next_write_heals_it(
-        self, storage: LocalStorage, folder: Path, key: str, damage: str
-    ) -> None:
-        body = b"\x89PNG whole"
-        written = storage.write(key, body, record_of(body))
-        image, label = folder / key, folder / ".records" / f"{key}.json"
-        match damage:
-            case "no image":
-                image.unlink()
-            case "half an image":
-                image.write_bytes(body[:4])
-            case "no label":
-                label.unlink()
-            case "half a label":
-                label.write_text(label.read_text()[:20])
-            case "no moment":
-                label.write_text(json.dumps(json.loads(label.read_text()) | {"captured_at": math.nan}))
-            case _:
-                label.write_text('["not", "ours"]')
-        assert storage.find(key) is None
-        assert storage.write(key, body, record_of(body)) == written
-        assert storage.find(key) == written
-
-    def test_the_name_of_a_new_folder_is_on_the_disk_before_the_image_counts_as_stored(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        synced: list[Path] = []
-        sync = os.fsync
-
-        def noted_sync(descriptor: int) -> None:
-            synced.append(Path(f"/proc/self/fd/{descriptor}").readlink())
-            sync(descriptor)
-
-        monkeypatch.setattr(os, "fsync", noted_sync)
-        folder = tmp_path / "media"
-        storage = LocalStorage(folder, "/media")
-        storage.write("pages/one/x.png", b"x", record_of(b"x"))
-        records = folder / ".records"
-        named = {
-            folder,
-            folder / "pages",
-            folder / "pages/one",
-            records,
-            records / "pages",
-            records / "pages/one",
-        }
-        assert named | {tmp_path} <= set(synced)
-        synced.clear()
-        storage.write("pages/one/y.png", b"x", record_of(b"x"))
-        assert {path for path in synced if path.is_dir()} == {folder / "pages/one", records / "pages/one"}
-
-    def test_files_are_readable_for_all_whatever_the_umask(
-        self, storage: LocalStorage, folder: Path, key: str
-    ) -> None:
-        before = os.umask(0o077)
-        try:
-            storage.write(key, b"x", record_of(b"x"))
-        finally:
-            os.umask(before)
-        assert (folder / key).stat().st_mode & 0o777 == 0o644
-
-    def test_a_full_disk_leaves_nothing_behind(self, folder: Path, key: str) -> None:
-        script = textwrap.dedent("""
-            import resource, sys
-            from pathlib import Path
-            from tests.support.s3 import record_of
-            from thumbnailer.errors import StorageUnavailable
-            from thumbnailer.local_storage import LocalStorage
-
-            folder, key = Path(sys.argv[1]), sys.argv[2]
-            storage, body = LocalStorage(folder, "/media"), bytes(20_000)
-            resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))  # no file grows beyond this
-            try:
-                storage.write(key, body, record_of(body))
-            except StorageUnavailable as error:
-                assert storage.find(key) is None
-                print(error, end="")
-        """)
-        run = subprocess.run(
-            [sys.executable, "-c", script, str(folder), key], capture_output=True, text=True, check=True
-        )
-        assert run.stdout.endswith("The storage for images does not work at present.")
-        assert "EFBIG" in run.stdout
-        assert [path for path in folder.rglob("*") if path.is_file()] == []
-
-    def test_a_name_that_cannot_be_taken_leaves_the_storage_as_it_was(
-        self, storage: LocalStorage, folder: Path, key: str
-    ) -> None:
-        (folder / key / "in-the-way").mkdir(parents=True)
-        with pytest.raises(StorageUnavailable) as caught:
-            storage.write(key, b"x", record_of(b"x"))
-        assert str(folder) not in str(caught.value)
-        assert storage.find(key) is None
-        assert list(folder.rglob("*.part")) == []
-
-    def test_a_folder_that_cannot_be_made_is_unavailable_and_not_ready(
-        self, storage: LocalStorage, folder: Path, key: str
-    ) -> None:
-        folder.write_text("a file where the folder should be")
-        assert not storage.is_ready()
-        with pytest.raises(StorageUnavailable) as caught:
-            storage.write(key, b"x", record_of(b"x"))
-        assert caught.value.retryable
-        assert caught.value.retry_after_seconds
-
-    def test_nothing_needs_to_be_signed(self, storage: LocalStorage, key: str) -> None:
-        assert storage.presigned_url(key, 60) is None
