@@ -16,12 +16,10 @@ from blueprints.problems import PROBLEMS
 from blueprints.services import EXTENSION
 from tests.support import answers
 from tests.support.answers import Answer
-from tests.support.pictures import picture, png_of_size
+from tests.support.pictures import picture
 from tests.support.service import REMEMBERED, TARGET, client_of, running_service, snapapi_environment
 from tests.support.upstream import Upstream
 from tests.support.vendors import play_vendors
-
-LARGE = answers.content(png_of_size(9000, 9000), "image/png")
 
 GETS = ("/api/screenshot", "/api/screenshot/cached", "/api/screenshot/stream")
 
@@ -239,7 +237,7 @@ def test_an_upstreams_failure_is_told_the_vendors_way(
 def test_what_is_the_pages_fault_is_not_called_the_services(
     client: FlaskClient, upstream: Upstream, path: str
 ) -> None:
-    upstream.behave(answers.image("png", 9000, 9000))
+    upstream.behave(answers.oversized())
     _assert_error(_get(client, path), "image-too-large", status=422)
 
 
@@ -315,7 +313,7 @@ class TestOneInstanceBehindAnother:
         ("page", "behaviour", "told"),
         [
             pytest.param("http://10.1.2.3/", answers.image("png"), "not a public web address", id="private"),
-            pytest.param(f"{TARGET}?large", LARGE, "pixels", id="too large"),
+            pytest.param(f"{TARGET}?large", answers.oversized(), "pixels", id="too large"),
         ],
     )
     def test_nobody_switches_the_renderer_off_by_asking_for_bad_pages(

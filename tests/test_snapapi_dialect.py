@@ -247,7 +247,7 @@ def test_a_private_target_is_an_invalid_url(client: FlaskClient) -> None:
         pytest.param(answers.snapapi_error(429, "RATE_LIMITED", "x"), 503, "SERVICE_UNAVAILABLE", id="429"),
         pytest.param(answers.snapapi_error(504, "TIMEOUT", "x"), 504, "TIMEOUT", id="504"),
         pytest.param(answers.html_as_png(), 500, "SCREENSHOT_FAILED", id="html"),
-        pytest.param(answers.image("png", 9000, 9000), 422, "CONTENT_CHECK_FAILED", id="too many pixels"),
+        pytest.param(answers.oversized(), 422, "CONTENT_CHECK_FAILED", id="too many pixels"),
         pytest.param(answers.silence(), 504, "TIMEOUT", id="silence"),
     ],
 )

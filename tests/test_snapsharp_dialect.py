@@ -264,7 +264,7 @@ def test_a_repeated_parameter_is_refused(client: FlaskClient) -> None:
         pytest.param(answers.snapapi_error(429, "RATE_LIMITED", "x"), 503, "queue_unavailable", id="429"),
         pytest.param(answers.snapapi_error(504, "TIMEOUT", "x"), 504, "timeout", id="504"),
         pytest.param(answers.html_as_png(), 502, "screenshot_failed", id="html"),
-        pytest.param(answers.image("png", 9000, 9000), 422, "screenshot_failed", id="too many pixels"),
+        pytest.param(answers.oversized(), 422, "screenshot_failed", id="too many pixels"),
         pytest.param(answers.silence(), 504, "timeout", id="silence"),
     ],
 )

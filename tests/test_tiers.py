@@ -203,7 +203,7 @@ FAULTS = [
     pytest.param(answers.snapapi_error(504, "TIMEOUT", "x"), "upstream-timeout", 504, id="too slow"),
     pytest.param(answers.snapapi_error(401, "INVALID_API_KEY", "x"), "upstream-failed", 502, id="a key"),
     pytest.param(answers.html_as_png(), "upstream-failed", 502, id="no picture"),
-    pytest.param(answers.image("png", 9000, 9000), "option-unsupported", 422, id="too many pixels"),
+    pytest.param(answers.oversized(), "option-unsupported", 422, id="too many pixels"),
 ]
 
 
@@ -229,7 +229,7 @@ def test_pages_at_fault_do_not_close_the_road_to_the_renderer(
     renderer: Renderer, behind: Upstream, vendor: str
 ) -> None:
     with renderer.front(vendor, BREAKER_FAILURES="2") as front:
-        behind.behave(answers.image("png", 9000, 9000))
+        behind.behave(answers.oversized())
         for number in range(4):
             response = ask(front, f"large/{vendor}/{number}")
             assert_problem(response, "option-unsupported", 422)

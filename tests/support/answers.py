@@ -10,7 +10,7 @@ from itertools import cycle, islice, repeat
 from typing import Any
 from urllib.parse import parse_qsl
 
-from tests.support.pictures import big_png, picture
+from tests.support.pictures import big_png, picture, png_of_size
 from tests.support.processes import free_port
 
 Header = tuple[str, str]
@@ -112,6 +112,11 @@ def image(
     """A picture with the Content-Type that belongs to it."""
     content_type = "application/pdf" if image_format == "pdf" else f"image/{image_format}"
     return content(picture(image_format, width, height), content_type, framing=framing)
+
+
+def oversized() -> Answer:
+    """A picture of more pixels than a service takes."""
+    return content(png_of_size(9000, 9000), "image/png")
 
 
 def json_error(status: int, payload: object, *headers: Header) -> Answer:
