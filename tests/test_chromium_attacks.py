@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import AsyncExitStack
+from typing import Any, cast
 
 import psutil
 import pytest
@@ -28,6 +32,7 @@ from thumbnailer.process_memory import used_bytes
 from thumbnailer.providers.challenges import read_markers
 from thumbnailer.providers.chromium import ChromiumProvider
 from thumbnailer.providers.memory_watch import MemoryBounds, MemoryWatch
+from thumbnailer.providers.running_browser import RunningBrowser
 
 MEBIBYTE = 1 << 20
 
@@ -221,6 +226,31 @@ def test_the_watch_ends_a_driver_that_is_too_large() -> None:
             assert watch.ended == 1
         finally:
             driver.kill()
+
+
+def test_the_watch_looks_only_while_a_capture_is_under_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("thumbnailer.providers.memory_watch.LOOK_SECONDS", 0)
+    watch = MemoryWatch(os.getpid(), lambda: None, MemoryBounds(page_bytes=1 << 40, browser_bytes=1 << 40))
+    running, looks = RunningBrowser(cast("Any", None), watch, AsyncExitStack()), list[None]()
+    monkeypatch.setattr(watch, "look", lambda: looks.append(None))
+
+    async def looks_meanwhile() -> int:
+        before = len(looks)
+        for _ in range(20):
+            await asyncio.sleep(0)
+        return len(looks) - before
+
+    async def captures() -> list[bool]:
+        watching = asyncio.ensure_future(watch.run())
+        seen = [await looks_meanwhile()]
+        for change in (running.lend, running.lend, running.take_back, running.take_back):
+            change()
+            await asyncio.sleep(0)
+            seen.append(await looks_meanwhile())
+        watching.cancel()
+        return [looks > 1 for looks in seen]
+
+    assert asyncio.run(captures()) == [False, True, True, True, False]
 
 
 def test_a_page_that_asks_for_too_much_is_ended_before_the_service_keeps_all_of_it(

@@ -117,12 +117,12 @@ class Browsers:
 
     async def _lend(self, deadline: Deadline, held: AsyncExitStack) -> RunningBrowser:
         running = await self._living(deadline)
-        running.active += 1
+        running.lend()
         held.callback(self._give_back, running)
         return running
 
     def _give_back(self, running: RunningBrowser) -> None:
-        running.active -= 1
+        running.take_back()
         if running.retired and not running.active:
             self._end(running, dead=False)
 

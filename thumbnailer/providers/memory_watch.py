@@ -44,14 +44,28 @@ class MemoryWatch:
         self._browser = browser
         self._driver = driver
         self._bounds = bounds
+        self._is_awake = asyncio.Event()
         #: How many processes were ended, so that they have not died by themselves.
         self.ended = 0
 
+    @property
+    def is_awake(self) -> bool:
+        return self._is_awake.is_set()
+
+    def wake(self) -> None:
+        """Pages are open."""
+        self._is_awake.set()
+
+    def rest(self) -> None:
+        """No page is open, so nothing takes more, and ten looks a second would cost as many milliseconds."""
+        self._is_awake.clear()
+
     async def run(self) -> None:
-        """Look again and again, until it is cancelled."""
+        """Look again and again while it is awake, until it is cancelled."""
         while True:
-            await asyncio.sleep(LOOK_SECONDS)
+            await self._is_awake.wait()
             self.look()
+            await asyncio.sleep(LOOK_SECONDS)
 
     def look(self) -> None:
         """End each process that uses too much, and the largest if all together do."""

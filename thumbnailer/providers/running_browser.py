@@ -61,6 +61,17 @@ class RunningBrowser:
     retired: bool = False
     ended: bool = False
 
+    def lend(self) -> None:
+        """A capture begins."""
+        self.active += 1
+        self.memory.wake()
+
+    def take_back(self) -> None:
+        """A capture is over, and its pages are closed."""
+        self.active -= 1
+        if not self.active:
+            self.memory.rest()
+
     async def end(self, *, dead: bool) -> None:
         """Leave no process; politely unless it is ``dead`` already."""
         if self.spare is not None:
