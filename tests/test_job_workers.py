@@ -93,7 +93,7 @@ def give():
 
 sys.meta_path.insert(0, Halt())
 celery = LateCelery(load_settings("testing", {}))
-worker, queue, failed = EmbeddedWorker(celery, {}), CeleryQueue(celery, print), []
+worker, queue, failed = EmbeddedWorker(celery, {}, print), CeleryQueue(celery, print), []
 threading.excepthook = failed.append
 threads = [threading.Thread(target=worker.start), threading.Thread(target=give)]
 for thread in threads: thread.start()

@@ -16,6 +16,7 @@ from thumbnailer.errors import StorageUnavailable
 from thumbnailer.jobs.events import Announcer
 from thumbnailer.jobs.ledger import JobLedger
 from thumbnailer.jobs.sweeping import Sweeper, SweepRules
+from thumbnailer.jobs.unqueued import Unqueued
 from thumbnailer.pages.refreshing import PageRunner
 from thumbnailer.storage import Storage
 
@@ -58,7 +59,7 @@ def sweeper_of(book: Book, queue: Queue) -> Sweeper:
         clock=book.clock,
     )
     rules = SweepRules(max_attempts=1, retention_seconds=HOUR, lease_seconds=LEASE_SECONDS)
-    return Sweeper(book.database, jobs, queue, rules, book.clock)
+    return Sweeper(book.database, jobs, queue, Unqueued(book.database, {}), rules, book.clock)
 
 
 def test_a_page_is_queued_once_however_many_sweep_at_once(book: Book) -> None:

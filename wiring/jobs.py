@@ -27,7 +27,8 @@ from thumbnailer.jobs.queue import WorkQueue
 from thumbnailer.jobs.roster import Roster
 from thumbnailer.jobs.running import DeliveryRunner, JobRunner, Studio
 from thumbnailer.jobs.silent_receivers import REST_SECONDS, SilentReceivers
-from thumbnailer.jobs.sweeping import Sweeper, SweepRules, note_unqueued
+from thumbnailer.jobs.sweeping import Sweeper, SweepRules
+from thumbnailer.jobs.unqueued import Unqueued
 from thumbnailer.pages import tables as page_tables
 from thumbnailer.pages.ledger import PageLedger, PageRules
 from thumbnailer.pages.refreshing import PageRunner
@@ -79,7 +80,12 @@ class Office:
     roster: Roster
     celery: LateCelery
     queue: WorkQueue
+    unqueued: Unqueued
     sweeper: Sweeper
+
+    def put_off(self, task: str, subject: str) -> None:
+        """What could not be done without the database is done once it is back."""
+        self.unqueued.hold(task, {subject})
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,17 +129,17 @@ def build_office(settings: Settings, database: Database) -> Office:
     deliveries = DeliveryLedger(
         database, pauses_seconds=settings.webhooks.pauses_seconds, lease_seconds=delivery_lease_seconds
     )
-    celery = LateCelery(settings)
-    queue = CeleryQueue(celery, lambda task, subject: note_unqueued(database, WORK[task], subject))
+    celery, unqueued = LateCelery(settings), Unqueued(database, WORK)
+    queue = CeleryQueue(celery, unqueued.add)
     page_rules = _page_rules(settings)
     rules = SweepRules(
         max_attempts=jobs.attempts,
         retention_seconds=jobs.retention_seconds,
         lease_seconds=max(jobs.lease_seconds, delivery_lease_seconds, page_rules.lease_seconds),
     )
-    sweeper = Sweeper(database, ledger, queue, rules)
+    sweeper = Sweeper(database, ledger, queue, unqueued, rules)
     pages = PageLedger(database, page_rules, partial(describe_page, base_url=base_url))
-    return Office(ledger, deliveries, pages, Roster(database), celery, queue, sweeper)
+    return Office(ledger, deliveries, pages, Roster(database), celery, queue, unqueued, sweeper)
 
 
 def _page_rules(settings: Settings) -> PageRules:
@@ -200,7 +206,7 @@ class WebJobs:
     def __init__(self, office: Office, workshop: Workshop | None) -> None:
         self._office = office
         self._workshop = workshop
-        self._worker = EmbeddedWorker(office.celery, workshop.tasks) if workshop else None
+        self._worker = EmbeddedWorker(office.celery, workshop.tasks, office.put_off) if workshop else None
         self._opening = threading.Lock()
         self._closed = threading.Event()
         self.desk = JobDesk(

@@ -45,6 +45,9 @@ T = TypeVar("T")
 #: The kinds of work by name; each is told the id of what it is about.
 Tasks = Mapping[str, Callable[[str], None]]
 
+#: Hears a kind of work by its name, and the id of what it is about.
+Told = Callable[[str, str], None]
+
 
 class LateCelery:
     """Celery, loaded and made when it is first called for; safe to call from many threads."""
@@ -130,7 +133,7 @@ class CeleryQueue:
     A queue that has just failed is left alone: a batch of a hundred jobs would wait for it a hundred times.
     """
 
-    def __init__(self, celery: LateCelery, missed: Callable[[str, str], None]) -> None:
+    def __init__(self, celery: LateCelery, missed: Told) -> None:
         self._celery = celery
         self._missed = missed
         self._cool_down = CoolDown("The job queue")
@@ -174,9 +177,10 @@ class CeleryQueue:
 class EmbeddedWorker:
     """A Celery worker in a thread of this process, for a queue in its memory."""
 
-    def __init__(self, celery: LateCelery, tasks: Tasks) -> None:
+    def __init__(self, celery: LateCelery, tasks: Tasks, put_off: Told) -> None:
         self._celery = celery
         self._tasks = tasks
+        self._put_off = put_off
         self._controller: WorkController | None = None
         self._thread: threading.Thread | None = None
 
@@ -194,7 +198,7 @@ class EmbeddedWorker:
         app = self._celery()
         from celery.worker import WorkController
 
-        register_tasks(app, self._tasks)
+        register_tasks(app, self._tasks, self._put_off)
         app.set_default()  # the pool's threads look there for the tasks
         app.finalize()
         return WorkController(
@@ -216,22 +220,20 @@ def worker_id() -> str:
     return f"{socket.gethostname()}-{os.getpid()}"
 
 
-def register_tasks(app: Celery, tasks: Tasks) -> None:
-    """Say what the kinds of work are."""
+def register_tasks(app: Celery, tasks: Tasks, put_off: Told) -> None:
+    """Say what the kinds of work are; ``put_off`` hears of what wants a database that is not there now."""
     for name, work in tasks.items():
-        app.task(_plain(name, work), name=name, shared=False)
+        app.task(_plain(name, work, put_off), name=name, shared=False)
 
 
-def _plain(name: str, work: Callable[[str], None]) -> Callable[[str], None]:
-    """A function, whatever ``work`` is: Celery reads signatures, and stumbles over those of methods.
-
-    What the database cannot be asked about now, or be told of, is found by a sweep once it can.
-    """
+def _plain(name: str, work: Callable[[str], None], put_off: Told) -> Callable[[str], None]:
+    """A function, whatever ``work`` is: Celery reads signatures, and stumbles over those of methods."""
 
     def task(subject: str) -> None:
         try:
             work(subject)
         except DatabaseUnavailable as error:
             log.warning("task_put_off", task=name, id=subject, detail=str(error))
+            put_off(name, subject)
 
     return task

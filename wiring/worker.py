@@ -60,7 +60,7 @@ def build_worker(settings: Settings) -> Celery:
     worker_ready.connect(begin, weak=False)
     worker_shutdown.connect(end, weak=False)
     app = office.celery()
-    register_tasks(app, workshop.tasks)
+    register_tasks(app, workshop.tasks, office.put_off)
     return app
 
 

@@ -18,7 +18,7 @@ from tests.support.ledgers import (
     order,
     sweeper_of,
 )
-from tests.support.processes import free_port, wait_until
+from tests.support.processes import wait_until
 from tests.support.query_plans import looks_at_every_row, plans_of
 from tests.support.trips import NOON, Clock
 from thumbnailer.database import Database
@@ -28,7 +28,6 @@ from thumbnailer.jobs.deliveries import DeliveryLedger
 from thumbnailer.jobs.leases import Leases
 from thumbnailer.jobs.ledger import JobLedger
 from thumbnailer.jobs.order_keys import OrderKey
-from thumbnailer.jobs.sweeping import note_unqueued
 from thumbnailer.jobs.tables import batches, jobs
 from thumbnailer.schema import upgrade
 
@@ -64,27 +63,6 @@ def test_what_a_queue_has_lost_is_queued_anew(
     clock.now += 2
     sweeper.sweep()
     assert queue.jobs == [job.id]
-
-
-def test_what_could_not_be_queued_is_found_by_the_next_sweep_that_finds_the_queue(
-    database: Database, clock: Clock
-) -> None:
-    ledger, queue = ledger_of(database, clock), Queue()
-    job, sweeper = ledger.accept(order(), "owner"), sweeper_of(database, ledger, clock, queue)
-    note_unqueued(database, jobs, job.id)
-    queue.is_idle = None
-    sweeper.sweep()
-    assert queue.jobs == []
-    queue.is_idle = False
-    sweeper.sweep()
-    assert queue.jobs == [job.id]
-
-
-def test_a_database_that_is_gone_too_makes_no_error_of_what_could_not_be_queued() -> None:
-    nowhere = Database(f"postgresql+psycopg://nobody@127.0.0.1:{free_port()}/none", upgrade=upgrade)
-    with closing(nowhere):
-        assert not nowhere.is_ready()
-        note_unqueued(nowhere, jobs, "1")
 
 
 @pytest.mark.parametrize("kind", ["sqlite", "postgresql"])

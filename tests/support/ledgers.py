@@ -9,6 +9,7 @@ from thumbnailer.jobs import Job, JobOrder
 from thumbnailer.jobs.events import Announcer
 from thumbnailer.jobs.ledger import JobLedger
 from thumbnailer.jobs.sweeping import Sweeper, SweepRules
+from thumbnailer.jobs.unqueued import Unqueued
 from thumbnailer.model import CaptureRequest
 from thumbnailer.thumbnails import ThumbnailRequest
 
@@ -55,9 +56,11 @@ class Queue:
     is_idle: bool | None = True
 
 
-def sweeper_of(database: Database, ledger: JobLedger, clock: Clock, queue: Queue) -> Sweeper:
+def sweeper_of(
+    database: Database, ledger: JobLedger, clock: Clock, queue: Queue, unqueued: Unqueued | None = None
+) -> Sweeper:
     rules = SweepRules(max_attempts=ATTEMPTS, retention_seconds=HOUR, lease_seconds=LEASE_SECONDS)
-    return Sweeper(database, ledger, queue, rules, clock)
+    return Sweeper(database, ledger, queue, unqueued or Unqueued(database, {}), rules, clock)
 
 
 def failed_job(ledger: JobLedger, webhook_url: str) -> Job:

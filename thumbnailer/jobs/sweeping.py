@@ -12,12 +12,13 @@ import structlog
 from sqlalchemy import ColumnElement, Table, and_, case, delete, or_, select, update
 
 from thumbnailer.database import Database
-from thumbnailer.errors import DatabaseUnavailable, UpstreamFailed
+from thumbnailer.errors import UpstreamFailed
 from thumbnailer.jobs import FINAL_STATES
 from thumbnailer.jobs.ledger import UNFINISHED, JobLedger
 from thumbnailer.jobs.order_keys import forget_orders
 from thumbnailer.jobs.queue import WorkQueue
 from thumbnailer.jobs.tables import batches, deliveries, jobs
+from thumbnailer.jobs.unqueued import Unqueued
 from thumbnailer.model import CLOCK_MARGIN_SECONDS
 from thumbnailer.pages import PageState
 from thumbnailer.pages.tables import pages
@@ -60,18 +61,21 @@ class Sweeper:
         database: Database,
         ledger: JobLedger,
         queue: WorkQueue,
+        unqueued: Unqueued,
         rules: SweepRules,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._database = database
         self._ledger = ledger
         self._queue = queue
+        self._unqueued = unqueued
         self._rules = rules
         self._clock = clock
         self._swept_at = math.inf
 
     def sweep(self) -> None:
         """Queue what is due, give up what was begun too often, forget what ended long ago."""
+        self._unqueued.settle()
         self._heed_clock()
         self._give_up()
         is_queue_empty = self._queue.is_empty()
@@ -163,12 +167,3 @@ class Sweeper:
         """The ids of what ended before all that is kept."""
         before = self._clock() - self._rules.retention_seconds
         return select(table.c.id).where(ended_at < before, *more).order_by(ended_at).limit(MAX_FORGOTTEN)
-
-
-def note_unqueued(database: Database, table: Table, subject: str) -> None:
-    """Have the next sweep find what could not be put into the queue; raises nothing."""
-    try:
-        with database.transaction() as connection:
-            connection.execute(update(table).where(table.c.id == subject).values(queued_at=None))
-    except DatabaseUnavailable as error:
-        log.warning("queueing_not_noted", table=table.name, id=subject, detail=str(error))
