@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
@@ -126,7 +127,9 @@ def forget_page(page_id: str) -> Response:
     services().allowance.answer()
     pages = services().jobs.pages
     pages.remove(own(pages.find(page_id)).id)
-    return Response(status=204)
+    response = Response(status=204)
+    del response.headers["Content-Type"]
+    return response
 
 
 @blueprint.get("/pages/<page_id>/thumb")
@@ -152,7 +155,10 @@ def page_thumb(page_id: str) -> Response:
 
 def _no_picture(page: Page) -> Response:
     """A placeholder of the page's size for an ``<img>``, a problem document for a program."""
-    error = ImageNotReady("There is no picture of this page yet.", retry_after_seconds=POLL_AFTER_SECONDS)
+    waits = POLL_AFTER_SECONDS
+    if page.state is PageState.FAILED:
+        waits = max(waits, math.ceil(page.due_at - services().clock()))
+    error = ImageNotReady("There is no picture of this page yet.", retry_after_seconds=waits)
     if wants_placeholder():
         is_pending = page.state is PageState.PENDING
         kind = PlaceholderKind.PENDING if is_pending else PlaceholderKind.FAILED
