@@ -115,4 +115,4 @@ class PageAnswer(Schema):
 class PagesAnswer(Schema):
     """Pages, the newest first."""
 
-    pages = fields.List(fields.Nested(PageAnswer), required=True)
+    pages = nested_list(PageAnswer, "The pages.")

@@ -14,6 +14,7 @@ from werkzeug.exceptions import NotFound
 from blueprints.access import OPEN, PERSIST, RENDER, needs
 from blueprints.answers import cached_answer, document, stored_answer
 from blueprints.callers import caller, own
+from blueprints.documented_headers import BOUND_HEADERS, CHARGED_HEADERS, REDIRECT_HEADERS, made_headers
 from blueprints.errors import answer_failure
 from blueprints.jobs import POLL_AFTER_SECONDS, receiver_of
 from blueprints.openapi import (
@@ -57,10 +58,15 @@ blueprint = StrictBlueprint("pages", __name__, description="Pages that are kept 
     location="json",
     example={"url": "https://example.com/", "thumb_width": 400, "refresh_seconds": 3600},
 )
-@blueprint.response(202, PageAnswer, description="The page is photographed from now on.")
+@blueprint.response(
+    202, PageAnswer, description="The page is photographed from now on.", headers=made_headers("the page")
+)
 @answers_problems(blueprint, JOB_PROBLEMS)
 def keep_page(given: dict[str, Any]) -> Response:
-    """Keep a page photographed."""
+    """Keep a page photographed.
+
+    Its newest good picture is at `/pages/{page_id}/thumb`, whatever becomes of the page.
+    """
     return services().idempotency.once(lambda: _kept(given), is_order=True)
 
 
@@ -81,7 +87,10 @@ def _kept(given: Mapping[str, Any]) -> Response:
 @blueprint.response(200, PagesAnswer, description="The caller's pages, the newest first, a hundred at most.")
 @answers_problems(blueprint, ("invalid-parameters", *LIST_PROBLEMS))
 def kept_pages(given: dict[str, Any]) -> Response:
-    """The caller's pages."""
+    """The caller's pages.
+
+    For the next hundred, give the `created_at` of the last one as `before`.
+    """
     services().allowance.answer()
     found = services().jobs.pages.latest(caller().owner, given.get("before"))
     return document({"pages": [describe_page(page, public_url("")) for page in found]})
@@ -100,10 +109,19 @@ def kept_page(page_id: str) -> Response:
 @blueprint.patch("/pages/<page_id>")
 @needs(PERSIST)
 @blueprint.arguments(PageChanges(), location="json", example={"refresh_seconds": 86400})
-@blueprint.response(202, PageAnswer, description="The page is photographed with these options from now on.")
+@blueprint.response(
+    202,
+    PageAnswer,
+    description="The page is photographed with these options from now on.",
+    headers=CHARGED_HEADERS,
+)
 @answers_problems(blueprint, (*JOB_PROBLEMS, "not-found"))
 def amend_page(_changes: dict[str, Any], page_id: str) -> Response:
-    """Change the options of a kept page; those not named stay as they are, and null removes one."""
+    """Change the options of a kept page; those not named stay as they are, and null removes one.
+
+    It is photographed at once. If `url` leads to another site, or `js` is another script, `headers` and
+    `cookies` have to be given again.
+    """
     services().allowance.answer()
     page = own(services().jobs.pages.find(page_id))
     changes = flask.request.get_json()
@@ -134,10 +152,15 @@ def forget_page(page_id: str) -> Response:
 
 @blueprint.get("/pages/<page_id>/thumb")
 @needs(OPEN)
-@answers_pictures_to_get(blueprint, IMAGE_TYPES, {})
-@blueprint.alt_response(302, description="The stored picture.", success=True)
-@answers_placeholders(blueprint, ["image-not-ready"])
+@answers_pictures_to_get(blueprint, IMAGE_TYPES, BOUND_HEADERS)
+@blueprint.alt_response(
+    302,
+    description="The stored picture, where the cache has it no longer.",
+    headers=REDIRECT_HEADERS,
+    success=True,
+)
 @answers_problems(blueprint, (*OPEN_READ_PROBLEMS, *CONDITION_PROBLEMS, *STORED_PROBLEMS))
+@answers_placeholders(blueprint, ["image-not-ready", "not-found"])
 def page_thumb(page_id: str) -> Response:
     """The newest good picture of a kept page; it needs no key, since it is made to be embedded."""
     services().allowance.answer()
