@@ -275,6 +275,8 @@ def test_parts_conditions_and_heads_are_answered_by_the_edge(edge: Edge, options
     assert part.headers["content-range"] == f"bytes 10-19/{size_bytes}"
     other = ask(edge.url, path, "Range: bytes=10-19", 'If-Range: "other"')
     assert (other.status, other.body) == (200, whole.body)
+    several = ask(edge.url, path, "Range: bytes=0-1,4-5")
+    assert (several.status, several.body) == (200, whole.body)
     beyond = ask(edge.url, path, f"Range: bytes={size_bytes}-")
     assert (beyond.status, beyond.headers["content-range"]) == (416, f"bytes */{size_bytes}")
 
@@ -289,8 +291,8 @@ def test_parts_conditions_and_heads_are_answered_by_the_edge(edge: Edge, options
     headers_only = ask(edge.url, path, method="HEAD")
     assert (headers_only.status, headers_only.body) == (200, b"")
     assert headers_only.headers["content-length"] == str(size_bytes)
-    answers = (part, other, beyond, unchanged, changed, headers_only)
-    assert [edge_cache(each) for each in answers] == ["HIT"] * 6
+    answers = (part, other, several, beyond, unchanged, changed, headers_only)
+    assert [edge_cache(each) for each in answers] == ["HIT"] * 7
 
 
 @pytest.mark.parametrize("field", ['If-Match: "other"', "Range: bytes=999999-"])
