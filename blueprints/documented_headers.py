@@ -49,7 +49,7 @@ BOUND_HEADERS = {
 STORED_HEADERS = {**BOUND_HEADERS, "Content-Disposition": CAPTURE_HEADERS["Content-Disposition"]}
 
 #: What 304 leaves out of the headers of the whole answer: RFC 9110, section 15.4.5.
-NOT_OF_304 = frozenset({"Last-Modified", "Accept-Ranges", "RateLimit-Policy", "RateLimit"})
+NOT_OF_304 = frozenset({"Last-Modified", "Accept-Ranges"})
 
 RETRY_AFTER = {"Retry-After": text_header("Seconds until a later try makes sense.")}
 REDIRECT_HEADERS = {"Location": text_header("Where the stored image is.")}

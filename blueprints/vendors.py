@@ -69,6 +69,8 @@ blueprint.register_error_handler(Exception, vendor_bug)
 
 TEXT = "text/plain; charset=utf-8"
 
+SNAPSHARP_TYPES = tuple(each for each in PICTURE_TYPES if each != "image/avif")
+
 IN_OTHER_SHAPES = "The picture; with responseType of SnapAPI described in JSON, or in base64."
 
 #: One body or the other, as the document says it.
@@ -89,7 +91,7 @@ EITHER_BODY = {
 @blueprint.get("/v1/screenshot")
 @needs(RENDER)
 @blueprint.arguments(SnapSharpQuery(), location="query")
-@answers_pictures_to_get(blueprint, PICTURE_TYPES, {**CAPTURE_HEADERS, **RATE_HEADERS})
+@answers_pictures_to_get(blueprint, SNAPSHARP_TYPES, {**CAPTURE_HEADERS, **RATE_HEADERS})
 @answers_vendor_errors(blueprint, PICTURE_PROBLEMS, SnapSharpError)
 def vendor_screenshot(given: dict[str, Any]) -> Response:
     """The capture of a page, as SnapSharp answers it."""

@@ -191,6 +191,14 @@ def test_what_cannot_come_is_not_documented(
     assert never & document["paths"][path][method]["responses"].keys() == set()
 
 
+def test_snapsharps_answers_are_of_the_formats_that_it_knows(document: dict[str, Any]) -> None:
+    operation = document["paths"]["/v1/screenshot"]["get"]
+    (formats,) = (one["schema"]["enum"] for one in operation["parameters"] if one["name"] == "format")
+    for status in ("200", "206"):
+        answered = {each.rpartition("/")[2] for each in operation["responses"][status]["content"]}
+        assert answered == set(formats)
+
+
 def test_a_picture_that_is_too_large_is_the_pages_fault_to_hermesforges_clients(
     document: dict[str, Any],
 ) -> None:
