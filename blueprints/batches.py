@@ -18,6 +18,7 @@ from zipstream import ZIP_STORED, ZipStream
 from blueprints.access import RENDER, needs
 from blueprints.answers import document
 from blueprints.callers import caller, own
+from blueprints.documented_headers import UNFINISHED_HEADERS, made_headers, text_header
 from blueprints.error_problems import problem_of_error
 from blueprints.errors import in_words, log_bug
 from blueprints.idempotency import sent_key
@@ -62,11 +63,20 @@ blueprint = StrictBlueprint("batches", __name__, description="Many pages at once
     location="json",
     example={"urls": ["https://example.com/", "https://example.org/"], "thumb_width": 400},
 )
-@blueprint.response(200, BatchResults, description="The pictures, in the order asked.")
-@blueprint.alt_response(202, schema=BatchAnswer, description="The batch is accepted.", success=True)
+@blueprint.response(200, BatchResults, description="Without async: the pictures, in the order asked.")
+@blueprint.alt_response(
+    202,
+    schema=BatchAnswer,
+    description="With async: the batch is accepted.",
+    headers={**made_headers("the batch"), **UNFINISHED_HEADERS},
+    success=True,
+)
 @answers_problems(blueprint, JOB_PROBLEMS)
 def batch_of_screenshots(given: dict[str, Any]) -> Response:
-    """Take pictures of many pages."""
+    """Take pictures of many pages.
+
+    A page that fails spoils no other. Options that are wrong refuse the whole batch.
+    """
     urls = given.pop("urls")
     if given.pop("is_async", False):
         return services().idempotency.once(lambda: _accepted(urls, given), is_order=True)
@@ -194,7 +204,7 @@ def _pieces(chunks: Iterator[bytes]) -> Iterator[bytes]:
 
 @blueprint.get("/batches/<batch_id>")
 @needs(RENDER)
-@blueprint.response(200, BatchAnswer, description="The batch.")
+@blueprint.response(200, BatchAnswer, description="The batch.", headers=UNFINISHED_HEADERS)
 @answers_problems(blueprint, READ_PROBLEMS)
 def batch(batch_id: str) -> Response:
     """The state of a batch and of its jobs."""
@@ -205,11 +215,18 @@ def batch(batch_id: str) -> Response:
 @blueprint.get("/batches/<batch_id>/download")
 @needs(RENDER)
 @blueprint.response(
-    200, BYTES, content_type="application/zip", description="The pictures that are finished so far."
+    200,
+    BYTES,
+    content_type="application/zip",
+    description="The pictures that are finished so far.",
+    headers={"Content-Disposition": text_header("The name of the archive.")},
 )
 @answers_problems(blueprint, (*READ_PROBLEMS, "overloaded"))
 def batch_download(batch_id: str) -> Response:
-    """The finished pictures of a batch as a ZIP, written while it is sent."""
+    """The finished pictures of a batch as a ZIP, written while it is sent.
+
+    Named by their place in the order. What the cache has dropped since is missing.
+    """
     services().allowance.answer()
     found = own(services().jobs.find_batch(batch_id))
     line_up()

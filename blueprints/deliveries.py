@@ -7,6 +7,7 @@ from flask import Response
 from blueprints.access import RENDER, needs
 from blueprints.answers import document
 from blueprints.callers import caller, own
+from blueprints.documented_headers import REPLAYED_HEADERS
 from blueprints.job_answers import describe_delivery
 from blueprints.job_schemas import Deliveries, DeliveryAnswer
 from blueprints.openapi import (
@@ -46,7 +47,7 @@ def delivery(delivery_id: str) -> Response:
 @blueprint.post("/webhooks/deliveries/<delivery_id>/redeliver")
 @needs(RENDER)
 @takes_idempotency_key
-@blueprint.response(202, DeliveryAnswer, description="It is sent again.")
+@blueprint.response(202, DeliveryAnswer, description="It is sent again.", headers=REPLAYED_HEADERS)
 @answers_problems(blueprint, REDELIVER_PROBLEMS)
 def redeliver(delivery_id: str) -> Response:
     """Send a webhook message again, under the same id."""

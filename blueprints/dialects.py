@@ -19,8 +19,8 @@ from werkzeug.exceptions import HTTPException
 
 from blueprints.access import RENDER, needs
 from blueprints.answer_fields import flag, moment, pixels, text, whole_number
-from blueprints.documented_headers import problem_headers
-from blueprints.error_problems import PAGE_FAULTS, problem_of_error, problem_of_status
+from blueprints.documented_headers import CAPTURE_CHARGE_HEADERS, problem_headers
+from blueprints.error_problems import PAGE_FAULTS, SLUG_OF_ERROR, problem_of_error, problem_of_status
 from blueprints.errors import (
     detail_of_status,
     in_words,
@@ -112,6 +112,7 @@ class HermesforgeError(Schema):
 def _answers_errors(slugs: Iterable[str]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     possible = {status: {kind.slug for kind in kinds} for status, kinds in problems_by_status(slugs)}
     possible[422].update(problem_of_error(fault("")).slug for fault in PAGE_FAULTS)
+    possible[502] -= {slug for error, slug in SLUG_OF_ERROR if error in PAGE_FAULTS}  # 422 whatever it is
 
     def decorate(view: Callable[..., Any]) -> Callable[..., Any]:
         for status, found in possible.items():
@@ -135,7 +136,10 @@ def _answers_pictures(view: Callable[..., Any]) -> Callable[..., Any]:
 @blueprint.arguments(HermesforgeOptions(), location="query")
 @_answers_pictures
 def hermesforge_screenshot(given: dict[str, Any]) -> Response:
-    """The capture of a page."""
+    """The capture of a page, as hermesforge answers it.
+
+    All options of this service that a query can hold work as well.
+    """
     return answer_picture(_own_options(given), hermesforge_door())
 
 
@@ -144,7 +148,7 @@ def hermesforge_screenshot(given: dict[str, Any]) -> Response:
 @blueprint.arguments(HermesforgeOptions(), location="query")
 @_answers_pictures
 def hermesforge_screenshot_cached(given: dict[str, Any]) -> Response:
-    """The same: every capture of this service is cached."""
+    """The same as /api/screenshot: every capture of this service is cached."""
     return answer_picture(_own_options(given), hermesforge_door())
 
 
@@ -153,7 +157,7 @@ def hermesforge_screenshot_cached(given: dict[str, Any]) -> Response:
 @blueprint.arguments(HermesforgeOptions(), location="query")
 @_answers_pictures
 def hermesforge_screenshot_stream(given: dict[str, Any]) -> Response:
-    """The capture of a page, passed on as it arrives."""
+    """The capture of a page, passed on as it arrives, as on /screenshot/stream."""
     return answer_stream(_own_options(given), hermesforge_door())
 
 
@@ -162,7 +166,9 @@ def hermesforge_screenshot_stream(given: dict[str, Any]) -> Response:
 @blueprint.arguments(
     HermesforgeOptions(), location="json", example={"url": "https://example.com/", "viewport": "mobile"}
 )
-@blueprint.response(200, HermesforgeAnswer)
+@blueprint.response(
+    200, HermesforgeAnswer, description="What the picture is, and where.", headers=CAPTURE_CHARGE_HEADERS
+)
 @_answers_errors(BODY_PROBLEMS)
 def hermesforge_screenshots(given: dict[str, Any]) -> Response:
     """Take a capture and describe it; the picture itself is at image_url."""

@@ -109,7 +109,7 @@ class Api(flask_smorest.Api):
         self._undocumented.append(super()._register_etag_headers)
 
     def _register_pagination_header(self) -> None:
-        self._undocumented.append(super()._register_pagination_header)
+        """Nothing here comes in numbered pages."""
 
     def handle_http_exception(self, error: HTTPException) -> Response | HTTPException:
         """Answer what Flask and Werkzeug raise: 404, 405, 413 and their like."""

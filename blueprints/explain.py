@@ -40,7 +40,10 @@ blueprint = StrictBlueprint("explain", __name__, description="Why a URL yields t
 @blueprint.response(200, ExplainAnswer, description="The explanation.")
 @answers_problems(blueprint, EXPLAIN_PROBLEMS)
 def explain(given: dict[str, Any]) -> Response:
-    """Why a URL yields the picture it does."""
+    """Why a URL yields the picture it does.
+
+    Takes the query of `/thumb` or `/screenshot`, and says what that would do now. No capture is taken.
+    """
     services().allowance.answer()
     route = given.pop("route", "thumb")
     asked = entitle(complete_request(given, thumb_door() if route == "thumb" else screenshot_door()))

@@ -6,7 +6,15 @@ from marshmallow import Schema, ValidationError, fields, validate, validates_sch
 
 from blueprints.answer_fields import flag, moment, nested, nested_list, pixels, text, whole_number
 from blueprints.fields import Flag, WholeNumber
-from blueprints.schemas import ON_THUMB, CaptureQuery, blocks_ads, blocks_cookie_banners, described
+from blueprints.schemas import (
+    ON_THUMB,
+    TTL_ON_THUMB,
+    CaptureQuery,
+    blocks_ads,
+    blocks_cookie_banners,
+    described,
+    seconds_to_live,
+)
 from thumbnailer.circuits import BreakerState
 from thumbnailer.explaining import Action
 from thumbnailer.model import Format
@@ -26,6 +34,7 @@ class ExplainQuery(CaptureQuery):
     )
     block_ads = blocks_ads(default=ON_THUMB)
     block_cookie_banners = blocks_cookie_banners(default=ON_THUMB)
+    ttl = seconds_to_live(default=TTL_ON_THUMB)
     stream = Flag(metadata=described("As on /screenshot; changes nothing here.", default=False))
 
     @validates_schema(skip_on_field_errors=True)

@@ -34,7 +34,7 @@ CLAIM_SECONDS = 2.0
 GRACE_SECONDS = 60
 
 #: What of an answer comes again; everything else belongs to one request alone.
-KEPT_HEADERS = ("Content-Type", "Cache-Control", "Location")
+KEPT_HEADERS = ("Content-Type", "Cache-Control", "Location", "Retry-After")
 
 log = structlog.get_logger(__name__)
 

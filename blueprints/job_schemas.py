@@ -6,9 +6,9 @@ from typing import Any
 
 from marshmallow import Schema, ValidationError, fields, validate, validates_schema
 
-from blueprints.answer_fields import moment, number, pixels, text, whole_number
+from blueprints.answer_fields import moment, nested, nested_list, number, pixels, text, whole_number
 from blueprints.fields import Flag, ShortList, Text, WholeMatch, WholeNumber, encodable
-from blueprints.schemas import BodyOptions, described
+from blueprints.schemas import ALL_FORMATS, BodyOptions, described
 from thumbnailer.jobs import JobState
 from thumbnailer.jobs.deliveries import DeliveryState
 
@@ -22,14 +22,23 @@ NO_NULLS = WholeMatch(r"^[^\x00]*$", error="Must not contain control characters.
 STATES = [state.value for state in JobState]
 
 
+def job_format(auto: str) -> fields.String:
+    return fields.String(
+        validate=validate.OneOf(ALL_FORMATS),
+        metadata=described(f"How the picture is encoded; auto: {auto}.", default="png"),
+    )
+
+
+def receiver(description: str) -> Text:
+    return Text(max_length=2048, metadata=described(description, format="uri"))
+
+
 class JobOptions(BodyOptions):
     """What jobs have besides the options of a capture."""
 
+    format = job_format("JPEG, for nobody's Accept is known when it is taken")
     persist = Flag(metadata=described("Store the picture for good, as /persist does.", default=False))
-    webhook_url = Text(
-        max_length=2048,
-        metadata=described("The address that gets a Standard Webhooks message at the end.", format="uri"),
-    )
+    webhook_url = receiver("The address that gets a Standard Webhooks message at the end.")
 
 
 class JobBody(JobOptions):
@@ -47,6 +56,11 @@ class BatchBody(JobOptions):
     class Meta(JobOptions.Meta):
         exclude = ("url",)
 
+    format = job_format("by Accept, with async JPEG")
+    persist = Flag(
+        metadata=described("Store the pictures for good, as /persist does; needs async.", default=False)
+    )
+    webhook_url = receiver("The address that gets a Standard Webhooks message at the end; needs async.")
     urls = ShortList(
         fields.String(validate=[NO_NULLS, encodable], metadata={"format": "uri"}),
         most=MAX_URLS,
@@ -102,15 +116,18 @@ class JobAnswer(Schema):
     completed_at = moment("When it ended.", allow_none=True)
     error = text("Why it failed: a slug of a problem document.", allow_none=True)
     error_detail = text("What went wrong, in words.", allow_none=True)
-    image = fields.Nested(PictureFacts, required=True, allow_none=True)
-    stored = fields.Nested(StoredFacts, required=True, allow_none=True)
+    image = nested(PictureFacts, "What its picture is, once there is one.", allow_none=True)
+    stored = nested(StoredFacts, "Where its picture is stored, with persist.", allow_none=True)
 
 
 class BatchAnswer(Schema):
     """A batch."""
 
     batch_id = text("The batch's id.")
-    status = text("Its state.", enum=["pending", "processing", "completed"])
+    status = text(
+        "pending until the first job has ended, completed once all have.",
+        enum=["pending", "processing", "completed"],
+    )
     status_url = text("This document.", format="uri-reference")
     download_url = text("A ZIP of the pictures so far.", format="uri-reference")
     total = whole_number("How many jobs it has.")
@@ -120,7 +137,7 @@ class BatchAnswer(Schema):
     )
     created_at = moment("When it was accepted.")
     completed_at = moment("When the last job ended.", allow_none=True)
-    jobs = fields.List(fields.Nested(JobAnswer), required=True)
+    jobs = nested_list(JobAnswer, "Its jobs, in the order asked.")
 
 
 class BatchResult(Schema):
@@ -128,7 +145,7 @@ class BatchResult(Schema):
 
     url = text("The page, as it was written.")
     status = text("How it went.", enum=["ok", "error"])
-    data = fields.String(metadata=described("The picture in base64.", format="byte"))
+    data = fields.String(metadata=described("The picture in base64, where it went well.", format="byte"))
     contentType = fields.String(metadata=described("The media type of the picture."))  # noqa: N815  the contract's name
     error = fields.String(metadata=described("Why it failed: a slug of a problem document."))
     detail = fields.String(metadata=described("What went wrong, in words."))
@@ -137,15 +154,15 @@ class BatchResult(Schema):
 class BatchResults(Schema):
     """What a synchronous batch answers."""
 
-    results = fields.List(fields.Nested(BatchResult), required=True)
+    results = nested_list(BatchResult, "What became of each page, in the order asked.")
 
 
 class DeliveryAttempt(Schema):
     """One attempt to deliver a webhook."""
 
     at = moment("When.")
-    status = whole_number("What the receiver answered.", allow_none=True)
-    trouble = text("What kept it from answering.", allow_none=True)
+    status = whole_number("The status that the receiver answered with.", allow_none=True)
+    trouble = text("What kept it from answering, in words.", allow_none=True)
     seconds = number("How long it took.")
 
 
@@ -153,17 +170,17 @@ class DeliveryAnswer(Schema):
     """A webhook message and how it fared."""
 
     id = text("The webhook-id, the same in every attempt.")
-    event = text("What happened.")
-    subject = text("The id of the job or batch.")
+    event = text("What happened: screenshot.completed, screenshot.failed, batch.completed or page.changed.")
+    subject = text("The id of the job, batch or page.")
     url = text("The receiver.")
     status = text("Its state.", enum=[state.value for state in DeliveryState])
     created_at = moment("When it happened.")
     next_attempt_at = moment("When it is tried next.", allow_none=True)
     ended_at = moment("When it was delivered or given up.", allow_none=True)
-    attempts = fields.List(fields.Nested(DeliveryAttempt), required=True)
+    attempts = nested_list(DeliveryAttempt, "What was tried so far.")
 
 
 class Deliveries(Schema):
     """Webhook messages, the newest first."""
 
-    deliveries = fields.List(fields.Nested(DeliveryAnswer), required=True)
+    deliveries = nested_list(DeliveryAnswer, "The messages.")

@@ -12,6 +12,13 @@ from werkzeug.exceptions import NotFound
 from blueprints.access import RENDER, needs
 from blueprints.answers import cached_answer, document, stored_answer
 from blueprints.callers import caller, own
+from blueprints.documented_headers import (
+    BOUND_HEADERS,
+    PREFERENCE_HEADERS,
+    REDIRECT_HEADERS,
+    UNFINISHED_HEADERS,
+    made_headers,
+)
 from blueprints.job_answers import describe_job, job_path
 from blueprints.job_schemas import MAX_WAIT_SECONDS, JobAnswer, JobBody
 from blueprints.openapi import (
@@ -23,6 +30,7 @@ from blueprints.openapi import (
     answers_pictures_to_get,
     answers_problems,
     takes_idempotency_key,
+    takes_prefer,
 )
 from blueprints.pictures import entitle, judge, screenshot_door
 from blueprints.preferences import preferred_wait
@@ -43,22 +51,34 @@ from thumbnailer.keys import Scope
 
 POLL_AFTER_SECONDS = 2
 
+ACCEPTED_HEADERS = {**made_headers("the job"), **PREFERENCE_HEADERS}
+
 blueprint = StrictBlueprint("jobs", __name__, description="Pictures that are taken in the background.")
 
 
 @blueprint.post("/screenshots")
 @needs(RENDER)
 @takes_idempotency_key
+@takes_prefer
 @blueprint.arguments(
     JobBody(), location="json", example={"url": "https://example.com/", "thumb_width": 400, "wait": 10}
 )
-@blueprint.response(202, JobAnswer, description="The job is accepted.")
+@blueprint.response(
+    202, JobAnswer, description="The job is accepted.", headers={**ACCEPTED_HEADERS, **UNFINISHED_HEADERS}
+)
 @blueprint.alt_response(
-    200, schema=JobAnswer, description="The job has ended within the time to wait.", success=True
+    200,
+    schema=JobAnswer,
+    description="The job has ended within the time to wait, be it well or not.",
+    headers=ACCEPTED_HEADERS,
+    success=True,
 )
 @answers_problems(blueprint, JOB_PROBLEMS)
 def accept_job(given: dict[str, Any]) -> Response:
-    """Take a picture in the background."""
+    """Take a picture in the background.
+
+    Ask `status_url` until the job has ended, give a `webhook_url`, or wait for the end.
+    """
     return services().idempotency.once(lambda: _accepted(given), is_order=True)
 
 
@@ -125,7 +145,7 @@ def receiver_of(given: Mapping[str, Any]) -> str | None:
 
 @blueprint.get("/jobs/<job_id>")
 @needs(RENDER)
-@blueprint.response(200, JobAnswer, description="The job.")
+@blueprint.response(200, JobAnswer, description="The job.", headers=UNFINISHED_HEADERS)
 @answers_problems(blueprint, READ_PROBLEMS)
 def job(job_id: str) -> Response:
     """The state of a job."""
@@ -135,7 +155,9 @@ def job(job_id: str) -> Response:
 
 @blueprint.delete("/jobs/<job_id>")
 @needs(RENDER)
-@blueprint.response(200, JobAnswer, description="The job: cancelled, unless it had begun.")
+@blueprint.response(
+    200, JobAnswer, description="The job: cancelled, unless it had begun.", headers=UNFINISHED_HEADERS
+)
 @answers_problems(blueprint, READ_PROBLEMS)
 def cancel_job(job_id: str) -> Response:
     """Cancel a job that has not begun."""
@@ -146,11 +168,20 @@ def cancel_job(job_id: str) -> Response:
 
 @blueprint.get("/jobs/<job_id>/image")
 @needs(RENDER)
-@answers_pictures_to_get(blueprint, PICTURE_TYPES, {})
-@blueprint.alt_response(302, description="The stored image, where that is all there is.", success=True)
+@answers_pictures_to_get(blueprint, PICTURE_TYPES, BOUND_HEADERS)
+@blueprint.alt_response(
+    302,
+    description="The stored image, where that is all there is.",
+    headers=REDIRECT_HEADERS,
+    success=True,
+)
 @answers_problems(blueprint, (*READ_PROBLEMS, *CONDITION_PROBLEMS, *STORED_PROBLEMS))
 def job_image(job_id: str) -> Response:
-    """The picture of a job."""
+    """The picture of a job.
+
+    `image-not-ready` until the job has ended. `not-found` where it has failed or was cancelled, and once
+    the cache has dropped a picture that was not stored.
+    """
     services().allowance.answer()
     found = own(services().jobs.find(job_id))
     if not found.state.is_final:

@@ -10,7 +10,7 @@ import flask
 from flask import Response
 
 from blueprints.access import ADMIN, needs
-from blueprints.openapi import PLAIN_TEXT, READ_PROBLEMS, answers_problems
+from blueprints.openapi import METRICS_PROBLEMS, PLAIN_TEXT, answers_problems
 from blueprints.problems import PROBLEMS
 from blueprints.readiness import standing
 from blueprints.request_log import elapsed_seconds, noted
@@ -31,7 +31,7 @@ METHODS = frozenset({"GET", "HEAD", "POST", "PATCH", "DELETE", "OPTIONS"})
 @blueprint.get("/metrics")
 @needs(ADMIN)
 @blueprint.response(200, PLAIN_TEXT, content_type="text/plain", description="Prometheus' text format.")
-@answers_problems(blueprint, READ_PROBLEMS)
+@answers_problems(blueprint, METRICS_PROBLEMS)
 def metrics() -> Response:
     """Counters, durations and gauges of all worker processes, for Prometheus."""
     response = Response(services().metrics.exposition(_readings()), content_type=CONTENT_TYPE)

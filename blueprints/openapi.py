@@ -8,7 +8,15 @@ from itertools import groupby
 from typing import Any
 
 from blueprints.answer_schemas import PendingAnswer
-from blueprints.documented_headers import CAPTURE_HEADERS, problem_headers, text_header
+from blueprints.documented_headers import (
+    CAPTURE_HEADERS,
+    NOT_OF_304,
+    PLACEHOLDER_HEADERS,
+    RETRY_AFTER,
+    Headers,
+    problem_headers,
+    text_header,
+)
 from blueprints.error_problems import SLUG_OF_ERROR
 from blueprints.idempotency import HEADER, KEY_PATTERN
 from blueprints.problems import PROBLEMS, ProblemType
@@ -21,12 +29,22 @@ Pictures of web pages: `GET /thumb` for `<img>` tags, `GET /screenshot` for the 
 `POST /persist` to keep a picture for good, `POST /screenshots` for those who cannot wait.
 
 **Who may call.** A closed service wants a key (`X-API-Key`, or `Authorization: Bearer`); `GET /thumb` and
-`GET /screenshot` take a signed URL as well. An open one wants nothing.
+`GET /screenshot` take a signed URL as well. An open one wants nothing. A key has scopes: `render` for
+pictures, jobs and signed URLs, `persist` for what is stored or kept, `purge` for purges, `script` for `js`,
+`headers` and `cookies`, and `admin` for all of it and `/metrics`.
 
 **Errors** are problem documents (RFC 9457). `type` is the path of a page that explains the problem, such as
-[/problems/target-forbidden](problems/target-forbidden), `errors` names the fields at fault, `retryable` says
-whether the same request may succeed later, `Retry-After` when. Below `/api` and `/v1` errors have the format
-of the services whose API is spoken there.
+[/problems/target-forbidden](problems/target-forbidden), `errors` names the fields at fault, `retryable`
+says whether the same request may succeed later, `Retry-After` when. Below `/api` and `/v1` errors have the
+format of the services whose API is spoken there.
+
+**Every answer** has an `X-Request-ID`: yours, where you send one, else a new one. What was charged to a
+limit says in `RateLimit-Policy` and `RateLimit` what is left. Every `GET` answers `HEAD` as well; other
+methods are 405 with `Allow`. Pictures heed `If-None-Match` and `If-Modified-Since` (304), `Range` (206),
+`If-Match` and `If-Unmodified-Since` (412).
+
+**Requests** are read strictly: what is unknown, repeated, of the wrong type or out of range is 400. What is
+no proper HTTP is refused in the same way with 408, 411, 414, 415, 417 or 431.
 
 **Defaults** are told in the descriptions. Send only what you want otherwise: a device, a preset or the
 operator may have chosen another value, and an option that you send replaces it.
@@ -59,6 +77,7 @@ LIST_PROBLEMS = ("unauthorized", "scope-missing", "rate-limited", "internal", "d
 READ_PROBLEMS = (*LIST_PROBLEMS, "not-found")
 #: The same where nobody has to say who they are.
 OPEN_READ_PROBLEMS = tuple(slug for slug in READ_PROBLEMS if slug not in ("unauthorized", "scope-missing"))
+METRICS_PROBLEMS = tuple(slug for slug in LIST_PROBLEMS if slug != "rate-limited")
 USAGE_PROBLEMS = (*LIST_PROBLEMS, "invalid-parameters")
 #: Of routes that are told of a target, and ask nobody for it.
 EXPLAIN_PROBLEMS = (*USAGE_PROBLEMS, "target-forbidden")
@@ -109,6 +128,14 @@ IDEMPOTENCY_KEY = {
     "description": "Sent again with the same body within 24 hours: the first answer again, nothing is done.",
     "schema": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": KEY_PATTERN},
 }
+PREFER = {
+    "name": "Prefer",
+    "in": "header",
+    "required": False,
+    "description": "wait=N: the same as the option wait, which takes precedence (RFC 7240).",
+    "schema": {"type": "string"},
+    "example": "wait=10",
+}
 
 
 #: One for all answers: making one takes a tenth of a millisecond, and there are hundreds.
@@ -118,7 +145,7 @@ PROBLEM = Problem()
 def answers_pictures(
     blueprint: StrictBlueprint,
     content_types: Iterable[str],
-    headers: Mapping[str, Mapping[str, Any]] = CAPTURE_HEADERS,
+    headers: Headers = CAPTURE_HEADERS,
 ) -> Callable[[View], View]:
     """Document that a view answers a picture."""
     whole = partial(
@@ -130,14 +157,14 @@ def answers_pictures(
 def answers_pictures_to_get(
     blueprint: StrictBlueprint,
     content_types: Iterable[str],
-    headers: Mapping[str, Mapping[str, Any]] = CAPTURE_HEADERS,
+    headers: Headers = CAPTURE_HEADERS,
 ) -> Callable[[View], View]:
     """Document that a view answers a picture, the part of it that is asked for, or 304 to who has it."""
     part = partial(
         blueprint.alt_response,
         206,
         schema=BYTES,
-        description="A part of the picture.",
+        description="The part of the picture that Range asks for.",
         headers={**headers, "Content-Range": text_header("Which bytes, and of how many.")},
         success=True,
     )
@@ -145,24 +172,30 @@ def answers_pictures_to_get(
     def decorate(view: View) -> View:
         view = answers_pictures(blueprint, content_types, headers)(view)
         view = _in_each(content_types, part)(view)
-        return answers_not_modified(blueprint)(view)
+        return answers_not_modified(blueprint, headers)(view)
 
     return decorate
 
 
-def answers_not_modified(blueprint: StrictBlueprint) -> Callable[[View], View]:
-    """Document that a view answers 304 to a caller who has what it answers."""
-    return blueprint.alt_response(304, description="The caller's copy is still good.", success=True)
+def answers_not_modified(blueprint: StrictBlueprint, headers: Headers) -> Callable[[View], View]:
+    """Document that a view answers 304 to a caller who has what it answers, else with ``headers``."""
+    return blueprint.alt_response(
+        304,
+        description="The caller's copy is still good.",
+        headers={name: told for name, told in headers.items() if name not in NOT_OF_304},
+        success=True,
+    )
 
 
 def answers_pending(blueprint: StrictBlueprint) -> Callable[[View], View]:
     """Document that a view answers 202 while a picture is being made."""
-    headers = {name: CAPTURE_HEADERS[name] for name in ("Cache-Control", "X-Cache", "Cache-Status")}
-    headers["Retry-After"] = text_header("Seconds until a later try makes sense.")
+    told = ("Cache-Control", "X-Cache", "Cache-Status", "RateLimit-Policy", "RateLimit", "Server-Timing")
+    headers = {name: CAPTURE_HEADERS[name] for name in told}
+    headers |= {**RETRY_AFTER, "Vary": PLACEHOLDER_HEADERS["Vary"]}
     document: Callable[..., Callable[[View], View]] = partial(
         blueprint.alt_response,
         202,
-        description="The picture is being made: a stand-in.",
+        description="The picture is being made, and wait is over: a stand-in.",
         headers=headers,
         success=True,
     )
@@ -177,10 +210,11 @@ def answers_pending(blueprint: StrictBlueprint) -> Callable[[View], View]:
 def _in_each(
     content_types: Iterable[str], document: Callable[..., Callable[[View], View]]
 ) -> Callable[[View], View]:
-    """Document an answer in each of these types."""
+    """Document an answer in each of these types; readers meet the first of them first."""
+    types = tuple(content_types)
 
     def decorate(view: View) -> View:
-        for content_type in content_types:
+        for content_type in reversed(types):  # as decorators are applied
             view = document(content_type=content_type)(view)
         return view
 
@@ -189,7 +223,17 @@ def _in_each(
 
 def takes_idempotency_key(view: View) -> View:
     """Document that a view takes an ``Idempotency-Key``; others at the same path may not."""
-    view.__dict__.setdefault("_apidoc", {}).setdefault("manual_doc", {})["parameters"] = [IDEMPOTENCY_KEY]
+    return _takes(view, IDEMPOTENCY_KEY)
+
+
+def takes_prefer(view: View) -> View:
+    """Document that a view heeds ``Prefer: wait=N``."""
+    return _takes(view, PREFER)
+
+
+def _takes(view: View, header: Mapping[str, Any]) -> View:
+    documented = view.__dict__.setdefault("_apidoc", {}).setdefault("manual_doc", {})
+    documented["parameters"] = [header, *documented.get("parameters", [])]
     return view
 
 
@@ -227,7 +271,7 @@ def answers_placeholders(
                 status,
                 schema=BYTES,
                 description=_told(kinds),
-                headers=problem_headers(status),
+                headers={**_headers_of(status, kinds), **PLACEHOLDER_HEADERS},
             )
             view = _in_each(IMAGE_TYPES, drawn)(view)
         return view
@@ -245,12 +289,18 @@ def answers_problems(blueprint: StrictBlueprint, slugs: Iterable[str]) -> Callab
                 schema=PROBLEM,
                 content_type="application/problem+json",
                 description=_told(kinds),
-                headers=problem_headers(status),
+                headers=_headers_of(status, kinds),
                 examples={kind.slug: {"$ref": f"#/components/examples/{kind.slug}"} for kind in kinds},
             )(view)
         return view
 
     return decorate
+
+
+def _headers_of(status: int, kinds: Iterable[ProblemType]) -> Headers:
+    """What problems of these kinds come with."""
+    is_to_come = any(kind.slug == "image-not-ready" for kind in kinds)
+    return {**problem_headers(status), **(RETRY_AFTER if is_to_come else {})}
 
 
 def _told(kinds: Iterable[ProblemType]) -> str:

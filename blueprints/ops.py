@@ -85,7 +85,7 @@ class Readiness(Schema):
 
 @blueprint.get("/health")
 @needs(OPEN)
-@blueprint.response(200, Health)
+@blueprint.response(200, Health, description="It lives.")
 def health() -> dict[str, bool]:
     """Whether the process lives; checks nothing else."""
     return {"ok": True}

@@ -64,7 +64,9 @@ class PageChanges(PageBody):
 
     @pre_load
     def drop_what_is_taken_away(self, data: Mapping[str, Any], **_more: object) -> dict[str, Any]:
-        return {name: value for name, value in data.items() if value is not None or name == "url"}
+        """A page always has its URL, and a name that nobody knows is refused, whatever it says."""
+        taken_away = {name for name, value in data.items() if value is None and name in self.fields}
+        return {name: value for name, value in data.items() if name not in taken_away - {"url"}}
 
 
 class PageList(StrictSchema):
@@ -113,4 +115,4 @@ class PageAnswer(Schema):
 class PagesAnswer(Schema):
     """Pages, the newest first."""
 
-    pages = fields.List(fields.Nested(PageAnswer), required=True)
+    pages = nested_list(PageAnswer, "The pages.")

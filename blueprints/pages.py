@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
@@ -13,6 +14,7 @@ from werkzeug.exceptions import NotFound
 from blueprints.access import OPEN, PERSIST, RENDER, needs
 from blueprints.answers import cached_answer, document, stored_answer
 from blueprints.callers import caller, own
+from blueprints.documented_headers import BOUND_HEADERS, CHARGED_HEADERS, REDIRECT_HEADERS, made_headers
 from blueprints.errors import answer_failure
 from blueprints.jobs import POLL_AFTER_SECONDS, receiver_of
 from blueprints.openapi import (
@@ -56,10 +58,15 @@ blueprint = StrictBlueprint("pages", __name__, description="Pages that are kept 
     location="json",
     example={"url": "https://example.com/", "thumb_width": 400, "refresh_seconds": 3600},
 )
-@blueprint.response(202, PageAnswer, description="The page is photographed from now on.")
+@blueprint.response(
+    202, PageAnswer, description="The page is photographed from now on.", headers=made_headers("the page")
+)
 @answers_problems(blueprint, JOB_PROBLEMS)
 def keep_page(given: dict[str, Any]) -> Response:
-    """Keep a page photographed."""
+    """Keep a page photographed.
+
+    Its newest good picture is at `/pages/{page_id}/thumb`, whatever becomes of the page.
+    """
     return services().idempotency.once(lambda: _kept(given), is_order=True)
 
 
@@ -80,7 +87,10 @@ def _kept(given: Mapping[str, Any]) -> Response:
 @blueprint.response(200, PagesAnswer, description="The caller's pages, the newest first, a hundred at most.")
 @answers_problems(blueprint, ("invalid-parameters", *LIST_PROBLEMS))
 def kept_pages(given: dict[str, Any]) -> Response:
-    """The caller's pages."""
+    """The caller's pages.
+
+    For the next hundred, give the `created_at` of the last one as `before`.
+    """
     services().allowance.answer()
     found = services().jobs.pages.latest(caller().owner, given.get("before"))
     return document({"pages": [describe_page(page, public_url("")) for page in found]})
@@ -99,10 +109,19 @@ def kept_page(page_id: str) -> Response:
 @blueprint.patch("/pages/<page_id>")
 @needs(PERSIST)
 @blueprint.arguments(PageChanges(), location="json", example={"refresh_seconds": 86400})
-@blueprint.response(202, PageAnswer, description="The page is photographed with these options from now on.")
+@blueprint.response(
+    202,
+    PageAnswer,
+    description="The page is photographed with these options from now on.",
+    headers=CHARGED_HEADERS,
+)
 @answers_problems(blueprint, (*JOB_PROBLEMS, "not-found"))
 def amend_page(_changes: dict[str, Any], page_id: str) -> Response:
-    """Change the options of a kept page; those not named stay as they are, and null removes one."""
+    """Change the options of a kept page; those not named stay as they are, and null removes one.
+
+    It is photographed at once. If `url` leads to another site, or `js` is another script, `headers` and
+    `cookies` have to be given again.
+    """
     services().allowance.answer()
     page = own(services().jobs.pages.find(page_id))
     changes = flask.request.get_json()
@@ -126,15 +145,22 @@ def forget_page(page_id: str) -> Response:
     services().allowance.answer()
     pages = services().jobs.pages
     pages.remove(own(pages.find(page_id)).id)
-    return Response(status=204)
+    response = Response(status=204)
+    del response.headers["Content-Type"]
+    return response
 
 
 @blueprint.get("/pages/<page_id>/thumb")
 @needs(OPEN)
-@answers_pictures_to_get(blueprint, IMAGE_TYPES, {})
-@blueprint.alt_response(302, description="The stored picture.", success=True)
-@answers_placeholders(blueprint, ["image-not-ready"])
+@answers_pictures_to_get(blueprint, IMAGE_TYPES, BOUND_HEADERS)
+@blueprint.alt_response(
+    302,
+    description="The stored picture, where the cache has it no longer.",
+    headers=REDIRECT_HEADERS,
+    success=True,
+)
 @answers_problems(blueprint, (*OPEN_READ_PROBLEMS, *CONDITION_PROBLEMS, *STORED_PROBLEMS))
+@answers_placeholders(blueprint, ["image-not-ready", "not-found"])
 def page_thumb(page_id: str) -> Response:
     """The newest good picture of a kept page; it needs no key, since it is made to be embedded."""
     services().allowance.answer()
@@ -152,7 +178,10 @@ def page_thumb(page_id: str) -> Response:
 
 def _no_picture(page: Page) -> Response:
     """A placeholder of the page's size for an ``<img>``, a problem document for a program."""
-    error = ImageNotReady("There is no picture of this page yet.", retry_after_seconds=POLL_AFTER_SECONDS)
+    waits = POLL_AFTER_SECONDS
+    if page.state is PageState.FAILED:
+        waits = max(waits, math.ceil(page.due_at - services().clock()))
+    error = ImageNotReady("There is no picture of this page yet.", retry_after_seconds=waits)
     if wants_placeholder():
         is_pending = page.state is PageState.PENDING
         kind = PlaceholderKind.PENDING if is_pending else PlaceholderKind.FAILED

@@ -13,6 +13,7 @@ import flask
 from flask import Response, render_template
 
 from blueprints.access import OPEN, needs
+from blueprints.documented_headers import text_header
 from blueprints.openapi import PLAIN_TEXT, answers_not_modified
 from blueprints.playground_options import offered_groups
 from blueprints.services import services
@@ -25,6 +26,7 @@ PLAYGROUND_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; connect-src 'self'; "
     "form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
 )
+PAGE_HEADERS = {"ETag": text_header("The entity tag of the page.")}
 #: Ask each time: it changes with the settings, and when the service closes.
 CACHE_CONTROL = "no-cache"
 
@@ -49,8 +51,10 @@ def playground_blueprint(thumb_defaults: Mapping[str, str]) -> StrictBlueprint:
     # A request without any path would otherwise be sent to this one, at whatever host it names.
     @blueprint.get("/", strict_slashes=False)
     @needs(OPEN)
-    @blueprint.response(200, PLAIN_TEXT, content_type="text/html", description="The page.")
-    @answers_not_modified(blueprint)
+    @blueprint.response(
+        200, PLAIN_TEXT, content_type="text/html", description="The page.", headers=PAGE_HEADERS
+    )
+    @answers_not_modified(blueprint, PAGE_HEADERS)
     def playground() -> Response:
         """The page on which people try the options of /thumb."""
         response = web_page(html(is_closed=_is_closed()), PLAYGROUND_POLICY)

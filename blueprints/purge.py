@@ -14,6 +14,7 @@ from blueprints.access import PURGE, needs
 from blueprints.answer_fields import flag, moment, whole_number
 from blueprints.answers import document
 from blueprints.callers import caller
+from blueprints.documented_headers import CHARGED_HEADERS
 from blueprints.fields import Flag, MomentField, ShortList, Text
 from blueprints.openapi import PURGE_PROBLEMS, answers_problems
 from blueprints.schemas import StrictSchema, described
@@ -67,7 +68,7 @@ class PurgeAnswer(Schema):
 
     captures = whole_number("Captures that were deleted.")
     renditions = whole_number("Thumbnails that were deleted.")
-    failures = whole_number("Remembered failures that were forgotten.")
+    failures = whole_number("Remembered failures that were forgotten, whatever before says.")
     complete = flag("Whether all bytes are deleted; what is left is not served either.")
     before = moment("What was captured before this time is not served.")
     tags = fields.List(
@@ -78,7 +79,7 @@ class PurgeAnswer(Schema):
 @blueprint.delete("/cache")
 @needs(PURGE)
 @blueprint.arguments(PurgeQuery(), location="query", error_status_code=400)
-@blueprint.response(200, PurgeAnswer, description="It is purged.")
+@blueprint.response(200, PurgeAnswer, description="It is purged.", headers=CHARGED_HEADERS)
 @answers_problems(blueprint, PURGE_PROBLEMS)
 def purge_page(given: dict[str, Any]) -> Response:
     """Purge the pictures of one page."""
@@ -96,10 +97,13 @@ def purge_page(given: dict[str, Any]) -> Response:
 @blueprint.arguments(
     PurgeBody(), location="json", example={"targets": ["https://example.com/"]}, error_status_code=400
 )
-@blueprint.response(200, PurgeAnswer, description="It is purged.")
+@blueprint.response(200, PurgeAnswer, description="It is purged.", headers=CHARGED_HEADERS)
 @answers_problems(blueprint, (*PURGE_PROBLEMS, "body-too-large"))
 def purge(given: dict[str, Any]) -> Response:
-    """Purge the pictures of pages, of hosts, or all of them."""
+    """Purge the pictures of pages, of hosts, or all of them.
+
+    Name at least one of `targets`, `hosts` and `everything`. Stored images stay.
+    """
     services().allowance.purge()
     _demand_whole_hosts(given)
     scopes = scopes_of(

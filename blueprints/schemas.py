@@ -49,6 +49,7 @@ def described(text: str, **more: object) -> dict[str, object]:
 
 #: A default of routes that stand for others.
 ON_THUMB = "true on /thumb, else false"
+TTL_ON_THUMB = "86400 on /thumb, else 3600"
 
 
 def blocks_ads(default: object) -> Flag:
@@ -57,6 +58,15 @@ def blocks_ads(default: object) -> Flag:
 
 def blocks_cookie_banners(default: object) -> Flag:
     return Flag(metadata=described("Decline cookie banners and hide the rest.", default=default))
+
+
+def seconds_to_live(default: object) -> WholeNumber:
+    return WholeNumber(
+        validate=validate.Range(MIN_TTL_SECONDS, MAX_TTL_SECONDS),
+        metadata=described(
+            "The oldest picture that will do, in seconds, within the operator's bounds.", default=default
+        ),
+    )
 
 
 class StrictSchema(Schema):
@@ -118,7 +128,7 @@ class CaptureOptions(StrictSchema):
     )
     dpr = Number(
         validate=validate.Range(1, MAX_DPR),
-        metadata=described("Multiplies the thumbnail's size, for dense screens.", default=1),
+        metadata=described("Multiplies thumb_width and thumb_height, for dense screens.", default=1),
     )
     full_page = Flag(
         metadata=described("The whole scrollable page, at most 16,384 pixels high.", default=False)
@@ -174,10 +184,7 @@ class CaptureOptions(StrictSchema):
     )
     css = ProgramText(metadata=described("A style sheet for the page. Needs a key."))
     js = ProgramText(metadata=described("A script that runs in the page. Needs a key of scope script."))
-    ttl = WholeNumber(
-        validate=validate.Range(MIN_TTL_SECONDS, MAX_TTL_SECONDS),
-        metadata=described("The oldest picture that will do, in seconds, within the operator's bounds."),
-    )
+    ttl = seconds_to_live(default=3_600)
     fresh = Flag(
         metadata=described("Take a new picture, unless there is one from the last minute.", default=False)
     )
@@ -229,7 +236,10 @@ def download_name() -> fields.String:
 def seconds_to_wait() -> WholeNumber:
     return WholeNumber(
         validate=validate.Range(0, 60),
-        metadata=described("Seconds after which a picture that is still being made is answered with 202."),
+        metadata=described(
+            "Seconds after which a picture that is still being made is answered with 202; without it, that "
+            "is waited for."
+        ),
     )
 
 
@@ -259,6 +269,7 @@ class ThumbQuery(CaptureQuery):
     )
     block_ads = blocks_ads(default=True)
     block_cookie_banners = blocks_cookie_banners(default=True)
+    ttl = seconds_to_live(default=86_400)
     wait = seconds_to_wait()
 
 

@@ -13,6 +13,7 @@ from blueprints.access import EMBEDDABLE, PERSIST, RENDER, SIGNABLE, needs
 from blueprints.answer_schemas import StoredImageAnswer
 from blueprints.answers import ask_storage, document
 from blueprints.capture_requests import Asked
+from blueprints.documented_headers import made_headers
 from blueprints.errors import answer_failure
 from blueprints.idempotency import KEPT_SECONDS
 from blueprints.job_answers import whole_url
@@ -56,6 +57,8 @@ from thumbnailer.local_storage import LocalStorage
 from thumbnailer.storage import StoredImage
 from thumbnailer.terms import Delivery
 
+STORED_ANSWER_HEADERS = made_headers("the stored image")
+
 LOCAL_PRESIGN = "The local storage cannot honour the option presign: its images are public."
 
 blueprint = StrictBlueprint("screenshot", __name__, description="Pictures of web pages.")
@@ -81,10 +84,15 @@ def vary_failures(response: Response) -> Response:
 @blueprint.arguments(ThumbQuery(), location="query")
 @answers_pictures_to_get(blueprint, IMAGE_TYPES)
 @answers_pending(blueprint)
-@answers_placeholders(blueprint)
 @answers_problems(blueprint, SIGNABLE_PICTURE_PROBLEMS)
+@answers_placeholders(blueprint)
 def thumb(given: Mapping[str, Any]) -> Response:
-    """The embeddable thumbnail of a page."""
+    """The embeddable thumbnail of a page.
+
+    Without `thumb_width` and `thumb_height` it is as large as the capture. Where there is no picture, an
+    `<img>` gets a placeholder of the size asked for, and a program a problem document, both with the
+    status of the problem.
+    """
     return answer_patiently(given, thumb_door())
 
 
@@ -92,10 +100,13 @@ def thumb(given: Mapping[str, Any]) -> Response:
 @needs(SIGNABLE)
 @blueprint.arguments(ScreenshotQuery(), location="query")
 @answers_pictures_to_get(blueprint, PICTURE_TYPES)
-@answers_placeholders(blueprint)
 @answers_problems(blueprint, SIGNABLE_PICTURE_PROBLEMS)
+@answers_placeholders(blueprint)
 def screenshot(given: dict[str, Any]) -> Response:
-    """The capture of a page."""
+    """The capture of a page.
+
+    As large as the viewport, unless a size is asked for; `pdf` is a format, too.
+    """
     answer = answer_stream if given.pop("stream", False) else answer_picture
     return answer(given, screenshot_door())
 
@@ -104,10 +115,15 @@ def screenshot(given: dict[str, Any]) -> Response:
 @needs(SIGNABLE)
 @blueprint.arguments(CaptureQuery(), location="query")
 @answers_pictures_to_get(blueprint, PICTURE_TYPES)
-@answers_placeholders(blueprint)
 @answers_problems(blueprint, SIGNABLE_PICTURE_PROBLEMS)
+@answers_placeholders(blueprint)
 def screenshot_stream(given: Mapping[str, Any]) -> Response:
-    """The capture of a page, passed on as it arrives."""
+    """The capture of a page, passed on as it arrives.
+
+    The answer begins with the first bytes that have proved to be a picture. If the picture breaks off or
+    turns out to be damaged, so does the connection: check that the transfer was complete. What has to be
+    whole first (thumbnails, AVIF) is answered then, and a picture from the cache at once.
+    """
     return answer_stream(given, screenshot_door())
 
 
@@ -133,13 +149,23 @@ def screenshot_from_json(given: Mapping[str, Any]) -> Response:
     location="json",
     example={"url": "https://example.com/", "thumb_width": 400, "format": "webp"},
 )
-@blueprint.response(201, StoredImageAnswer, description="The picture has been stored.")
+@blueprint.response(
+    201, StoredImageAnswer, description="The picture has been stored.", headers=STORED_ANSWER_HEADERS
+)
 @blueprint.alt_response(
-    200, schema=StoredImageAnswer, description="This very picture was stored before.", success=True
+    200,
+    schema=StoredImageAnswer,
+    description="This very picture was stored before.",
+    headers=STORED_ANSWER_HEADERS,
+    success=True,
 )
 @answers_problems(blueprint, PERSIST_PROBLEMS)
 def persist(given: dict[str, Any]) -> Response:
-    """Store the picture of a page for good and say where it is."""
+    """Store the picture of a page for good and say where it is.
+
+    A stored picture never changes: once the page looks different, the next call stores another one, at
+    another URL.
+    """
     kept_seconds = min(KEPT_SECONDS, given.get("presign", KEPT_SECONDS))
     return services().idempotency.once(lambda: _persisted(given), kept_seconds=kept_seconds)
 

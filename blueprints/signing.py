@@ -18,11 +18,13 @@ from blueprints.parsing import spell_for_query
 from blueprints.pictures import entitle
 from blueprints.schemas import (
     ON_THUMB,
+    TTL_ON_THUMB,
     ScreenshotQuery,
     StrictSchema,
     blocks_ads,
     blocks_cookie_banners,
     described,
+    seconds_to_live,
     seconds_to_wait,
 )
 from blueprints.services import public_url, services
@@ -37,6 +39,9 @@ blueprint = StrictBlueprint("signing", __name__, description="Signed URLs for pu
 
 #: More than any route knows. Each is left out on trial, so a crowd of them would take seconds.
 MAX_PARAMETERS = 100
+
+#: That of the example in docs/signing.md, by the key of the test vectors.
+EXAMPLE_SIGNATURE = "oRtZgpSP34OBW_HXbBKLjo_Ibwx6ERLgudbEOqGh60g"
 
 UNSIGNABLE = Finding("route", f"Signed URLs are for {', '.join(SIGNABLE_ROUTES)}; this path is another.")
 
@@ -53,6 +58,7 @@ class SignBody(ScreenshotQuery):
     )
     block_ads = blocks_ads(default=ON_THUMB)
     block_cookie_banners = blocks_cookie_banners(default=ON_THUMB)
+    ttl = seconds_to_live(default=TTL_ON_THUMB)
     wait = seconds_to_wait()
     exp = WholeNumber(
         validate=validate.Range(1, MAX_EXP),
@@ -80,7 +86,7 @@ class DebugBody(StrictSchema):
         max_length=16_384,
         metadata=described(
             "A signed URL as your program makes it, whole or from its path on.",
-            example="/thumb?url=https%3A%2F%2Fexample.com%2F&sig=…",
+            example=f"/thumb?kid=k1&url=https%3A%2F%2Fexample.com%2F&delay=5&sig={EXAMPLE_SIGNATURE}",
         ),
     )
 
@@ -108,7 +114,11 @@ class DiagnosisAnswer(Schema):
 @blueprint.response(200, SignedUrlAnswer, description="The signed URL.")
 @answers_problems(blueprint, SIGN_PROBLEMS)
 def sign(given: Mapping[str, Any]) -> Response:
-    """Sign a URL for a public page."""
+    """Sign a URL for a public page.
+
+    The options are those of the route that `path` names. `not-found` where the operator has set no
+    SIGNING_KEYS.
+    """
     signer()
     services().allowance.answer()
     path = given.get("path", "/thumb")
@@ -129,12 +139,15 @@ def _as_query(body: Mapping[str, object]) -> dict[str, str]:
 @blueprint.arguments(
     DebugBody(),
     location="json",
-    example={"url": "/thumb?kid=k1&url=https%3A%2F%2Fexample.com%2F&sig=oRtZgpSP34OBW_HXbBKLjo_Ibwx6ERLg"},
+    example={"url": f"/thumb?kid=k1&url=https%3A%2F%2Fexample.com%2F&delay=5&sig={EXAMPLE_SIGNATURE}"},
 )
 @blueprint.response(200, DiagnosisAnswer, description="What has to be signed, and what is wrong.")
 @answers_problems(blueprint, SIGN_DEBUG_PROBLEMS)
 def sign_debug(given: Mapping[str, str]) -> Response:
-    """Say what has to be signed for a URL, and why its signature does not fit."""
+    """Say what has to be signed for a URL, and why its signature does not fit.
+
+    `not-found` where the operator has set no SIGNING_KEYS.
+    """
     found = signer()
     services().allowance.answer()
     base = public_url("")

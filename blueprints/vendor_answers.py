@@ -9,7 +9,7 @@ from flask import Flask, Response, request
 from marshmallow import Schema, fields
 
 from blueprints.answer_fields import flag, nested, pixels, text, whole_number
-from blueprints.documented_headers import problem_headers, text_header
+from blueprints.documented_headers import RETRY_AFTER, problem_headers, text_header
 from blueprints.schemas import described
 from blueprints.services import services
 from blueprints.strict_blueprint import StrictBlueprint, View
@@ -25,6 +25,9 @@ RATE_HEADERS = {
     "X-Quota-Limit": text_header("The budget."),
     "X-Quota-Reset": text_header("When the day ends, in unix seconds."),
 }
+
+
+QUOTA_HEADERS = {name: told for name, told in RATE_HEADERS.items() if name.startswith("X-Quota-")}
 
 
 class SnapSharpError(Schema):
@@ -76,7 +79,8 @@ def answers_vendor_errors(
     """Document what a view may answer when something goes wrong, in both dialects unless told otherwise."""
     dialects = (SNAPSHARP,) if schema is SnapSharpError else (SNAPSHARP, SNAPAPI)
     codes: dict[int, set[str]] = {}
-    for found in (found for dialect in dialects for found in _possible(dialect, set(slugs))):
+    slugs = set(slugs)
+    for found in (found for dialect in dialects for found in _possible(dialect, slugs)):
         codes.setdefault(found.status, set()).add(found.code)
 
     def decorate(view: View) -> View:
@@ -87,7 +91,8 @@ def answers_vendor_errors(
                 description=f"Refused or failed: {', '.join(sorted(found))}.",
                 headers={
                     **problem_headers(status),
-                    **RATE_HEADERS,
+                    **(RATE_HEADERS if status in (402, 429) else {}),
+                    **(RETRY_AFTER if status == 500 else {}),  # SnapAPI's, of what others call 502
                     "X-Problem": text_header("The slug of the problem."),
                 },
             )(view)
@@ -98,6 +103,8 @@ def answers_vendor_errors(
 
 def _possible(dialect: Dialect, slugs: set[str]) -> Iterable[VendorError]:
     yield from (found for slug, found in dialect.by_slug.items() if slug in slugs)
+    if "target-unreachable" not in slugs:
+        return  # nothing is captured there, and no option is read
     yield from dialect.by_class.values()
     yield from (VendorError(400, code) for code in dialect.by_field.values())
 

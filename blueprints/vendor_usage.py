@@ -15,7 +15,7 @@ from blueprints.callers import caller
 from blueprints.openapi import USAGE_PROBLEMS
 from blueprints.schemas import StrictSchema, described
 from blueprints.services import services
-from blueprints.vendor_answers import answers_vendor_errors, rate_headers
+from blueprints.vendor_answers import QUOTA_HEADERS, answers_vendor_errors, rate_headers
 from blueprints.vendors import blueprint
 from thumbnailer.budgets import DAY_SECONDS
 from thumbnailer.usage import Counted
@@ -68,7 +68,7 @@ class VendorUsage(Schema):
 @blueprint.get("/v1/usage")
 @needs(ANY_ACCESS_KEY)
 @blueprint.arguments(VendorUsageQuery(), location="query")
-@blueprint.response(200, VendorUsage, description="What was had on this day.")
+@blueprint.response(200, VendorUsage, description="What was had on this day.", headers=QUOTA_HEADERS)
 @answers_vendor_errors(blueprint, USAGE_PROBLEMS)
 def vendor_usage(_given: dict[str, Any]) -> Response:
     """How much the calling key has used today (UTC), as SnapSharp and SnapAPI answer it."""

@@ -16,6 +16,7 @@ from werkzeug.exceptions import HTTPException
 
 from blueprints.access import ACCESS_KEY, RENDER, RENDER_BY_ACCESS_KEY, needs
 from blueprints.capture_requests import Asked
+from blueprints.documented_headers import CAPTURE_HEADERS
 from blueprints.openapi import (
     BODY_PROBLEMS,
     PICTURE_PROBLEMS,
@@ -36,7 +37,7 @@ from blueprints.pictures import (
 from blueprints.request_log import elapsed_seconds, note
 from blueprints.services import services
 from blueprints.strict_blueprint import StrictBlueprint
-from blueprints.vendor_answers import SnapApiPicture, SnapSharpError, answers_vendor_errors
+from blueprints.vendor_answers import RATE_HEADERS, SnapApiPicture, SnapSharpError, answers_vendor_errors
 from blueprints.vendor_errors import (
     SNAPAPI,
     SNAPSHARP,
@@ -68,6 +69,10 @@ blueprint.register_error_handler(Exception, vendor_bug)
 
 TEXT = "text/plain; charset=utf-8"
 
+SNAPSHARP_TYPES = tuple(each for each in PICTURE_TYPES if each != "image/avif")
+
+IN_OTHER_SHAPES = "The picture; with responseType of SnapAPI described in JSON, or in base64."
+
 #: One body or the other, as the document says it.
 EITHER_BODY = {
     "required": True,
@@ -86,7 +91,7 @@ EITHER_BODY = {
 @blueprint.get("/v1/screenshot")
 @needs(RENDER)
 @blueprint.arguments(SnapSharpQuery(), location="query")
-@answers_pictures_to_get(blueprint, PICTURE_TYPES)
+@answers_pictures_to_get(blueprint, SNAPSHARP_TYPES, {**CAPTURE_HEADERS, **RATE_HEADERS})
 @answers_vendor_errors(blueprint, PICTURE_PROBLEMS, SnapSharpError)
 def vendor_screenshot(given: dict[str, Any]) -> Response:
     """The capture of a page, as SnapSharp answers it."""
@@ -96,16 +101,20 @@ def vendor_screenshot(given: dict[str, Any]) -> Response:
 @blueprint.post("/v1/screenshot")
 @needs(RENDER_BY_ACCESS_KEY)
 @blueprint.doc(requestBody=EITHER_BODY)
+@answers_pictures(blueprint, PICTURE_TYPES, {**CAPTURE_HEADERS, **RATE_HEADERS})
 @blueprint.alt_response(
-    200, schema=SnapApiPicture, content_type="application/json", description="The picture.", success=True
+    200, schema=SnapApiPicture, content_type="application/json", description=IN_OTHER_SHAPES, success=True
 )
 @blueprint.alt_response(
-    200, schema=PLAIN_TEXT, content_type="text/plain", description="The picture in base64.", success=True
+    200, schema=PLAIN_TEXT, content_type="text/plain", description=IN_OTHER_SHAPES, success=True
 )
-@answers_pictures(blueprint, PICTURE_TYPES)
 @answers_vendor_errors(blueprint, BODY_PROBLEMS)
 def vendor_screenshot_from_json() -> Response:
-    """The capture of a page, as SnapAPI or SnapSharp answers it."""
+    """The capture of a page, as SnapAPI or SnapSharp answers it.
+
+    Names that one of the two has alone (`fullPage`, `full_page`) say whose the request is. Where there
+    are none, it is SnapSharp's if the key comes as `Authorization` alone, else SnapAPI's.
+    """
     body = blueprint.ARGUMENTS_PARSER.load_body(flask.request)
     tell_apart(body)
     refuse_query(flask.request, ACCESS_KEY)

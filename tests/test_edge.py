@@ -21,6 +21,7 @@ from tests.support.edge import SECOND, TARGETS, ask, edge_cache, port_of, thumb_
 from tests.support.nginx import Nginx, running_nginx
 from tests.support.pictures import picture
 from tests.support.processes import free_port, wait_until
+from tests.support.raw_http import exchange, head
 from tests.support.service import TARGET, running_service, snapapi_environment
 from tests.support.upstream import Upstream
 
@@ -275,6 +276,8 @@ def test_parts_conditions_and_heads_are_answered_by_the_edge(edge: Edge, options
     assert part.headers["content-range"] == f"bytes 10-19/{size_bytes}"
     other = ask(edge.url, path, "Range: bytes=10-19", 'If-Range: "other"')
     assert (other.status, other.body) == (200, whole.body)
+    several = ask(edge.url, path, "Range: bytes=0-1,4-5")
+    assert (several.status, several.body) == (200, whole.body)
     beyond = ask(edge.url, path, f"Range: bytes={size_bytes}-")
     assert (beyond.status, beyond.headers["content-range"]) == (416, f"bytes */{size_bytes}")
 
@@ -289,8 +292,16 @@ def test_parts_conditions_and_heads_are_answered_by_the_edge(edge: Edge, options
     headers_only = ask(edge.url, path, method="HEAD")
     assert (headers_only.status, headers_only.body) == (200, b"")
     assert headers_only.headers["content-length"] == str(size_bytes)
-    answers = (part, other, beyond, unchanged, changed, headers_only)
-    assert [edge_cache(each) for each in answers] == ["HIT"] * 6
+    answers = (part, other, several, beyond, unchanged, changed, headers_only)
+    assert [edge_cache(each) for each in answers] == ["HIT"] * 7
+
+
+def test_a_body_that_is_too_large_costs_nobody_else_an_answer(edge: Edge) -> None:
+    """The service leaves its connection, which the edge must not go on with."""
+    body = b" " * 1_200_000  # more than the service's MAX_BODY_BYTES, less than nginx refuses by itself
+    request = head("POST /screenshot HTTP/1.1", f"Content-Length: {len(body)}") + body
+    answers = [(exchange(edge.url, request).status, ask(edge.url, "/health").status) for _ in range(20)]
+    assert answers == [(413, 200)] * 20
 
 
 @pytest.mark.parametrize("field", ['If-Match: "other"', "Range: bytes=999999-"])

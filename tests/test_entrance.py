@@ -151,6 +151,16 @@ def test_what_no_door_is_made_for_is_refused_in_a_problem_document(
     assert len(upstream.requests) == calls
 
 
+@pytest.mark.parametrize("field", ["Content-Length: 2000000", "Transfer-Encoding: chunked"])
+def test_a_connection_ends_and_says_so_where_nobody_reads_the_body_on_it(
+    service: Service, field: str
+) -> None:
+    request = f"POST /screenshot HTTP/1.1\r\nHost: localhost\r\n{JSON}\r\n{field}\r\n\r\n"
+    answer = exchange(service.url, request.encode())
+    assert answer.status in (411, 413)
+    assert answer.headers["connection"] == "close"
+
+
 def test_a_body_that_ends_too_early_is_no_request(service: Service, upstream: Upstream) -> None:
     calls = len(upstream.requests)
     with connected(service.url) as wire:

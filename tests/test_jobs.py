@@ -319,9 +319,11 @@ def test_what_is_not_there_is_not_found(client: FlaskClient, path: str) -> None:
 
 def test_the_same_order_sent_again_is_one_job(client: FlaskClient, upstream: Upstream) -> None:
     headers = {"Idempotency-Key": "order-1"}
-    first = client.post("/screenshots", json={"url": TARGET}, headers=headers).get_json()
-    second = client.post("/screenshots", json={"url": TARGET}, headers=headers).get_json()
-    assert first["job_id"] == second["job_id"]
+    first = client.post("/screenshots", json={"url": TARGET}, headers=headers)
+    second = client.post("/screenshots", json={"url": TARGET}, headers=headers)
+    assert first.get_json()["job_id"] == second.get_json()["job_id"]
+    for name in ("Location", "Retry-After"):
+        assert second.headers[name] == first.headers[name]
 
 
 def test_what_is_accepted_is_one_job_though_nobody_can_look_how_it_stands(

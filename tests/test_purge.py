@@ -373,6 +373,16 @@ def test_what_is_no_purge_is_refused(upstream: Upstream, body: dict[str, Any], f
         assert ask(client, PAGE) == "HIT"
 
 
+def test_what_is_named_wrongly_is_quoted_with_what_it_has_to_be(client: FlaskClient) -> None:
+    body = {"targets": [PAGE, "nonsense"], "hosts": ["a.com:80", "*"]}
+    assert client.post("/cache/purge", json=body).get_json()["errors"] == {
+        "targets": ["'nonsense' is no URL of a web page."],
+        "hosts": [
+            f"{host!r} is no host, such as example.com or *.example.com." for host in ("a.com:80", "*")
+        ],
+    }
+
+
 @pytest.mark.parametrize("query", [{}, {"url": "nonsense"}, {"url": PAGE, "hosts": "a.com"}])
 def test_a_page_has_to_be_named_by_its_url(upstream: Upstream, query: dict[str, str]) -> None:
     with client_of(snapapi_environment(upstream.url)) as client:

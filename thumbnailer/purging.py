@@ -20,6 +20,9 @@ from thumbnailer.target import parse_target
 
 PICTURES = (Kind.CAPTURE, Kind.RENDITION)
 
+#: What a target or a host is not that cannot be read.
+NONE_OF = {"targets": "no URL of a web page", "hosts": "no host, such as example.com or *.example.com"}
+
 
 @dataclass(frozen=True, slots=True)
 class PurgeReport:
@@ -52,7 +55,7 @@ def scopes_of(targets: Sequence[str], hosts: Sequence[str], *, is_everything: bo
             try:
                 scopes.append(read(text))
             except (ValueError, InvalidTarget, TargetForbidden):
-                faults.setdefault(field, []).append(f"{text[:200]!r} is none.")
+                faults.setdefault(field, []).append(f"{text[:200]!r} is {NONE_OF[field]}.")
     if faults:
         raise InvalidParameters(faults)
     if not scopes:

@@ -32,6 +32,10 @@ class ClientBounds:
     answer_seconds: float
     max_body_bytes: int
 
+    def takes_body(self, length: str | None, transfer_encoding: str | None) -> bool:
+        """Whether a body is read that says this of itself; the server has seen that a length is a number."""
+        return transfer_encoding is None and int(length or 0) <= self.max_body_bytes
+
 
 class Wire(Protocol):
     """What is needed of a client's socket."""
@@ -116,9 +120,9 @@ class PromptBodies:
         self._watch = watch
 
     def __call__(self, environ: dict[str, Any], start_response: Any) -> Any:
-        length = int(environ.get("CONTENT_LENGTH") or 0)  # the server has seen that it is a number
-        if 0 < length <= self._watch.bounds.max_body_bytes and "HTTP_TRANSFER_ENCODING" not in environ:
-            environ["wsgi.input"] = BytesIO(environ["wsgi.input"].read(length))
+        length = environ.get("CONTENT_LENGTH")
+        if length and self._watch.bounds.takes_body(length, environ.get("HTTP_TRANSFER_ENCODING")):
+            environ["wsgi.input"] = BytesIO(environ["wsgi.input"].read(int(length)))
         self._watch.received()
         environ[MORE_TIME] = self._watch.extend
         return self._application(environ, start_response)

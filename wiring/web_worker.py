@@ -177,6 +177,17 @@ class ServiceWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn carries no 
         with self._watch.attending(conn.sock):
             return super().handle(conn)
 
+    def handle_request(self, req: Any, conn: Any) -> Any:
+        """Answer one request, and say that the connection ends where its body is not read.
+
+        gunicorn says that it goes on, reads a part of the body, and closes it where there is more. A proxy
+        that has kept it meanwhile loses the next request on it, which may be anybody's.
+        """
+        fields = dict(req.headers)
+        if not self._watch.bounds.takes_body(fields.get("CONTENT-LENGTH"), fields.get("TRANSFER-ENCODING")):
+            req.force_close()
+        return super().handle_request(req, conn)
+
     def handle_error(self, req: Any, client: Any, addr: Any, exc: Exception) -> None:  # noqa: ARG002  # gunicorn's signature
         """Answer a request that gunicorn cannot read, or that broke outside of the application.
 

@@ -23,7 +23,7 @@ NUMBERS = {
     "thumb_height": ("integer", 16, 2000, None),
     "dpr": ("number", 1, 3, 1),
     "delay": ("integer", 0, 10_000, 0),
-    "ttl": ("integer", 60, 2_592_000, None),
+    "ttl": ("integer", 60, 2_592_000, 86_400),
 }
 FLAGS = ("fresh", "retina", "full_page", "dark_mode", "reduced_motion", "block_ads", "block_cookie_banners")
 CHOICES = {

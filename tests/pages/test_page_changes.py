@@ -144,7 +144,8 @@ def test_a_page_that_a_newer_version_has_written_fails_and_keeps_its_picture_and
 def test_a_forgotten_page_is_gone_with_its_files(client: FlaskClient, media: Path) -> None:
     page_id = keep(client)["id"]
     ready(client, page_id)
-    assert client.delete(f"/pages/{page_id}").status_code == 204
+    deleted = client.delete(f"/pages/{page_id}")
+    assert (deleted.status_code, deleted.data, "Content-Type" in deleted.headers) == (204, b"", False)
     assert client.get(f"/pages/{page_id}").status_code == 404
     assert client.delete(f"/pages/{page_id}").status_code == 404
     wait_until(lambda: list((media / "pages").rglob("*.png")) == [])
@@ -211,6 +212,8 @@ def test_pages_are_listed_newest_first(client: FlaskClient) -> None:
         ({"refresh_seconds": 31_536_001}, "refresh_seconds"),
         ({"width": 1}, "width"),
         ({"preset": "poster"}, "preset"),
+        ({"colour": None}, "colour"),
+        ({"ttl": None}, "ttl"),
     ],
 )
 def test_what_cannot_be_kept_is_refused(client: FlaskClient, body: dict[str, Any], field: str) -> None:

@@ -13,6 +13,7 @@ from PIL import Image
 from standardwebhooks.webhooks import Webhook
 
 from blueprints.answers import SAFETY_HEADERS
+from blueprints.jobs import POLL_AFTER_SECONDS
 from tests.support import answers
 from tests.support.conditions import assert_conditions_hold
 from tests.support.kept_pages import SECRET, fall_due, keep, look, ready, seen, when
@@ -69,6 +70,7 @@ def test_before_its_first_picture_a_page_has_none(client: FlaskClient, upstream:
     missing = client.get(f"/pages/{page['id']}/thumb")
     assert missing.status_code == 404
     assert missing.get_json()["type"] == "/problems/image-not-ready"
+    assert int(missing.headers["Retry-After"]) > POLL_AFTER_SECONDS, "until the next attempt"
     shown = client.get(f"/pages/{page['id']}/thumb", headers={"Sec-Fetch-Dest": "image"})
     assert (shown.status_code, shown.headers["X-Problem"]) == (404, "image-not-ready")
     assert Image.open(io.BytesIO(shown.data)).size == (240, 135)
