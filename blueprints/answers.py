@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import errno
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
@@ -15,7 +16,7 @@ from blueprints.freshness import Freshness
 from blueprints.job_answers import whole_url
 from blueprints.request_log import note
 from blueprints.services import public_url, services
-from thumbnailer.errors import Overloaded
+from thumbnailer.errors import Overloaded, ThumbnailerError
 from thumbnailer.model import Capture
 from thumbnailer.storage import storage_unavailable
 from thumbnailer.streaming import CaptureStream
@@ -132,7 +133,8 @@ def _whole(capture: Capture) -> Response:
 
 def stream_answer(stream: CaptureStream, freshness: Freshness, now: float) -> Response:
     """A capture that is still arriving: without validators, which only its end can give."""
-    response = Response(stream, content_type=stream.content_type)
+    response = Response(_passed_on(stream), content_type=stream.content_type)
+    response.call_on_close(stream.close)
     if stream.length is not None:
         response.content_length = stream.length
     response.headers.update(SAFETY_HEADERS)
@@ -143,6 +145,23 @@ def stream_answer(stream: CaptureStream, freshness: Freshness, now: float) -> Re
     response.headers["X-Accel-Buffering"] = "no"  # nginx would collect it first, on disk
     note(cache=CacheStatus.MISS.value, provider=stream.provider)
     return response
+
+
+def _passed_on(stream: CaptureStream) -> Iterator[bytes]:
+    """The pieces of a capture. One that breaks off takes the connection with it, and is no bug for the log.
+
+    The server lets a connection end without a word that is said to have been reset.
+    """
+    is_begun = False
+    try:
+        for piece in stream:
+            yield piece
+            is_begun = True
+    except ThumbnailerError as error:
+        if not is_begun:
+            raise
+        log.warning("stream_broken_off", provider=stream.provider, error=type(error).__name__)
+        raise ConnectionResetError(errno.ECONNRESET, "The capture broke off.") from error
 
 
 def _keeping_headers(freshness: Freshness, now: float, age_seconds: int = 0) -> dict[str, str]:

@@ -151,6 +151,9 @@ def test_an_upstream_that_dies_halfway_breaks_the_connection_and_leaves_nothing_
     again = fetch(service, target)
     assert (again.headers["X-Cache"], again.body) == ("MISS", picture())
     assert len(upstream.requests) == 2
+    log = service.log.read_text()
+    assert "stream_broken_off" in log
+    assert "Traceback" not in log, "an upstream's fault is no bug of ours"
 
 
 @pytest.mark.parametrize(
