@@ -43,11 +43,14 @@ def test_a_redis_may_be_reached_by_a_socket(upstream: Upstream) -> None:
         port, path = free_port(), Path(name) / "redis.sock"
         command = [executable("redis-server"), "--port", str(port), "--bind", "127.0.0.1"]
         command += ["--save", "", "--dir", name, "--unixsocket", str(path)]
-        url = f"unix://{path}"
+        url = f"unix://{path}?db=1"
         with (
             running(command, port=port, log=Path(name) / "log"),
             client_of(snapapi_environment(upstream.url, REDIS_URL=url)) as client,
+            redis.Redis.from_url(url) as looker,
         ):
             answers = [client.get("/thumb", query_string={"url": TARGET}) for _ in range(2)]
             assert [answer.headers["X-Cache"] for answer in answers] == ["MISS", "HIT"]
             assert set(client.get("/ready").get_json()["parts"].values()) == {"ok"}
+            assert client.post("/screenshots", json={"url": TARGET}).status_code == 202
+            assert looker.llen("thumbnailer:queue:thumbnailer") == 1

@@ -9,6 +9,7 @@ import socket
 import threading
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import parse_qs, urlsplit
 
 import structlog
 from redis.exceptions import RedisError
@@ -72,8 +73,7 @@ def _make_celery(settings: Settings) -> Celery:
     if not settings.cache.redis_url:
         importlib.import_module("celery.worker")  # no other thread may be loading half of it
 
-    broker = settings.cache.redis_url or "memory://localhost/"  # without a host Celery warns of its absence
-    app = Celery("thumbnailer", broker=broker, set_as_current=False)
+    app = Celery("thumbnailer", broker=_broker_url(settings.cache.redis_url), set_as_current=False)
     app.conf.update(
         task_default_queue=_queue_name(settings),
         task_ignore_result=True,
@@ -95,6 +95,17 @@ def _make_celery(settings: Settings) -> Celery:
     _ = app.amqp.producer_pool, app.amqp.send_task_message, app.backend, app.AsyncResult, app.Task
     app.connection_for_write().get_transport_cls()
     return app
+
+
+def _broker_url(redis_url: str | None) -> str:
+    """What Celery calls the Redis, or the queue in memory; a socket has a spelling of its own there."""
+    if redis_url is None:
+        return "memory://localhost/"  # without a host Celery warns of its absence
+    parts = urlsplit(redis_url)
+    if parts.scheme != "unix":
+        return redis_url
+    database = parse_qs(parts.query).get("db", ["0"])[0]
+    return f"redis+socket://{parts.netloc}{parts.path}?virtual_host={database}"
 
 
 def _beat_schedule(settings: Settings) -> dict[str, Any]:
