@@ -88,7 +88,7 @@ def _make_celery(settings: Settings) -> Celery:
         worker_enable_soft_shutdown_on_idle=False,
         broker_connection_retry_on_startup=True,
         beat_schedule=_beat_schedule(settings),
-        beat_scheduler="celery.beat:Scheduler",  # it has nothing to remember, so it needs no file
+        beat_scheduler="wiring.beat:QuietScheduler",  # it has nothing to remember, so it needs no file
         broker_transport_options=_transport_options(settings),
     )
     # And what queueing would load, perhaps while the worker is started; it opens nothing.
