@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import logging
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 import redis
 from celery.utils.imports import instantiate
+from structlog.testing import capture_logs
 
+from tests.support.databases import open_database
+from tests.support.postgres import postgres_folder, running_postgres
 from tests.support.processes import free_port, running_redis, wait_until
 from tests.support.service import snapapi_environment
 from tests.support.settings import load
 from tests.support.workers import Worker
+from thumbnailer.jobs.housekeeping import Housekeeper
+from wiring.jobs import build_office
 from wiring.queue import JOB_TASK, QUEUE, SWEEP_TASK, LateCelery
 
 
@@ -62,3 +68,22 @@ def test_a_worker_tells_of_jobs_and_for_debugging_of_sweeps(
             worker.close()
         told = worker.log.read_text()
         assert (f"Task {SWEEP_TASK}[" in told, f"revoked task: {SWEEP_TASK}[" in told) == (is_told, is_told)
+
+
+def test_a_lost_database_is_told_of_once_until_it_is_back() -> None:
+    port = free_port()
+    url = f"postgresql://thumbnailer@127.0.0.1:{port}/postgres"
+    with postgres_folder() as folder, closing(open_database(url, patience=0)) as database:
+        office = build_office(load(), database)
+        keeper = Housekeeper(office.sweeper, office.roster, lambda: "worker-1", 1.0, lambda: None)
+
+        def told() -> list[str]:
+            with capture_logs() as lines:
+                for _ in range(3):
+                    keeper.look_after()
+            return [line["event"] for line in lines]
+
+        assert told() == ["sweep_failed"]
+        with running_postgres(port=port, folder=folder):
+            assert told() == []
+        assert told() == ["sweep_failed"]
