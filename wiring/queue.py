@@ -93,7 +93,11 @@ def _make_celery(settings: Settings) -> Celery:
     )
     # And what queueing would load, perhaps while the worker is started; it opens nothing.
     _ = app.amqp.producer_pool, app.amqp.send_task_message, app.backend, app.AsyncResult, app.Task
-    app.connection_for_write().get_transport_cls()
+    transport = app.connection_for_write().get_transport_cls()
+    if settings.cache.redis_url:
+        from wiring.broker import QoS
+
+        transport.Channel.QoS = QoS
     return app
 
 
