@@ -70,6 +70,16 @@ def environment(upstream: Upstream, folder: Path, **more: str) -> dict[str, str]
     )
 
 
+def test_a_worker_waits_for_its_redis_however_long_it_takes(tmp_path: Path, upstream: Upstream) -> None:
+    url = f"redis://127.0.0.1:{free_port()}/0"
+    worker = Worker(tmp_path, environment(upstream, tmp_path, REDIS_URL=url))
+    try:
+        # Celery tells which attempt it is, of how many at most.
+        wait_until(lambda: "(1/None)" in worker.log.read_text(), seconds=60, what="the first attempt")
+    finally:
+        worker.kill()
+
+
 def test_a_message_that_redis_does_not_let_a_worker_acknowledge_takes_up_none_of_its_room(
     tmp_path: Path,
 ) -> None:

@@ -87,6 +87,7 @@ def _make_celery(settings: Settings) -> Celery:
         worker_soft_shutdown_timeout=settings.providers.timeout_seconds,
         worker_enable_soft_shutdown_on_idle=False,
         broker_connection_retry_on_startup=True,
+        broker_connection_max_retries=None,  # a worker would end after three quarters of an hour
         beat_schedule=_beat_schedule(settings),
         beat_scheduler="wiring.beat:QuietScheduler",  # it has nothing to remember, so it needs no file
         broker_transport_options=_transport_options(settings),
