@@ -154,6 +154,7 @@ LATE = (
     "thumbnailer.s3_clients",
     "thumbnailer.s3_settings",
     "thumbnailer.s3_storage",
+    "wiring.broker",
     "wiring.diagnosis",
 )
 FRAMEWORKS = ("flask", "flask_caching", "flask_limiter", "flask_smorest", "celery", "marshmallow", "werkzeug")

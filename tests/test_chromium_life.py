@@ -31,6 +31,7 @@ from tests.support.pages import GREEN, PageServer, colour_at, running_pages
 from tests.support.processes import wait_until
 from thumbnailer.errors import UpstreamFailed
 from thumbnailer.model import CaptureRequest
+from thumbnailer.providers import road_out
 from thumbnailer.providers.chromium import ChromiumProvider
 
 ROOT = Path(__file__).parent.parent
@@ -70,6 +71,21 @@ def test_nothing_is_started_before_the_first_capture() -> None:
         assert provider.unsupported_option(CaptureRequest(url="http://a.example/")) is None
         assert descendants() == before
         assert threading.active_count() <= threads
+
+
+def test_a_browser_that_does_not_get_out_is_at_fault_and_not_the_options(
+    provider: ChromiumProvider, pages: PageServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where the temporary disk is nearly full: it starts, and cannot load anything."""
+    assert is_green(provider, pages)
+    browser = the_browser()
+    with monkeypatch.context() as patched, capture_logs() as logs:
+        patched.setattr(road_out, "GREETING_URL", "http://127.0.0.1:6000/")  # a port that browsers refuse
+        with pytest.raises(UpstreamFailed, match="could not load"):
+            take(provider, pages.url("/plain"), timezone="Europe/Berlin")
+    assert [line["reason"] for line in logs if line["event"] == "chromium.no_road_out"] == ["UNSAFE_PORT"]
+    assert is_green(provider, pages)
+    assert the_browser() == browser
 
 
 def test_a_driver_that_does_not_start_is_named_as_the_reason(

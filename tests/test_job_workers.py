@@ -19,6 +19,7 @@ from typing import Any
 
 import psutil
 import pytest
+import redis
 import requests
 from flask.testing import FlaskClient
 from standardwebhooks.webhooks import Webhook
@@ -29,9 +30,11 @@ from tests.support.jobs import ended
 from tests.support.processes import free_port, running_redis, wait_until
 from tests.support.receivers import running_receiver, url_of
 from tests.support.service import TARGET, client_of, running_service, snapapi_environment
+from tests.support.settings import load
 from tests.support.small_web import Site
 from tests.support.upstream import Upstream
 from tests.support.workers import Worker
+from wiring.queue import QUEUE, LateCelery
 
 PROJECT = Path(__file__).parent.parent
 SECRET = "whsec_" + base64.b64encode(b"s" * 32).decode()
@@ -65,6 +68,33 @@ def environment(upstream: Upstream, folder: Path, **more: str) -> dict[str, str]
         JOB_LEASE="3",
         **more,
     )
+
+
+def test_a_worker_waits_for_its_redis_however_long_it_takes(tmp_path: Path, upstream: Upstream) -> None:
+    url = f"redis://127.0.0.1:{free_port()}/0"
+    worker = Worker(tmp_path, environment(upstream, tmp_path, REDIS_URL=url))
+    try:
+        # Celery tells which attempt it is, of how many at most.
+        wait_until(lambda: "(1/None)" in worker.log.read_text(), seconds=60, what="the first attempt")
+    finally:
+        worker.kill()
+
+
+def test_a_message_that_redis_does_not_let_a_worker_acknowledge_takes_up_none_of_its_room(
+    tmp_path: Path,
+) -> None:
+    with running_redis(tmp_path) as url, redis.Redis.from_url(url) as store:
+        app = LateCelery(load({"REDIS_URL": url}))()
+        app.send_task("thumbnailer.nothing", queue=QUEUE)
+        with app.connection_for_read() as connection:
+            channel = connection.default_channel
+            channel.basic_qos(prefetch_size=0, prefetch_count=1, apply_global=False)
+            message = channel.basic_get(QUEUE)
+            assert not channel.qos.can_consume()
+            store.client_pause(1000)
+            with pytest.raises(redis.exceptions.TimeoutError):
+                channel.basic_ack(message.delivery_tag)
+            assert channel.qos.can_consume()
 
 
 def page(number: int) -> str:

@@ -36,7 +36,7 @@ def test_all_parts_work_together_and_nothing_of_them_is_left(upstream: Upstream,
         STACK_FOLDER=str(folder),
         DATABASE_URL=f"sqlite:///{tmp_path}/jobs.sqlite3",
         MEDIA_DIR=str(tmp_path / "media"),
-        LOG_LEVEL="info",
+        LOG_LEVEL="debug",  # which tells of sweeps
     )
     command = [sys.executable, str(PROJECT / "scripts" / "stack.py")]
     url = f"http://127.0.0.1:{port}"

@@ -44,6 +44,25 @@ def meter_on(database: Database, **more: Any) -> UsageMeter:
     return UsageMeter(database, **settings)
 
 
+class LostDatabase(Database):
+    """One that does not answer, and knows how often it was asked to."""
+
+    asked = 0
+
+    def transaction(self) -> Any:
+        self.asked += 1
+        raise DatabaseUnavailable("The database does not answer at this moment.")
+
+
+def test_a_lost_database_is_told_of_once(caplog: pytest.LogCaptureFixture) -> None:
+    database = LostDatabase("sqlite://", upgrade=lambda _engine: None)
+    meter = meter_on(database, flush_seconds=0.01)
+    meter.count("key:a", Counted.HITS)
+    wait_until(lambda: database.asked > 2, what="the third try")
+    meter.close()
+    assert [record.getMessage() for record in caplog.records] == ["Usage cannot be written at this moment."]
+
+
 @pytest.mark.parametrize("kind", ["sqlite", "postgres"])
 def test_counts_of_several_processes_and_days_add_up(
     kind: str, tmp_path: Path, request: pytest.FixtureRequest

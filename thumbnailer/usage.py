@@ -92,6 +92,7 @@ class UsageMeter:
         self._closing = threading.Event()
         self._flusher: threading.Thread | None = None
         self._tidied_on: date | None = None
+        self._has_failed = False
 
     def count(self, account: str, kind: Counted, size_bytes: int = 0) -> None:
         """Count one of ``kind`` for ``account``, and the bytes of its answer."""
@@ -165,10 +166,14 @@ class UsageMeter:
             self._try_to_flush()
 
     def _try_to_flush(self) -> None:
+        """That the database does not answer is told once, until it does."""
         try:
             self.flush()
+            self._has_failed = False
         except DatabaseUnavailable:
-            logger.warning("Usage cannot be written at this moment.")
+            if not self._has_failed:
+                logger.warning("Usage cannot be written at this moment.")
+            self._has_failed = True
         except Exception:
             logger.exception("Usage could not be written.")
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
@@ -36,6 +37,10 @@ CONNECT_SECONDS = 5.0
 #: A look-up gets this long, and so many run at once; what hangs in the system keeps its place.
 LOOKUP_SECONDS = 5.0
 LOOKUPS_AT_ONCE = 16
+
+#: On a connection on which nobody has asked anything for so long, nobody asks again: firewalls forget it,
+#: some without a word, and the request would wait for an answer to the end of its time.
+IDLE_SECONDS = 60.0
 
 #: What a broken exchange raises.
 WIRE_FAULTS = (requests.RequestException, HTTPError, HTTPException, OSError)
@@ -132,6 +137,7 @@ def crossing(cutoff: Cutoff, dial: Dial) -> Iterator[None]:
 
 class _Connection(HTTPConnection):
     _follower: Cutoff | None = None
+    _asked_at = 0.0
 
     def _new_conn(self) -> socket.socket:
         current = _current.get()
@@ -143,6 +149,7 @@ class _Connection(HTTPConnection):
         except BaseException:
             connection.close()
             raise
+        self._asked_at = time.monotonic()
         return connection
 
     def request(self, *args: Any, **kwargs: Any) -> None:
@@ -151,6 +158,9 @@ class _Connection(HTTPConnection):
             self._follower.release()  # the answer before this one ended; its deadline is not ours
             if self._follower.has_struck:
                 self.close()
+        if time.monotonic() > self._asked_at + IDLE_SECONDS:
+            self.close()
+        self._asked_at = time.monotonic()
         self._follower = cutoff
         if self.sock is not None:
             self._follower.follow(self.sock)

@@ -20,7 +20,8 @@ from wiring.trip import redis_options
 
 def counter_options(settings: Settings, database: Database) -> dict[str, Any]:
     """What the store of counters is made with, beside its URI."""
-    own = redis_options(settings) if settings.limits.redis_url else {"database": database}
+    url = settings.limits.redis_url
+    own = redis_options(settings, url) if url else {"database": database}
     return {**own, "wrap_exceptions": True}
 
 

@@ -9,6 +9,7 @@ import socket
 import threading
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import parse_qs, urlsplit
 
 import structlog
 from redis.exceptions import RedisError
@@ -75,8 +76,7 @@ def _make_celery(settings: Settings) -> Celery:
     if not settings.cache.redis_url:
         importlib.import_module("celery.worker")  # no other thread may be loading half of it
 
-    broker = settings.cache.redis_url or "memory://localhost/"  # without a host Celery warns of its absence
-    app = Celery("thumbnailer", broker=broker, set_as_current=False)
+    app = Celery("thumbnailer", broker=_broker_url(settings.cache.redis_url), set_as_current=False)
     app.conf.update(
         task_default_queue=_queue_name(settings),
         task_ignore_result=True,
@@ -90,14 +90,30 @@ def _make_celery(settings: Settings) -> Celery:
         worker_soft_shutdown_timeout=settings.providers.timeout_seconds,
         worker_enable_soft_shutdown_on_idle=False,
         broker_connection_retry_on_startup=True,
+        broker_connection_max_retries=None,  # a worker would end after three quarters of an hour
         beat_schedule=_beat_schedule(settings),
-        beat_scheduler="celery.beat:Scheduler",  # it has nothing to remember, so it needs no file
+        beat_scheduler="wiring.beat:QuietScheduler",  # it has nothing to remember, so it needs no file
         broker_transport_options=_transport_options(settings),
     )
     # And what queueing would load, perhaps while the worker is started; it opens nothing.
     _ = app.amqp.producer_pool, app.amqp.send_task_message, app.backend, app.AsyncResult, app.Task
-    app.connection_for_write().get_transport_cls()
+    transport = app.connection_for_write().get_transport_cls()
+    if settings.cache.redis_url:
+        from wiring.broker import QoS
+
+        transport.Channel.QoS = QoS
     return app
+
+
+def _broker_url(redis_url: str | None) -> str:
+    """What Celery calls the Redis, or the queue in memory; a socket has a spelling of its own there."""
+    if redis_url is None:
+        return "memory://localhost/"  # without a host Celery warns of its absence
+    parts = urlsplit(redis_url)
+    if parts.scheme != "unix":
+        return redis_url
+    database = parse_qs(parts.query).get("db", ["0"])[0]
+    return f"redis+socket://{parts.netloc}{parts.path}?virtual_host={database}"
 
 
 def _beat_schedule(settings: Settings) -> dict[str, Any]:

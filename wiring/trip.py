@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, cast
@@ -50,6 +51,11 @@ if TYPE_CHECKING:
 REFRESHES_AT_ONCE = 4
 REFRESHES_WAITING = 200
 
+#: Seconds of silence until the system asks whether a Redis is still there, seconds between two such
+#: questions, and after how many without an answer it is not. Firewalls forget silent connections, some
+#: without a word; each would cost a time-out, and the cache a pause.
+KEPT_ALIVE = {socket.TCP_KEEPIDLE: 60, socket.TCP_KEEPINTVL: 15, socket.TCP_KEEPCNT: 4}
+
 
 def redis_bounds(settings: Settings) -> dict[str, Any]:
     """What everybody's Redis client is made with: without a limit of its own, it would wait for ever."""
@@ -57,17 +63,21 @@ def redis_bounds(settings: Settings) -> dict[str, Any]:
     return {"socket_timeout": seconds, "socket_connect_timeout": seconds}
 
 
-def redis_options(settings: Settings) -> dict[str, Any]:
-    """What redis-py's clients are made with.
+def redis_options(settings: Settings, url: str) -> dict[str, Any]:
+    """What redis-py's clients of the Redis at ``url`` are made with.
 
     They do not tell Redis their version: each connection would look for it in the package's files, 5 ms long.
     """
-    return {**redis_bounds(settings), "driver_info": None}
+    options = {**redis_bounds(settings), "driver_info": None}
+    if url.startswith("unix:"):
+        return options
+    return options | {"socket_keepalive": True, "socket_keepalive_options": KEPT_ALIVE}
 
 
 def redis_client(settings: Settings) -> redis.Redis:
     """A client of the cache's Redis, which connects when it is first used."""
-    return redis.Redis.from_url(str(settings.cache.redis_url), **redis_options(settings))
+    url = str(settings.cache.redis_url)
+    return redis.Redis.from_url(url, **redis_options(settings, url))
 
 
 def cache_config(settings: Settings) -> dict[str, Any]:
@@ -82,7 +92,7 @@ def cache_config(settings: Settings) -> dict[str, Any]:
             "CACHE_TYPE": "RedisCache",
             "CACHE_REDIS_URL": cache.redis_url,
             "CACHE_KEY_PREFIX": cache.key_prefix,
-            "CACHE_OPTIONS": redis_options(settings),
+            "CACHE_OPTIONS": redis_options(settings, str(cache.redis_url)),
         }
     if cache.kind == "file":
         return config | {

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Mapping
 from contextlib import ExitStack
 
 import structlog
@@ -18,7 +20,7 @@ from wiring.access import build_keyring
 from wiring.accounts import build_accounts
 from wiring.databases import build_database
 from wiring.jobs import build_office, build_workshop
-from wiring.queue import register_tasks
+from wiring.queue import SWEEP_TASK, register_tasks
 from wiring.trip import build_storage, build_trip, cache_config
 
 log = structlog.get_logger(__name__)
@@ -29,11 +31,16 @@ WITHOUT_REDIS = (
 )
 
 
+#: Whose lines tell that a task has come, and how it ended, or that it came too late.
+TASK_LOGGERS = ("celery.worker.strategy", "celery.app.trace", "celery.worker.request")
+
+
 def build_worker(settings: Settings) -> Celery:
     """Celery with all that its tasks need. Raises ``ConfigurationError``."""
     if settings.cache.redis_url is None:
         raise ConfigurationError([Fault("REDIS_URL", WITHOUT_REDIS)])
     configure_logging(settings.logs.level, is_json=settings.logs.format == "json")
+    _leave_out_sweeps()
     host = Flask("worker")  # Flask-Caching lives in an application only
     host.config.update(cache_config(settings))
     metrics = Metrics()
@@ -62,6 +69,19 @@ def build_worker(settings: Settings) -> Celery:
     app = office.celery()
     register_tasks(app, workshop.tasks, office.put_off)
     return app
+
+
+def _leave_out_sweeps() -> None:
+    """Keep the log free of the sweeps that beat asks for, six a minute, unless it is for debugging."""
+
+    def is_news(record: logging.LogRecord) -> bool:
+        told = record.args.values() if isinstance(record.args, Mapping) else record.args or ()
+        return SWEEP_TASK not in told or record.levelno > logging.INFO
+
+    for name in TASK_LOGGERS:
+        logger = logging.getLogger(name)
+        if not logger.isEnabledFor(logging.DEBUG):
+            logger.addFilter(is_news)
 
 
 def _tell(metrics: Metrics, settings: Settings, told: ExitStack) -> None:

@@ -11,16 +11,20 @@ import pytest
 
 from tests.support import answers
 from tests.support.answers import Answer, json_error
+from tests.support.certificates import make_certificates
 from tests.support.pictures import picture
 from tests.support.processes import wait_until
-from tests.support.remote import KEY, REQUEST, whole
+from tests.support.remote import KEY, REQUEST, provider_of, whole
 from tests.support.upstream import Upstream
+from thumbnailer import wire
 from thumbnailer.errors import (
     UpstreamFailed,
 )
 from thumbnailer.model import Deadline
 from thumbnailer.providers import UpstreamBody
+from thumbnailer.providers.exchange import UpstreamSession
 from thumbnailer.providers.remote import RemoteProvider
+from thumbnailer.providers.snapapi import SNAPAPI
 
 
 def read_whole(body: UpstreamBody) -> None:
@@ -61,6 +65,22 @@ def test_a_connection_is_used_again_after_an_error(upstream: Upstream, provider:
 
     assert whole(provider) == picture()
     assert upstream.connection_count == 1
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_a_connection_that_was_idle_for_long_is_not_used_again(
+    scheme: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    certificates = make_certificates(tmp_path)
+    tls = certificates.server_context() if scheme == "https" else None
+    with Upstream(tls=tls) as upstream, UpstreamSession() as session:
+        session.verify = str(certificates.ca_path)
+        provider = provider_of(SNAPAPI, session, upstream.url)
+        assert [whole(provider), whole(provider)] == [picture()] * 2
+        assert upstream.connection_count == 1
+        monkeypatch.setattr(wire, "IDLE_SECONDS", 0.0)
+        assert [whole(provider), whole(provider)] == [picture()] * 2
+        assert upstream.connection_count == 3
 
 
 def test_the_deadline_of_an_answer_that_has_ended_harms_nobody_on_the_same_connection(

@@ -35,6 +35,7 @@ class Housekeeper:
         self._interval_seconds = interval_seconds
         self._closed = threading.Event()
         self._thread: threading.Thread | None = None
+        self._has_failed = False
 
     def start(self) -> None:
         """Start the thread, unless it was started. Not for two threads at once.
@@ -64,12 +65,15 @@ class Housekeeper:
             log.warning("roster_unavailable", detail=str(error))
 
     def look_after(self) -> None:
-        """Sign and sweep now; raises nothing."""
+        """Sign and sweep now; raises nothing. A database that does not answer is told of once."""
         try:
             self._roster.sign(self._worker_id())
             self._sweeper.sweep()
             self._tidy()
+            self._has_failed = False
         except DatabaseUnavailable as error:
-            log.warning("sweep_failed", detail=str(error))
+            if not self._has_failed:
+                log.warning("sweep_failed", detail=str(error))
+            self._has_failed = True
         except Exception:  # the thread has to outlive whatever one sweep meets
             log.exception("sweep_broke")

@@ -13,10 +13,13 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import structlog
+
 from thumbnailer.egress_proxy import EgressProxy
 from thumbnailer.errors import CaptureRefused, UpstreamFailed
 from thumbnailer.model import Deadline
 from thumbnailer.providers.launch import ChromiumSettings
+from thumbnailer.providers.page_errors import net_error
 from thumbnailer.providers.playwright_errors import PlaywrightError
 from thumbnailer.providers.road_out import introduce
 from thumbnailer.providers.running_browser import BrowserGone, RunningBrowser, launch_browser
@@ -31,6 +34,8 @@ CLOSE_PAGE_SECONDS = 2.0
 
 #: What Playwright says of a page that ends before it is used; it has no type for that.
 CRASHED = "crashed"
+
+log = structlog.get_logger(__name__)
 
 
 class Browsers:
@@ -60,7 +65,7 @@ class Browsers:
         Raises:
             BrowserGone: there is no live browser behind it (any more).
             CaptureRefused: the browser does not take the options.
-            UpstreamFailed: no browser can be started.
+            UpstreamFailed: no browser can be started, or it does not get through to the proxy.
         """
         held, served, options = AsyncExitStack(), None, dict[str, Any]()
         try:
@@ -103,6 +108,9 @@ class Browsers:
         except PlaywrightError as error:
             if CRASHED in error.message:
                 raise BrowserGone from error
+            if (reason := net_error(error)) is not None:  # of the greeting: nothing else was visited
+                log.warning("chromium.no_road_out", reason=reason)
+                raise UpstreamFailed("The browser could not load the page.", provider="chromium") from error
             # A live browser turns down nothing else: sizes and colours were checked before.
             raise CaptureRefused("The browser does not know this timezone, locale or user agent.") from error
 

@@ -118,7 +118,7 @@ def limit_checks(settings: Settings) -> Iterator[Check]:
         page = f"{CONFIGURATION}#limiter_redis_url"
         yield Check(part="limits", name="store", tried="nothing", look=lambda _deadline: told, page=page)
         return
-    connect = partial(redis.Redis.from_url, url, **redis_options(settings))
+    connect = partial(redis.Redis.from_url, url, **redis_options(settings, url))
     check = partial(
         Check, part="limits", page=f"{DEPLOYMENT}#redis", advice="See what the check of Redis says."
     )
