@@ -13,7 +13,6 @@ import gc
 gc.disable()
 
 # ruff: noqa: E402 - what is imported is most of that
-import ctypes
 import os
 from pathlib import Path
 from typing import Any
@@ -29,6 +28,7 @@ from thumbnailer.telemetry import configure_logging
 from wiring.access import refuse_unmeant_openness
 from wiring.client_watch import ClientBounds
 from wiring.fast_worker import FastWorker, ReplayBounds
+from wiring.malloc import bound_malloc
 from wiring.web import check_settings
 from wiring.web_worker import hold_stop_signals, release_stop_signals
 
@@ -65,25 +65,6 @@ class BoundedWorker(FastWorker):
         trusted_proxies=settings.doors.trusted_proxies,
         is_log_json=settings.logs.format == "json",
     )
-
-
-# From glibc's malloc.h; mallopt(3) explains them.
-M_MMAP_THRESHOLD, M_ARENA_MAX = -3, -8
-
-
-def bound_malloc() -> None:
-    """Have large buffers given back to the system as soon as they are free; workers inherit it.
-
-    Left alone, glibc keeps what streams pass through, in up to eight pools per processor core, and
-    raises the size from which it does not: 20 large streams at once then cost several times the memory
-    that they hold (docs/benchmarks.md). The threshold is the size of the pieces that a stream comes in.
-    """
-    try:
-        mallopt = ctypes.CDLL(None).mallopt
-    except (AttributeError, OSError):
-        return  # not glibc: nothing of this is true there
-    mallopt(M_ARENA_MAX, 2)
-    mallopt(M_MMAP_THRESHOLD, 64 * 1024)
 
 
 bound_malloc()
