@@ -52,6 +52,21 @@ def test_a_job_whose_worker_lives_after_all_is_not_given_up(database: Database, 
     assert (alive.state, dead.state) == (JobState.PROCESSING, JobState.FAILED)
 
 
+def test_a_sign_of_life_is_for_the_jobs_in_hand_and_no_others(database: Database, clock: Clock) -> None:
+    ledger = ledger_of(database, clock)
+    in_hand = [ledger.claim(ledger.accept(order(), "owner").id) for _ in range(2)]
+    dead, put_back = (ledger.claim(ledger.accept(order(), "owner").id) for _ in range(2))
+    alive = [claim for claim in (*in_hand, put_back) if claim is not None]
+    assert put_back is not None
+    assert dead is not None
+    ledger.postpone(put_back, UpstreamFailed("The provider is down."), LEASE_SECONDS)
+    clock.turn(LEASE_SECONDS - 1)
+    ledger.renew(alive)  # the one that was put back has not been let go of yet
+    clock.turn(1)
+    begun = {claim.job.id for each in (*alive, dead) if (claim := ledger.claim(each.job.id))}
+    assert begun == {dead.job.id, put_back.job.id}
+
+
 def test_who_has_lost_a_job_puts_it_back_no_more(database: Database, clock: Clock) -> None:
     ledger, why = ledger_of(database, clock), UpstreamFailed("The provider is down.")
     job = ledger.accept(order(), "owner")
@@ -123,7 +138,7 @@ def test_a_batch_that_is_refused_as_a_whole_has_ended_and_its_message_can_be_sen
     refused = replace(order(), request=None, refusal=TargetForbidden("No."))
     whole = BatchOrder(jobs=[refused, refused], webhook_url="https://receiver.example/")
     batch, messages = ledger_of(database, clock).accept_batch(whole, "owner")
-    assert batch.completed_at == clock.now
+    assert [batch.completed_at, *(job.completed_at for job in batch.jobs)] == [clock.now] * 3
     (told,) = DeliveryLedger(database, pauses_seconds=(), lease_seconds=30, clock=clock).latest(batch.owner)
     assert messages == (told.id,)
 

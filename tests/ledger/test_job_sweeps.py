@@ -94,17 +94,23 @@ def test_no_more_jobs_wait_than_may_however_many_come_at_once(
     if kind == "postgresql":
         database = Database(request.getfixturevalue("postgres_url"), upgrade=upgrade)
     with closing(database):
-        ledger = ledger_of(database, clock, max_pending=5)
+        ledger = ledger_of(database, clock, max_pending=2)
 
-        def is_accepted(_number: int) -> bool:
+        def is_accepted(number: int) -> bool:
             try:
-                ledger.accept(order(), "owner")
+                if number % 2:
+                    ledger.accept(order(), "owner")
+                else:
+                    ledger.accept_batch(BatchOrder(jobs=[order()]), "owner")
             except Overloaded:
                 return False
             return True
 
+        with pytest.raises(Overloaded):
+            ledger.accept_batch(BatchOrder(jobs=[order() for _ in range(3)]), "owner")
         with ThreadPoolExecutor(16) as pool:
-            assert sum(pool.map(is_accepted, range(48))) == 5
+            assert sum(pool.map(is_accepted, range(48))) == 2
+        assert ledger.backlog(workers=0).pending == 2
 
 
 @pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
