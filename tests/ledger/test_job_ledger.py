@@ -27,6 +27,7 @@ from thumbnailer.database import Database
 from thumbnailer.engines import DatabaseBounds
 from thumbnailer.errors import DatabaseUnavailable, TargetForbidden, TargetStatus, UpstreamFailed
 from thumbnailer.jobs import BatchOrder, JobState
+from thumbnailer.jobs import deliveries as book_of_messages
 from thumbnailer.jobs.deliveries import JITTER, DeliveryLedger, DeliveryState
 from thumbnailer.jobs.tables import jobs
 from thumbnailer.schema import upgrade
@@ -165,6 +166,46 @@ def test_a_message_that_finds_no_room_comes_again_soon_and_none_before_its_time(
     assert planned.due_at >= clock.now + HOUR
 
 
+def test_who_sends_a_message_again_begins_anew_whatever_an_earlier_attempt_comes_to(
+    database: Database, clock: Clock
+) -> None:
+    job = failed_job(ledger_of(database, clock), "https://receiver.example/")
+    deliveries = DeliveryLedger(database, pauses_seconds=(HOUR,), lease_seconds=30, clock=clock)
+    (message,) = deliveries.latest(job.owner)
+
+    def state_after(*attempts: Attempt) -> DeliveryState:
+        for attempt in attempts:
+            claim = deliveries.claim(message.id)
+            assert claim is not None
+            deliveries.record(claim, attempt, 0.1)
+            clock.turn(2 * HOUR)
+        (found,) = deliveries.latest(job.owner)
+        return found.state
+
+    assert state_after(FAILED, FAILED) is DeliveryState.FAILED
+    deliveries.redeliver(message.id)
+    late = deliveries.claim(message.id)
+    assert late is not None
+    deliveries.redeliver(message.id)
+    deliveries.record(late, Attempt(Verdict.GONE, 410), 0.1)
+    (again,) = deliveries.latest(job.owner)
+    assert (again.state, again.due_at, again.ended_at) == (DeliveryState.PENDING, clock.now, None)
+    assert state_after(FAILED) is DeliveryState.PENDING, "there is another attempt"
+    assert state_after(Attempt(Verdict.DELIVERED, 204)) is DeliveryState.DELIVERED
+
+
+def test_the_latest_messages_are_told_and_no_more(
+    database: Database, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(book_of_messages, "MAX_LISTED", 2)
+    ledger, told = ledger_of(database, clock), list[str]()
+    for _ in range(3):
+        told.insert(0, failed_job(ledger, "https://receiver.example/").id)
+        clock.turn(1)
+    deliveries = DeliveryLedger(database, pauses_seconds=(), lease_seconds=30, clock=clock)
+    assert [each.subject for each in deliveries.latest("owner")] == told[:2]
+
+
 def test_a_receiver_that_is_gone_hears_no_more(database: Database, clock: Clock) -> None:
     job = failed_job(ledger_of(database, clock), "https://receiver.example/")
     deliveries = DeliveryLedger(database, pauses_seconds=(5,), lease_seconds=30, clock=clock)
@@ -194,12 +235,13 @@ def test_a_clock_that_is_set_back_while_the_database_is_locked_is_heeded_afterwa
 
 def test_a_job_that_kills_each_of_its_workers_has_failed_in_the_end(database: Database, clock: Clock) -> None:
     ledger, queue = ledger_of(database, clock), Queue()
-    job, sweeper = ledger.accept(order(), "owner"), sweeper_of(database, ledger, clock, queue)
+    job = ledger.accept(order("https://receiver.example/"), "owner")
     for _ in range(ATTEMPTS):
         assert ledger.claim(job.id) is not None
         assert ledger.claim(job.id) is None, "somebody is at it"
         clock.now += LEASE_SECONDS + 1
-    sweeper.sweep()
+    sweeper_of(database, ledger, clock, queue).sweep()
+    assert len(queue.deliveries) == 1
     found = ledger.find(job.id)
     assert found is not None
     assert (found.state, found.attempts) == (JobState.FAILED, ATTEMPTS)

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from contextlib import closing
-from typing import cast
+from typing import Any, cast
 
 import pytest
 from sqlalchemy import select
 
-from tests.support.ledgers import Queue, ledger_of, order
+from tests.support.ledgers import LEASE_SECONDS, Queue, ledger_of, order
+from tests.support.processes import wait_until
 from tests.support.trips import Clock
 from thumbnailer.database import Database
 from thumbnailer.errors import (
     BudgetSpent,
     CaptureLost,
+    DatabaseUnavailable,
     ImageTooLarge,
     NotARealPicture,
     Overloaded,
@@ -24,9 +26,10 @@ from thumbnailer.errors import (
     UpstreamBusy,
     UpstreamFailed,
 )
-from thumbnailer.jobs import JobOrder, JobResult, JobState, running
+from thumbnailer.jobs import Claim, JobOrder, JobResult, JobState, running
+from thumbnailer.jobs.deliveries import DeliveryLedger
 from thumbnailer.jobs.leases import Leases
-from thumbnailer.jobs.running import LONGEST_PAUSE_SECONDS, JobRunner, Studio
+from thumbnailer.jobs.running import LONGEST_PAUSE_SECONDS, DeliveryRunner, JobRunner, Studio
 from thumbnailer.jobs.tables import jobs
 
 
@@ -103,3 +106,40 @@ def test_what_may_pass_is_tried_again_and_everything_else_ends_the_job(
 def test_pauses_grow_and_come_to_an_end(database: Database, clock: Clock) -> None:
     found, _ = pauses_after([UpstreamFailed("It is down.")] * 5, database, clock)
     assert found == [5, 10]
+
+
+def test_a_job_is_its_workers_own_as_long_as_it_takes_and_its_message_is_queued_at_once(
+    database: Database, clock: Clock
+) -> None:
+    ledger, queue = ledger_of(database, clock), Queue()
+    job, claims = ledger.accept(order("https://receiver.example/"), "owner"), list[Claim | None]()
+
+    class Slow:
+        def bring(self, _order: JobOrder, _owner: str) -> JobResult:
+            clock.turn(LEASE_SECONDS - 1)
+            wait_until(lambda: due_at() > clock.now + 1)
+            clock.turn(LEASE_SECONDS - 1)
+            claims.append(ledger.claim(job.id))
+            raise TargetStatus(404)
+
+    def due_at() -> float:
+        with database.reading() as connection:
+            return float(connection.execute(select(jobs.c.due_at)).scalar_one())
+
+    with closing(Leases(ledger, interval_seconds=0.01)) as leases:
+        JobRunner(ledger, leases, cast(Studio, Slow()), queue, retries=0, count=list[str]().append).run(
+            job.id
+        )
+    assert (claims, len(queue.deliveries)) == ([None], 1)
+
+
+def test_an_attempt_at_a_message_that_breaks_leaves_its_room_to_the_next() -> None:
+    class Gone:
+        def claim(self, _delivery_id: str) -> None:
+            raise DatabaseUnavailable("It does not answer.")
+
+    nobody: Any = None
+    runner = DeliveryRunner(cast(DeliveryLedger, Gone()), nobody, nobody, at_once=1)
+    for _ in range(2):
+        with pytest.raises(DatabaseUnavailable):
+            runner.run("msg_1")
