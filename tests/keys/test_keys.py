@@ -183,6 +183,8 @@ def test_keys_go_on_while_the_database_is_out_of_reach(url: str) -> None:
         assert keyring.find(new_token(new_id()), NOON) is None
         with pytest.raises(DatabaseUnavailable):
             Keyring(store).find(token, NOON)
+        with pytest.raises(DatabaseUnavailable):
+            Keyring(store).is_empty()
         assert Keyring(store).is_live("whoever", NOON), "where nobody can say, work goes on"
 
 
