@@ -322,9 +322,10 @@ def test_a_budget_goes_on_from_what_was_known_when_its_store_dies(tmp_path: Path
     port = free_port()
     url = f"redis://127.0.0.1:{port}/0"
     store = storage_from_string(url, wrap_exceptions=True, socket_connect_timeout=0.3, socket_timeout=0.3)
-    spender = budgets(store, own=5)
+    days = Days()
+    spender = budgets(store, own=5, clock=days)
     with running_redis(tmp_path, port=port):
-        budgets(store, own=5).spend("key:a")
+        budgets(store, own=5, clock=days).spend("key:a")
         assert spender.spend("key:a")[0].remaining == 3
         with redis.Redis.from_url(url) as client:
             keys = [key.decode() for key in client.scan_iter()]
@@ -334,6 +335,20 @@ def test_a_budget_goes_on_from_what_was_known_when_its_store_dies(tmp_path: Path
         assert [spender.spend("key:a")[0].remaining for _ in range(3)] == [2, 1, 0]
         with pytest.raises(CallerLimited):
             spender.spend("key:a")
+        left = spender.own_quota("key:a")
+        assert left is not None
+        assert left.remaining == 0
+        days.now += 86_400
+        assert spender.spend("key:a")[0].remaining == 4
+
+
+def test_a_budget_goes_on_from_what_the_process_knows_when_its_store_has_lost_it() -> None:
+    store = MemoryStorage(wrap_exceptions=True)
+    spender = budgets(store, own=4, clock=Days())
+    for _ in range(2):
+        spender.spend("key:a")
+    store.reset()
+    assert spender.spend("key:a")[0].remaining == 1
 
 
 def test_a_budget_goes_on_when_its_store_has_lost_all_counters(
