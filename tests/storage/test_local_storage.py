@@ -138,6 +138,7 @@ class TestLocalFolder:
             records / "pages/one",
         }
         assert named | {tmp_path} <= set(synced)
+        assert [path.suffix for path in synced].count(".part") == 2, "and so are the image and its label"
         synced.clear()
         storage.write("pages/one/y.png", b"x", record_of(b"x"))
         assert {path for path in synced if path.is_dir()} == {folder / "pages/one", records / "pages/one"}
