@@ -94,6 +94,11 @@ def test_hash_writes_what_the_file_reads(runner: FlaskCliRunner, tmp_path: Path)
     assert [str(pattern) for pattern in key.terms.targets] == ["example.com", "*.example.org"]
     assert key.terms.scopes == {Scope.RENDER, Scope.SCRIPT}
     assert time.gmtime(key.terms.expires_at or 0)[:3] == (2099, 1, 31)
+    made = run(runner, "hash", "idle", "--daily-captures", "0", "--referrers", "shop.example.com")
+    (tmp_path / "keys.toml").write_text(made.stdout)
+    (key,) = read_key_file(tmp_path / "keys.toml")
+    assert (key.terms.daily_captures, key.terms.expires_at) == (0, None)
+    assert [str(pattern) for pattern in key.terms.referrers] == ["shop.example.com"]
 
 
 @pytest.mark.parametrize(
