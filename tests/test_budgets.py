@@ -99,6 +99,8 @@ def test_a_key_has_its_own_limits_else_its_plans_else_the_usual_ones(app: Flask)
     lost = make_key(app, "lost", plan="gone")
     assert statuses(client, usual, 3) == [200, 200, 429]
     assert statuses(client, small, 2) == [200, 429]
+    day = client.get("/v1/usage", headers=small).get_json()
+    assert (day["limit"], day["remaining"]) == (3, 2), "who asks too fast spends nothing of that"
     assert statuses(client, own, 4) == [200, 200, 200, 429]
     assert statuses(client, lost, 3) == [200, 200, 429]
     large = make_key(app, "large", plan="large")
