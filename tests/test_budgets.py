@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import secrets
 import signal
 from collections.abc import Callable, Iterator
@@ -131,6 +132,25 @@ def test_jobs_and_purges_have_limits_by_key(app: Flask) -> None:
         assert first.status_code in (200, 202)
         assert first.headers["RateLimit"].split(";")[1] == "r=0"
         assert second.status_code == 429, path
+
+
+def test_each_job_and_each_new_or_changed_page_counts_and_what_is_refused_does_not(app: Flask) -> None:
+    key = make_key(app, "a", Scope.RENDER, Scope.PERSIST, limits={"jobs": "5 per hour"})
+    client, left = app.test_client(), list[str]()
+
+    def send(method: str, path: str, status: int = 202, **body: Any) -> Any:
+        answer = client.open(path, method=method, json=body, headers=key)
+        assert answer.status_code == status
+        left.extend(re.findall(r'^"jobs";r=(\d+)', answer.headers.get("RateLimit", "")))
+        return answer.get_json()
+
+    send("POST", "/screenshots", 403, url="http://10.0.0.1/")
+    send("POST", "/screenshots", url=TARGET)
+    send("POST", "/screenshots/batch", urls=[f"{TARGET}?1", f"{TARGET}?2"], **{"async": True})
+    page = send("POST", "/pages", url=TARGET)
+    send("PATCH", f"/pages/{page['id']}", refresh_seconds=7200)
+    assert left == ["4", "2", "1", "0"]
+    send("POST", "/screenshots", 429, url=TARGET)
 
 
 def test_a_change_of_plan_counts_within_seconds(app: Flask) -> None:
