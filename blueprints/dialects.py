@@ -184,7 +184,7 @@ def hermesforge_screenshots(given: dict[str, Any]) -> Response:
         size_bytes=record.size_bytes,
         width=record.width,
         height=record.height,
-        cached=delivery.cache_status is CacheStatus.HIT,
+        cached=delivery.cache_status in (CacheStatus.HIT, CacheStatus.STALE),
         captured_at=datetime.fromtimestamp(record.captured_at, UTC).isoformat(),
     )
     response.headers["Cache-Control"] = "no-store"

@@ -157,7 +157,7 @@ def _snapapi_answer(given: Mapping[str, Any]) -> Response:
     note(cache=delivery.cache_status.value, bytes=record.size_bytes, provider=record.provider)
     encoded = b64encode(delivery.capture.body()).decode()
     if wanted == "base64":
-        return Response(encoded, content_type=TEXT, headers={"X-Content-Type-Options": "nosniff"})
+        return Response(encoded, content_type=TEXT)
     return jsonify(
         success=True,
         format=record.content_type.rpartition("/")[2],

@@ -17,6 +17,8 @@ from flask.testing import FlaskClient
 from PIL import Image
 from standardwebhooks.webhooks import Webhook
 
+from blueprints import batches
+from blueprints.pictures import Door, deliver
 from tests.support import answers
 from tests.support.answers import Answer, Received
 from tests.support.jobs import ended
@@ -174,6 +176,20 @@ def test_one_bad_page_spoils_no_other(client: FlaskClient) -> None:
     said = [job["error_detail"] for job in done["jobs"][2:]]
     assert said == [result["detail"] for result in results[2:]]
     assert said[1:3] == ["url: Length must be between 1 and 2048.", "url: " + SAID_OF_NO_URL]
+
+
+def test_a_bug_that_one_page_meets_spoils_no_other_and_is_told_to_nobody(
+    client: FlaskClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(given: dict[str, Any], door: Door) -> Any:
+        if given["url"] == page(2):
+            raise ZeroDivisionError("a secret")
+        return deliver(given, door)
+
+    monkeypatch.setattr(batches, "deliver", broken)
+    fine, failed = post(client, urls=[page(1), page(2)]).get_json()["results"]
+    assert (fine["status"], failed["error"]) == ("ok", "internal")
+    assert "secret" not in failed["detail"]
 
 
 def test_a_batch_holds_one_thread_and_stands_in_one_place(upstream: Upstream) -> None:

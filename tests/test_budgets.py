@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import secrets
 import signal
 from collections.abc import Callable, Iterator
@@ -99,6 +100,8 @@ def test_a_key_has_its_own_limits_else_its_plans_else_the_usual_ones(app: Flask)
     lost = make_key(app, "lost", plan="gone")
     assert statuses(client, usual, 3) == [200, 200, 429]
     assert statuses(client, small, 2) == [200, 429]
+    day = client.get("/v1/usage", headers=small).get_json()
+    assert (day["limit"], day["remaining"]) == (3, 2), "who asks too fast spends nothing of that"
     assert statuses(client, own, 4) == [200, 200, 200, 429]
     assert statuses(client, lost, 3) == [200, 200, 429]
     large = make_key(app, "large", plan="large")
@@ -129,6 +132,25 @@ def test_jobs_and_purges_have_limits_by_key(app: Flask) -> None:
         assert first.status_code in (200, 202)
         assert first.headers["RateLimit"].split(";")[1] == "r=0"
         assert second.status_code == 429, path
+
+
+def test_each_job_and_each_new_or_changed_page_counts_and_what_is_refused_does_not(app: Flask) -> None:
+    key = make_key(app, "a", Scope.RENDER, Scope.PERSIST, limits={"jobs": "5 per hour"})
+    client, left = app.test_client(), list[str]()
+
+    def send(method: str, path: str, status: int = 202, **body: Any) -> Any:
+        answer = client.open(path, method=method, json=body, headers=key)
+        assert answer.status_code == status
+        left.extend(re.findall(r'^"jobs";r=(\d+)', answer.headers.get("RateLimit", "")))
+        return answer.get_json()
+
+    send("POST", "/screenshots", 403, url="http://10.0.0.1/")
+    send("POST", "/screenshots", url=TARGET)
+    send("POST", "/screenshots/batch", urls=[f"{TARGET}?1", f"{TARGET}?2"], **{"async": True})
+    page = send("POST", "/pages", url=TARGET)
+    send("PATCH", f"/pages/{page['id']}", refresh_seconds=7200)
+    assert left == ["4", "2", "1", "0"]
+    send("POST", "/screenshots", 429, url=TARGET)
 
 
 def test_a_change_of_plan_counts_within_seconds(app: Flask) -> None:
@@ -322,9 +344,10 @@ def test_a_budget_goes_on_from_what_was_known_when_its_store_dies(tmp_path: Path
     port = free_port()
     url = f"redis://127.0.0.1:{port}/0"
     store = storage_from_string(url, wrap_exceptions=True, socket_connect_timeout=0.3, socket_timeout=0.3)
-    spender = budgets(store, own=5)
+    days = Days()
+    spender = budgets(store, own=5, clock=days)
     with running_redis(tmp_path, port=port):
-        budgets(store, own=5).spend("key:a")
+        budgets(store, own=5, clock=days).spend("key:a")
         assert spender.spend("key:a")[0].remaining == 3
         with redis.Redis.from_url(url) as client:
             keys = [key.decode() for key in client.scan_iter()]
@@ -334,6 +357,20 @@ def test_a_budget_goes_on_from_what_was_known_when_its_store_dies(tmp_path: Path
         assert [spender.spend("key:a")[0].remaining for _ in range(3)] == [2, 1, 0]
         with pytest.raises(CallerLimited):
             spender.spend("key:a")
+        left = spender.own_quota("key:a")
+        assert left is not None
+        assert left.remaining == 0
+        days.now += 86_400
+        assert spender.spend("key:a")[0].remaining == 4
+
+
+def test_a_budget_goes_on_from_what_the_process_knows_when_its_store_has_lost_it() -> None:
+    store = MemoryStorage(wrap_exceptions=True)
+    spender = budgets(store, own=4, clock=Days())
+    for _ in range(2):
+        spender.spend("key:a")
+    store.reset()
+    assert spender.spend("key:a")[0].remaining == 1
 
 
 def test_a_budget_goes_on_when_its_store_has_lost_all_counters(

@@ -143,6 +143,8 @@ def test_thumb_defaults_are_pairs_whose_values_may_hold_commas() -> None:
         ("PUBLIC_BASE_URL", "https:///thumbs"),
         ("REDIS_URL", "localhost:6379"),
         ("REDIS_URL", "redis://[::1"),
+        ("REDIS_URL", "redis:///0"),
+        ("REDIS_URL", "unix:"),
         ("SNAPAPI_KEY", "two words"),
         ("CHROMIUM_PATH", "/nowhere/chromium"),
         ("CHROMIUM_PATH", "README.md"),

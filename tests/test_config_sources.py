@@ -32,8 +32,10 @@ def test_the_environment_goes_before_the_env_file(tmp_path: Path) -> None:
     assert settings.server.workers == 2, "an empty variable brings back the default"
 
 
-def test_a_missing_env_file_is_no_fault(tmp_path: Path) -> None:
-    assert load_settings("testing", {}, tmp_path / "none").server.port == 8000
+def test_a_missing_env_file_is_no_fault_and_none_of_another_project_stands_in(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("PORT=1001\n")
+    (tmp_path / "project").mkdir()
+    assert load_settings("testing", {}, tmp_path / "project" / ".env").server.port == 8000
 
 
 @pytest.mark.parametrize(

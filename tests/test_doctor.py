@@ -31,7 +31,7 @@ from tests.support.service import PROJECT
 from tests.support.upstream import Upstream
 from thumbnailer.diagnosis import PARTS, Check, Examination, State, Verdict, machine, well
 from thumbnailer.diagnosis.examining import examine as examine_all
-from thumbnailer.diagnosis.secrecy import Veil
+from thumbnailer.diagnosis.secrecy import Veil, passwords_in
 from thumbnailer.model import Deadline
 from wiring.diagnosis import plan_examination
 
@@ -163,6 +163,15 @@ def test_no_finding_holds_a_secret(told: str) -> None:
     for text_of in (finding.found, finding.advice):
         assert PASSWORD.lower() not in text_of.lower()
         assert IN_URL.lower() not in text_of.lower()
+
+
+def test_of_a_secret_that_begins_with_another_nothing_is_said() -> None:
+    assert Veil(["secret", "secret-of-ours"]).over("it is secret-of-ours") == "it is [secret]"
+
+
+def test_a_password_is_known_wherever_it_stands_in_a_url() -> None:
+    url = "postgresql://u:p4ss@db/x?sslmode=require&sslpassword=w0rd"
+    assert passwords_in(url) == {"p4ss", "w0rd"}
 
 
 def test_credentials_in_urls_are_never_said_even_if_nobody_knows_them() -> None:

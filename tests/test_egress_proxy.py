@@ -290,6 +290,15 @@ def test_nobody_is_waited_for_longer_than_the_idle_limit(message: str) -> None:
                 read_all(browser)
 
 
+def test_no_connection_lasts_longer_than_it_may_in_all() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        place = f"127.0.0.1:{silent.getsockname()[1]}"
+        with proxying(exceptions=place, total_seconds=0.3) as proxy, connect(proxy) as browser:
+            browser.sendall(f"CONNECT {place} HTTP/1.1\r\n{password_of(proxy)}\r\n".encode())
+            with pytest.raises(ConnectionResetError):
+                read_all(browser)
+
+
 def test_connections_beyond_the_limit_are_turned_away(site: Site) -> None:
     with proxying(exceptions=place_of(site), connections=2) as proxy, ExitStack() as stack:
         site.reply = lambda _: Reply()

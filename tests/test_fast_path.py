@@ -178,6 +178,9 @@ def test_who_has_the_picture_hears_so_from_memory_too(service: Service, conditio
     first, second = answered_twice(service, request_of(path, condition.format_map(names)))
     assert (first.status, second.status) == (304, 304)
     assert second.alike == first.alike
+    with connected(service.url) as wire:
+        without = exchange(wire, request_of(path))
+    assert (without.status, without.body) == (200, whole.body), "who has nothing is told all of it"
 
 
 def test_each_accept_gets_its_own_format_from_memory(service: Service) -> None:

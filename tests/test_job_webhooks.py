@@ -64,7 +64,8 @@ def test_what_a_webhook_tells_of_is_there_when_it_comes(client: FlaskClient) -> 
 def test_without_a_secret_any_more_messages_fail_and_are_sent_when_there_is_one_again(
     upstream: Upstream, tmp_path: Path
 ) -> None:
-    settings = environment(upstream, tmp_path, WEBHOOK_RETRIES="0.1", ALLOWED_PRIVATE_TARGETS="127.0.0.0/8")
+    more = {"WEBHOOK_RETRIES": "0.1", "ALLOWED_PRIVATE_TARGETS": "127.0.0.0/8", "JOB_CONCURRENCY": "1"}
+    settings = environment(upstream, tmp_path, **more)
     with running_receiver(lambda _seen: Reply(503, body=b"")) as receiver:
         with client_of({**settings, "WEBHOOK_SECRET": SECRET, "WEBHOOK_RETRIES": "1"}) as client:
             client.post("/screenshots", json={"url": TARGET, "webhook_url": url_of(receiver), "wait": 20})

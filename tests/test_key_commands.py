@@ -10,12 +10,14 @@ import time
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from flask import Flask
 from flask.testing import FlaskCliRunner
 
+from blueprints import key_commands
 from tests.support.access import sqlite_url
 from tests.support.service import PROJECT, running_app, snapapi_environment
 from thumbnailer.key_file import read_key_file
@@ -53,7 +55,9 @@ BOUNDS = (
 )
 
 
-def test_create_shows_the_key_once_and_list_never(runner: FlaskCliRunner) -> None:
+def test_create_shows_the_key_once_and_list_never(
+    runner: FlaskCliRunner, monkeypatch: pytest.MonkeyPatch
+) -> None:
     made = run(runner, "create", "shop", *CREATE, *BOUNDS)
     token = made.stdout.strip()
     assert id_of(token)
@@ -71,6 +75,8 @@ def test_create_shows_the_key_once_and_list_never(runner: FlaskCliRunner) -> Non
         assert fact in row
     assert token not in listed
     assert digest_of(token) not in listed
+    monkeypatch.setattr(key_commands, "time", SimpleNamespace(time=lambda: 4_102_444_800.0))  # in 2100
+    assert "expired" in run(runner, "list").stdout
 
 
 def test_rotate_and_revoke_tell_what_they_did(runner: FlaskCliRunner) -> None:
@@ -94,6 +100,11 @@ def test_hash_writes_what_the_file_reads(runner: FlaskCliRunner, tmp_path: Path)
     assert [str(pattern) for pattern in key.terms.targets] == ["example.com", "*.example.org"]
     assert key.terms.scopes == {Scope.RENDER, Scope.SCRIPT}
     assert time.gmtime(key.terms.expires_at or 0)[:3] == (2099, 1, 31)
+    made = run(runner, "hash", "idle", "--daily-captures", "0", "--referrers", "shop.example.com")
+    (tmp_path / "keys.toml").write_text(made.stdout)
+    (key,) = read_key_file(tmp_path / "keys.toml")
+    assert (key.terms.daily_captures, key.terms.expires_at) == (0, None)
+    assert [str(pattern) for pattern in key.terms.referrers] == ["shop.example.com"]
 
 
 @pytest.mark.parametrize(

@@ -147,6 +147,28 @@ def test_answers_have_a_wide_limit_of_their_own(settings: dict[str, str], upstre
     assert len(upstream.requests) == 1
 
 
+def test_whatever_is_looked_up_counts_as_an_answer(settings: dict[str, str]) -> None:
+    paths = (
+        "/batches/x",
+        "/batches/x/download",
+        "/explain?url=" + TARGET,
+        "/jobs/x",
+        "/jobs/x/image",
+        "/pages",
+        "/pages/x",
+        "/pages/x/thumb",
+        "/usage",
+        "/v1/usage",
+        "/webhooks/deliveries",
+        "/webhooks/deliveries/x",
+    )
+    with client_of(settings | {"LIMIT_CACHED": "1 per hour"}) as client:
+        for number, path in enumerate(paths):
+            asker = {"REMOTE_ADDR": f"9.9.9.{number}"}
+            first, second = (client.get(path, environ_base=asker).status_code for _ in range(2))
+            assert (first in (200, 404), second) == (True, 429), path
+
+
 def test_callers_do_not_share(ask: Asker) -> None:
     assert [ask.status() for _ in range(4)] == [200, 200, 200, 429]
     assert [ask.status(caller=OTHER) for _ in range(4)] == [200, 200, 200, 429]

@@ -12,12 +12,21 @@ import pytest
 from sqlalchemy import event, select
 
 from settings.values import database_url_of
-from tests.support.page_books import HOUR, LEASE_SECONDS, MAX_PAGES, Book, opened, otherwise, version
+from tests.support.page_books import (
+    CHANGED_BITS,
+    HOUR,
+    LEASE_SECONDS,
+    MAX_PAGES,
+    Book,
+    opened,
+    otherwise,
+    version,
+)
 from tests.support.query_plans import looks_at_every_row, plans_of
 from tests.support.trips import NOON
 from thumbnailer.errors import Overloaded, StorageUnavailable, UpstreamFailed
 from thumbnailer.jobs.tables import deliveries
-from thumbnailer.pages import Page, PageState
+from thumbnailer.pages import Page, PageState, ledger
 from thumbnailer.pages.ledger import JITTER
 from thumbnailer.pages.pauses import LONGEST_PAUSE_SECONDS
 
@@ -54,9 +63,10 @@ def test_a_page_that_fails_waits_longer_each_time_and_no_longer_once_it_works(bo
     doubled = [min(LONGEST_PAUSE_SECONDS, HOUR * 2**failures) for failures in range(1, 11)]
     assert pauses == pytest.approx(doubled)
     assert book.find(page).failures == 10
+    assert book.find(page).error is not None
     book.store(book.begin(page), version("a", 2))
     assert book.pause(page) == pytest.approx(HOUR)
-    assert book.find(page).failures == 0
+    assert (book.find(page).failures, book.find(page).error) == (0, None)
 
 
 def test_a_picture_that_is_not_there_yet_is_tried_again_sooner_and_then_later_each_time(book: Book) -> None:
@@ -70,6 +80,7 @@ def test_a_picture_that_is_not_there_yet_is_tried_again_sooner_and_then_later_ea
         book.ledger.fail(book.begin(page), UpstreamFailed("down"))
     assert book.pause(page) == pytest.approx(LONGEST_PAUSE_SECONDS)
     book.ledger.amend(page, otherwise(page, width=900))
+    assert book.find(page).error is None, "it is of no attempt at what is wanted now"
     book.ledger.fail(book.begin(page), UpstreamFailed("down"))
     assert book.pause(page) == pytest.approx(60), "of what is wanted now there was one attempt"
 
@@ -263,6 +274,33 @@ def test_a_page_of_which_another_picture_is_wanted_is_pending_and_shows_its_old_
     book.store(claim, version("b", 2, claim.page.edition))
     again = book.find(page)
     assert (again.current, again.state) == (again.versions[0], PageState.READY)
+
+
+def test_a_page_that_looks_the_same_when_it_is_wanted_another_way_shows_what_is_wanted(book: Book) -> None:
+    page = book.add()
+    book.store(book.begin(page), version("a", 1))
+    book.ledger.amend(page, otherwise(page, width=900))
+    claim = book.begin(page)
+    book.ledger.succeed(claim, replace(claim.page.versions[0], edition=claim.page.edition))
+    found = book.find(page)
+    assert (found.current, found.state) == (found.versions[0], PageState.READY)
+
+
+def test_the_newest_pages_are_listed_and_no_more(book: Book, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ledger, "MAX_LISTED", 2)
+    for _ in range(3):
+        page = book.add()
+        book.clock.now += 1
+    assert [each.created_at for each in book.ledger.latest("owner")] == [NOON + 2, NOON + 1]
+    assert [each.created_at for each in book.ledger.latest("owner", page.created_at)] == [NOON + 1, NOON]
+
+
+@pytest.mark.parametrize(("distance", "is_told"), [(CHANGED_BITS - 1, False), (CHANGED_BITS, True)])
+def test_so_many_bits_and_no_fewer_are_a_change(book: Book, distance: int, is_told: bool) -> None:
+    page = book.add(webhook_url="https://receiver.example/")
+    book.store(book.begin(page), version("a", 1))
+    book.store(book.begin(page), replace(version("b", 2), distance=distance))
+    assert told(book) == [page.id] * is_told
 
 
 @pytest.mark.parametrize("asked", [frozenset({"dark_mode"}), frozenset()], ids=["spelt out", "the same"])

@@ -75,6 +75,7 @@ def test_a_page_is_queued_once_however_many_sweep_at_once(book: Book) -> None:
 def test_a_page_whose_worker_was_killed_is_queued_again(book: Book) -> None:
     queue, page = Queue(), book.add()
     sweeper = sweeper_of(book, queue)
+    assert sweeper.has_work(), "whoever starts anew goes on with it"
     book.begin(page)
     book.clock.now += LEASE_SECONDS - 1
     sweeper.sweep()

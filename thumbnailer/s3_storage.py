@@ -67,7 +67,7 @@ class S3Storage:
                     lambda clients: clients.storing.head_object(Bucket=self._settings.bucket, Key=key)
                 )
             except ClientError as error:
-                if status_of(error) == NOT_FOUND and code_of(error) != "NoSuchBucket":
+                if status_of(error) == NOT_FOUND:
                     return None
                 raise
             return self._image_of_answer(key, answer)

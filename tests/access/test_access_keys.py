@@ -107,13 +107,26 @@ def test_terms_of_a_key_include_all_scopes_for_an_admin() -> None:
 # --- jobs --------------------------------------------------------------------------------------
 
 
-def test_a_job_is_its_keys_own(app: Flask, client: FlaskClient) -> None:
-    one, other = make_key(app, "one"), make_key(app, "other")
-    job_id = client.post("/screenshots", json={"url": TARGET}, headers=one).get_json()["job_id"]
-    for method, path in (("GET", ""), ("GET", "/image"), ("DELETE", "")):
-        found = client.open(f"/jobs/{job_id}{path}", method=method, headers=other)
+def test_a_job_or_batch_is_its_keys_own(
+    app: Flask, client: FlaskClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, other, cancelled = make_key(app, "one"), make_key(app, "other"), list[str]()
+    monkeypatch.setattr(app.extensions[EXTENSION].jobs, "cancel", cancelled.append)
+    job = "/jobs/" + client.post("/screenshots", json={"url": TARGET}, headers=one).get_json()["job_id"]
+    order = {"urls": [TARGET], "async": True}
+    batch = "/batches/" + client.post("/screenshots/batch", json=order, headers=one).get_json()["batch_id"]
+    theirs = [
+        ("GET", job),
+        ("GET", f"{job}/image"),
+        ("DELETE", job),
+        ("GET", batch),
+        ("GET", f"{batch}/download"),
+    ]
+    for method, path in theirs:
+        found = client.open(path, method=method, headers=other)
         assert (found.status_code, slug_of(found)) == (404, "not-found")
-    assert client.get(f"/jobs/{job_id}", headers=one).status_code == 200
+    assert [client.get(path, headers=one).status_code for path in (job, batch)] == [200, 200]
+    assert cancelled == []
 
 
 def test_what_a_key_has_ordered_is_not_done_once_it_is_revoked(app: Flask, client: FlaskClient) -> None:

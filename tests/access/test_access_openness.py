@@ -130,6 +130,8 @@ def test_any_setting_of_access_closes_the_service(
         assert ask(client).status_code in (401, 403)
         assert ask(client, "/screenshot").status_code in (401, 403)
         assert client.get("/ready").status_code == 200
+    with client_of(open_settings(settings) | closing, profile="production") as client:
+        assert ask(client).status_code in (401, 403), "it starts, for it is not open"
 
 
 def test_production_starts_open_only_where_that_is_said(settings: dict[str, str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from contextlib import closing
 from pathlib import Path
 
@@ -70,15 +71,19 @@ def test_a_plan_that_is_gone_is_complained_of_once(store: KeyStore, caplog: pyte
     assert said == ["PLANS has no plan gone, lost; its keys have the usual limits."]
 
 
-def test_a_file_that_becomes_faulty_leaves_its_keys_as_they_were(store: KeyStore, tmp_path: Path) -> None:
+def test_a_file_that_becomes_faulty_leaves_its_keys_as_they_were_and_is_complained_of_once(
+    store: KeyStore, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     path, ticks = tmp_path / "keys.toml", Ticks()
     token = new_token(new_id())
     path.write_text(entry(token))
     keyring = Keyring(store, path, clock=ticks)
     assert keyring.find(token, NOON)
     path.write_text("[[keys]\n")
-    ticks.now += 3
-    assert keyring.find(token, NOON)
+    for _ in range(3):
+        ticks.now += 3
+        assert keyring.find(token, NOON)
+    assert len([record for record in caplog.records if record.name == "thumbnailer.keyring"]) == 1
     path.unlink()
     ticks.now += 3
     assert keyring.find(token, NOON)
@@ -97,9 +102,25 @@ GOOD = entry("tn_abcdefghijkm_" + "A" * 43)
 
 
 @pytest.mark.parametrize(
+    "written", ["2027-01-01T00:00:00", "2027-01-01T00:00:00Z", "2027-01-01T09:00:00+09:00"], ids=str
+)
+def test_a_time_without_a_zone_is_utc_wherever_the_machine_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, written: str
+) -> None:
+    (tmp_path / "keys.toml").write_text(f"{GOOD}expires = {written}")
+    with monkeypatch.context() as patch:
+        patch.setenv("TZ", "Asia/Tokyo")
+        time.tzset()
+        (key,) = read_key_file(tmp_path / "keys.toml")
+    time.tzset()
+    assert key.terms.expires_at == 1_798_761_600
+
+
+@pytest.mark.parametrize(
     ("text", "message"),
     [
         ("[[keys]", "is no TOML"),
+        ("# für alle", "cannot be read as UTF-8 text"),
         ("a = 1", r"must hold \[\[keys\]\] tables"),
         ("keys = 1", r"must hold \[\[keys\]\] tables"),
         ("keys = [1]", "key 1: must be a table"),
@@ -124,7 +145,7 @@ GOOD = entry("tn_abcdefghijkm_" + "A" * 43)
 )
 def test_a_fault_of_the_file_is_named(tmp_path: Path, text: str, message: str) -> None:
     path = tmp_path / "keys.toml"
-    path.write_text(text)
+    path.write_text(text, encoding="latin-1")
     with pytest.raises(ValueError, match=message) as raised:
         read_key_file(path)
     assert digest_of("tn_abcdefghijkm_" + "A" * 43)[1:] not in str(raised.value)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -38,11 +41,12 @@ FULL = KeyTerms(
 
 def test_a_key_is_kept_with_its_terms_and_without_its_secret(store: KeyStore, database: Database) -> None:
     key, token = store.create("shop", FULL)
-    (kept,) = store.load()
+    store.create("idle", replace(FULL, daily_captures=0))
+    idle, kept = sorted(store.load(), key=lambda each: each.name)
     assert kept == key
-    assert kept.terms == FULL
+    assert (kept.terms, idle.terms) == (FULL, replace(FULL, daily_captures=0))
     with database.reading() as connection:
-        row = str(connection.execute(select(api_keys)).one())
+        row = str(connection.execute(select(api_keys).where(api_keys.c.id == key.id)).one())
     assert token not in row
     assert token.split("_", 2)[2] not in row  # the secret may hold more of these
     assert digest_of(token) in row
@@ -179,7 +183,35 @@ def test_keys_go_on_while_the_database_is_out_of_reach(url: str) -> None:
         assert keyring.find(new_token(new_id()), NOON) is None
         with pytest.raises(DatabaseUnavailable):
             Keyring(store).find(token, NOON)
+        with pytest.raises(DatabaseUnavailable):
+            Keyring(store).is_empty()
         assert Keyring(store).is_live("whoever", NOON), "where nobody can say, work goes on"
+
+
+def test_while_one_reads_the_keys_the_others_go_on_with_what_they_have(database: Database) -> None:
+    is_read, may_go_on = threading.Event(), threading.Event()
+
+    class Slow(KeyStore):
+        def load(self) -> Any:
+            is_read.set()
+            assert may_go_on.wait(20)
+            return super().load()
+
+    ticks, (_, token) = Ticks(), KeyStore(database).create("shop", KeyTerms())
+    may_go_on.set()
+    keyring = Keyring(Slow(database), clock=ticks)
+    with ThreadPoolExecutor(2) as pool:
+        assert keyring.find(token, NOON) is not None
+        is_read.clear()
+        may_go_on.clear()
+        ticks.now += 60
+        reading = pool.submit(keyring.find, token, NOON)
+        try:
+            assert is_read.wait(20)
+            assert pool.submit(keyring.find, token, NOON).result(timeout=10) is not None
+        finally:
+            may_go_on.set()
+        assert reading.result() is not None
 
 
 def test_all_workers_know_a_new_and_a_revoked_key_within_seconds(tmp_path: Path) -> None:

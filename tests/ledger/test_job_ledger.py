@@ -27,6 +27,7 @@ from thumbnailer.database import Database
 from thumbnailer.engines import DatabaseBounds
 from thumbnailer.errors import DatabaseUnavailable, TargetForbidden, TargetStatus, UpstreamFailed
 from thumbnailer.jobs import BatchOrder, JobState
+from thumbnailer.jobs import deliveries as book_of_messages
 from thumbnailer.jobs.deliveries import JITTER, DeliveryLedger, DeliveryState
 from thumbnailer.jobs.tables import jobs
 from thumbnailer.schema import upgrade
@@ -50,6 +51,21 @@ def test_a_job_whose_worker_lives_after_all_is_not_given_up(database: Database, 
     assert alive is not None
     assert dead is not None
     assert (alive.state, dead.state) == (JobState.PROCESSING, JobState.FAILED)
+
+
+def test_a_sign_of_life_is_for_the_jobs_in_hand_and_no_others(database: Database, clock: Clock) -> None:
+    ledger = ledger_of(database, clock)
+    in_hand = [ledger.claim(ledger.accept(order(), "owner").id) for _ in range(2)]
+    dead, put_back = (ledger.claim(ledger.accept(order(), "owner").id) for _ in range(2))
+    alive = [claim for claim in (*in_hand, put_back) if claim is not None]
+    assert put_back is not None
+    assert dead is not None
+    ledger.postpone(put_back, UpstreamFailed("The provider is down."), LEASE_SECONDS)
+    clock.turn(LEASE_SECONDS - 1)
+    ledger.renew(alive)  # the one that was put back has not been let go of yet
+    clock.turn(1)
+    begun = {claim.job.id for each in (*alive, dead) if (claim := ledger.claim(each.job.id))}
+    assert begun == {dead.job.id, put_back.job.id}
 
 
 def test_who_has_lost_a_job_puts_it_back_no_more(database: Database, clock: Clock) -> None:
@@ -123,7 +139,7 @@ def test_a_batch_that_is_refused_as_a_whole_has_ended_and_its_message_can_be_sen
     refused = replace(order(), request=None, refusal=TargetForbidden("No."))
     whole = BatchOrder(jobs=[refused, refused], webhook_url="https://receiver.example/")
     batch, messages = ledger_of(database, clock).accept_batch(whole, "owner")
-    assert batch.completed_at == clock.now
+    assert [batch.completed_at, *(job.completed_at for job in batch.jobs)] == [clock.now] * 3
     (told,) = DeliveryLedger(database, pauses_seconds=(), lease_seconds=30, clock=clock).latest(batch.owner)
     assert messages == (told.id,)
 
@@ -148,6 +164,46 @@ def test_a_message_that_finds_no_room_comes_again_soon_and_none_before_its_time(
     deliveries.put_off(message.id)
     (planned,) = deliveries.latest(job.owner)
     assert planned.due_at >= clock.now + HOUR
+
+
+def test_who_sends_a_message_again_begins_anew_whatever_an_earlier_attempt_comes_to(
+    database: Database, clock: Clock
+) -> None:
+    job = failed_job(ledger_of(database, clock), "https://receiver.example/")
+    deliveries = DeliveryLedger(database, pauses_seconds=(HOUR,), lease_seconds=30, clock=clock)
+    (message,) = deliveries.latest(job.owner)
+
+    def state_after(*attempts: Attempt) -> DeliveryState:
+        for attempt in attempts:
+            claim = deliveries.claim(message.id)
+            assert claim is not None
+            deliveries.record(claim, attempt, 0.1)
+            clock.turn(2 * HOUR)
+        (found,) = deliveries.latest(job.owner)
+        return found.state
+
+    assert state_after(FAILED, FAILED) is DeliveryState.FAILED
+    deliveries.redeliver(message.id)
+    late = deliveries.claim(message.id)
+    assert late is not None
+    deliveries.redeliver(message.id)
+    deliveries.record(late, Attempt(Verdict.GONE, 410), 0.1)
+    (again,) = deliveries.latest(job.owner)
+    assert (again.state, again.due_at, again.ended_at) == (DeliveryState.PENDING, clock.now, None)
+    assert state_after(FAILED) is DeliveryState.PENDING, "there is another attempt"
+    assert state_after(Attempt(Verdict.DELIVERED, 204)) is DeliveryState.DELIVERED
+
+
+def test_the_latest_messages_are_told_and_no_more(
+    database: Database, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(book_of_messages, "MAX_LISTED", 2)
+    ledger, told = ledger_of(database, clock), list[str]()
+    for _ in range(3):
+        told.insert(0, failed_job(ledger, "https://receiver.example/").id)
+        clock.turn(1)
+    deliveries = DeliveryLedger(database, pauses_seconds=(), lease_seconds=30, clock=clock)
+    assert [each.subject for each in deliveries.latest("owner")] == told[:2]
 
 
 def test_a_receiver_that_is_gone_hears_no_more(database: Database, clock: Clock) -> None:
@@ -179,12 +235,13 @@ def test_a_clock_that_is_set_back_while_the_database_is_locked_is_heeded_afterwa
 
 def test_a_job_that_kills_each_of_its_workers_has_failed_in_the_end(database: Database, clock: Clock) -> None:
     ledger, queue = ledger_of(database, clock), Queue()
-    job, sweeper = ledger.accept(order(), "owner"), sweeper_of(database, ledger, clock, queue)
+    job = ledger.accept(order("https://receiver.example/"), "owner")
     for _ in range(ATTEMPTS):
         assert ledger.claim(job.id) is not None
         assert ledger.claim(job.id) is None, "somebody is at it"
         clock.now += LEASE_SECONDS + 1
-    sweeper.sweep()
+    sweeper_of(database, ledger, clock, queue).sweep()
+    assert len(queue.deliveries) == 1
     found = ledger.find(job.id)
     assert found is not None
     assert (found.state, found.attempts) == (JobState.FAILED, ATTEMPTS)

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from typing import cast
 
 import pytest
-from sqlalchemy import delete
+from sqlalchemy import delete, select
 
 from tests.support.ledgers import (
     HOUR,
@@ -18,18 +16,16 @@ from tests.support.ledgers import (
     order,
     sweeper_of,
 )
-from tests.support.processes import wait_until
 from tests.support.query_plans import looks_at_every_row, plans_of
 from tests.support.trips import NOON, Clock
 from thumbnailer.database import Database
-from thumbnailer.errors import Overloaded
-from thumbnailer.jobs import Backlog, BatchOrder, Claim, sweeping
+from thumbnailer.errors import Overloaded, TargetStatus
+from thumbnailer.jobs import Backlog, BatchOrder, sweeping
 from thumbnailer.jobs.deliveries import DeliveryLedger
-from thumbnailer.jobs.leases import Leases
-from thumbnailer.jobs.ledger import JobLedger
 from thumbnailer.jobs.order_keys import OrderKey
-from thumbnailer.jobs.tables import batches, jobs
+from thumbnailer.jobs.tables import batches, jobs, order_keys
 from thumbnailer.schema import upgrade
+from thumbnailer.webhooks import Attempt, Verdict
 
 ORDER_KEY = OrderKey(name="n" * 64, body_digest="b" * 64)
 
@@ -40,14 +36,59 @@ def test_what_has_ended_is_forgotten_after_its_time_and_nothing_else(
     ledger, queue = ledger_of(database, clock), Queue()
     sweeper = sweeper_of(database, ledger, clock, queue)
     ended, waiting = failed_job(ledger, "https://receiver.example/"), ledger.accept(order(), "owner")
+    unfinished, finished = (ledger.accept_batch(BatchOrder(jobs=[order()] * 2), "owner")[0] for _ in range(2))
+    for job in (*finished.jobs, unfinished.jobs[0]):
+        ledger.cancel(job.id)
+    messages = DeliveryLedger(database, pauses_seconds=(), lease_seconds=30, clock=clock)
+    (message,) = messages.latest(ended.owner)
+    claim = messages.claim(message.id)
+    assert claim is not None
+    messages.record(claim, Attempt(Verdict.DELIVERED, 204), 0.1)
     clock.now = NOON + HOUR - 1
     sweeper.sweep()
-    assert ledger.find(ended.id) is not None
+    assert (ledger.find(ended.id) is not None, queue.deliveries) == (True, [])
     clock.now = NOON + HOUR + 1
     sweeper.sweep()
-    assert ledger.find(ended.id) is None
+    assert [job.id for job in (ended, *finished.jobs) if ledger.find(job.id)] == []
+    assert (ledger.find_batch(finished.id), messages.latest(ended.owner)) == (None, [])
     assert ledger.find(waiting.id) is not None
+    left = ledger.find_batch(unfinished.id)
+    assert left is not None
+    assert len(left.jobs) == 2
     assert waiting.id in queue.jobs, "what no queue holds any more is queued anew"
+
+
+def test_no_more_is_queued_at_once_than_the_next_sweep_leaves_and_the_oldest_first(
+    database: Database, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sweeping, "MAX_QUEUED", 2)
+    ledger, queue, ids = ledger_of(database, clock), Queue(), list[str]()
+    for _ in range(5):
+        ids.append(ledger.accept(order(), "owner").id)
+        clock.now -= 1
+    clock.turn(HOUR)
+    sweeper = sweeper_of(database, ledger, clock, queue)
+    for number in (2, 4, 5):
+        sweeper.sweep()
+        assert sorted(queue.jobs) == sorted(ids[-number:])
+
+
+def test_what_an_earlier_process_has_left_is_seen(database: Database, clock: Clock) -> None:
+    ledger, messages = (
+        ledger_of(database, clock),
+        DeliveryLedger(database, pauses_seconds=(), lease_seconds=30),
+    )
+    sweeper, seen = sweeper_of(database, ledger, clock, Queue()), list[bool]()
+    seen.append(sweeper.has_work())
+    claim = ledger.claim(ledger.accept(order("https://receiver.example/"), "owner").id)
+    assert claim is not None
+    seen.append(sweeper.has_work())
+    (message_id,) = ledger.fail(claim, TargetStatus(404))
+    seen.append(sweeper.has_work())
+    attempt = messages.claim(message_id)
+    assert attempt is not None
+    messages.record(attempt, Attempt(Verdict.DELIVERED, 204), 0.1)
+    assert [*seen, sweeper.has_work()] == [False, True, True, False]
 
 
 @pytest.mark.parametrize(("is_idle", "seconds"), [(True, 11), (False, 601)], ids=["empty", "busy"])
@@ -72,17 +113,23 @@ def test_no_more_jobs_wait_than_may_however_many_come_at_once(
     if kind == "postgresql":
         database = Database(request.getfixturevalue("postgres_url"), upgrade=upgrade)
     with closing(database):
-        ledger = ledger_of(database, clock, max_pending=5)
+        ledger = ledger_of(database, clock, max_pending=2)
 
-        def is_accepted(_number: int) -> bool:
+        def is_accepted(number: int) -> bool:
             try:
-                ledger.accept(order(), "owner")
+                if number % 2:
+                    ledger.accept(order(), "owner")
+                else:
+                    ledger.accept_batch(BatchOrder(jobs=[order()]), "owner")
             except Overloaded:
                 return False
             return True
 
+        with pytest.raises(Overloaded):
+            ledger.accept_batch(BatchOrder(jobs=[order() for _ in range(3)]), "owner")
         with ThreadPoolExecutor(16) as pool:
-            assert sum(pool.map(is_accepted, range(48))) == 5
+            assert sum(pool.map(is_accepted, range(48))) == 2
+        assert ledger.backlog(workers=0).pending == 2
 
 
 @pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
@@ -110,6 +157,10 @@ def test_after_a_day_a_key_stands_for_another_order(database: Database, clock: C
     assert second.id != first.id
     sweeper.sweep()
     assert ledger.accept(order(), "owner", ORDER_KEY).id == second.id
+    clock.turn(24 * HOUR)
+    sweeper.sweep()
+    with database.reading() as connection:
+        assert connection.execute(select(order_keys)).all() == []
 
 
 def test_a_key_whose_job_is_forgotten_stands_for_nothing(database: Database, clock: Clock) -> None:
@@ -141,25 +192,6 @@ def test_a_key_whose_batch_is_forgotten_stands_for_nothing(database: Database, c
         connection.execute(delete(jobs))
         connection.execute(delete(batches))
     assert ledger.accept_batch(whole, "owner", ORDER_KEY)[0].id != first.id
-
-
-def test_leases_are_renewed_again_whatever_one_renewal_meets(database: Database, clock: Clock) -> None:
-    ledger = ledger_of(database, clock)
-    claim = ledger.claim(ledger.accept(order(), "owner").id)
-    assert claim is not None
-
-    class Book:
-        renewals = 0
-
-        def renew(self, _claims: Sequence[Claim]) -> None:
-            self.renewals += 1
-            if self.renewals == 1:
-                raise RuntimeError("something new")
-
-    book = Book()
-    leases = Leases(cast(JobLedger, book), interval_seconds=0.01)
-    with closing(leases), leases.held(claim):
-        wait_until(lambda: book.renewals > 1)
 
 
 def test_what_is_done_again_and_again_looks_at_no_row_that_it_does_not_want(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import os
@@ -75,6 +76,7 @@ class TestLocalFolder:
         with pytest.raises(StorageUnavailable), capture_logs() as logs:
             storage.write(key, b"y", record_of(b"y"))
         assert logs[0]["error"] == "ELOOP"
+        storage.remove(key)
         link.unlink()
         outside.rename(link)
         assert storage.find(key) == written
@@ -136,6 +138,7 @@ class TestLocalFolder:
             records / "pages/one",
         }
         assert named | {tmp_path} <= set(synced)
+        assert [path.suffix for path in synced].count(".part") == 2, "and so are the image and its label"
         synced.clear()
         storage.write("pages/one/y.png", b"x", record_of(b"x"))
         assert {path for path in synced if path.is_dir()} == {folder / "pages/one", records / "pages/one"}
@@ -149,6 +152,33 @@ class TestLocalFolder:
         finally:
             os.umask(before)
         assert (folder / key).stat().st_mode & 0o777 == 0o644
+
+    def test_no_image_lies_without_its_label_whatever_fails_in_between(
+        self, storage: LocalStorage, folder: Path, key: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        rename, unlink, steps = Path.replace, Path.unlink, [False, True]
+
+        def rename_once(draft: Path, target: Path) -> Path:
+            if steps.pop(0):
+                raise OSError(errno.EIO, "broken")
+            return rename(draft, target)
+
+        def unlink_images(path: Path, missing_ok: bool = False) -> None:
+            if path.suffix == ".json":
+                raise OSError(errno.EIO, "broken")
+            unlink(path, missing_ok)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Path, "replace", rename_once)
+            with pytest.raises(StorageUnavailable):
+                storage.write(key, b"x", record_of(b"x"))
+        assert not (folder / key).exists()
+        storage.write(key, b"x", record_of(b"x"))
+        with monkeypatch.context() as patch:
+            patch.setattr(Path, "unlink", unlink_images)
+            with pytest.raises(StorageUnavailable):
+                storage.remove(key)
+        assert not (folder / key).exists()
 
     def test_a_full_disk_leaves_nothing_behind(self, folder: Path, key: str) -> None:
         script = textwrap.dedent("""

@@ -22,6 +22,7 @@ HOUR = 3600
 TARGET = "https://page.example/"
 LEASE_SECONDS = 60
 MAX_PAGES = 10
+CHANGED_BITS = 12
 
 Describe = Callable[[Page], Mapping[str, Any]]
 
@@ -79,7 +80,9 @@ class Book:
 def opened(url: str) -> Iterator[Book]:
     clock, chosen = Clock(), [0.0]
     descriptions: list[Describe] = [_describe_briefly]
-    rules = PageRules(max_pages=MAX_PAGES, kept_versions=2, changed_bits=12, lease_seconds=LEASE_SECONDS)
+    rules = PageRules(
+        max_pages=MAX_PAGES, kept_versions=2, changed_bits=CHANGED_BITS, lease_seconds=LEASE_SECONDS
+    )
 
     def describe(page: Page) -> Mapping[str, Any]:
         return descriptions[-1](page)

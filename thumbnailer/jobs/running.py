@@ -11,7 +11,15 @@ from dataclasses import dataclass
 import structlog
 
 from thumbnailer.accounts import account_of_owner
-from thumbnailer.errors import Overloaded, StorageUnavailable, ThumbnailerError, UpstreamError, UpstreamFailed
+from thumbnailer.errors import (
+    CaptureLost,
+    NotARealPicture,
+    Overloaded,
+    StorageUnavailable,
+    ThumbnailerError,
+    UpstreamError,
+    UpstreamFailed,
+)
 from thumbnailer.jobs import Claim, JobOrder, JobResult
 from thumbnailer.jobs.deliveries import DeliveryLedger
 from thumbnailer.jobs.leases import Leases
@@ -30,6 +38,9 @@ LONGEST_PAUSE_SECONDS = 900.0
 
 #: Until so long after a message has left room, the next waits for some: where they come and go there will be.
 PATIENCE_SECONDS = 0.5
+
+#: What is neither the target's fault nor that of the request: a later attempt may bring the picture.
+PASSING = (CaptureLost, Overloaded, StorageUnavailable, UpstreamError)
 
 UNTRIED = Attempt(Verdict.FAILED, trouble="Not tried: the receiver did not answer the last messages in time.")
 
@@ -66,7 +77,7 @@ class Studio:
 class JobRunner:
     """Does jobs, from any thread.
 
-    A provider's failure is tried again up to ``retries`` times, after growing pauses; what is the
+    What is ``PASSING`` is tried again up to ``retries`` times, after growing pauses; what is the
     target's or the request's fault ends the job at once. ``count`` hears what became of each attempt:
     completed, failed or postponed.
     """
@@ -110,12 +121,13 @@ class JobRunner:
         return self._ledger.complete(claim, result)
 
     def _put_back_or_fail(self, claim: Claim, error: ThumbnailerError) -> Messages:
-        is_passing = isinstance(error, UpstreamError | Overloaded | StorageUnavailable) and error.retryable
-        log.info("job_attempt_failed", job_id=claim.job.id, error=type(error).__name__)
-        if not is_passing or claim.job.attempts > self._retries:
+        # Where an old picture could have been stored instead, what kept a new one from coming.
+        cause = error.__cause__ if isinstance(error, NotARealPicture) else error
+        log.info("job_attempt_failed", job_id=claim.job.id, error=type(cause or error).__name__)
+        if not isinstance(cause, PASSING) or not cause.retryable or claim.job.attempts > self._retries:
             return self._fail(claim, error)
         growing = FIRST_PAUSE_SECONDS * 2 ** (claim.job.attempts - 1)
-        pause = min(LONGEST_PAUSE_SECONDS, max(growing, error.retry_after_seconds or 0.0))
+        pause = min(LONGEST_PAUSE_SECONDS, max(growing, cause.retry_after_seconds or 0.0))
         self._count("postponed")
         self._ledger.postpone(claim, error, pause)
         return ()

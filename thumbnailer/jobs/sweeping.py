@@ -30,7 +30,7 @@ MAX_QUEUED = 200
 #: As many of a kind are forgotten in one sweep: all that a month without sweeps has left would outlast the
 #: database's patience, be it done again and again.
 MAX_FORGOTTEN = 1000
-#: A batch has up to a hundred jobs, which go with it.
+#: A batch has up to a hundred jobs, which the database deletes with it.
 MAX_FORGOTTEN_BATCHES = 10
 
 #: Work that was put into the queue so long ago, while the queue is empty, is not in it any more.
@@ -158,7 +158,6 @@ class Sweeper:
         old_deliveries = self._oldest(deliveries, deliveries.c.ended_at)
         with self._database.transaction() as connection:
             connection.execute(delete(jobs).where(jobs.c.id.in_(old_jobs)))
-            connection.execute(delete(jobs).where(jobs.c.batch_id.in_(old_batches)))
             connection.execute(delete(batches).where(batches.c.id.in_(old_batches)))
             connection.execute(delete(deliveries).where(deliveries.c.id.in_(old_deliveries)))
             forget_orders(connection, self._clock())

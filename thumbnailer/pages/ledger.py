@@ -136,7 +136,7 @@ class PageLedger:
             if stored.order != page.order:
                 message = "Another request is changing this page at this moment. Please try again."
                 raise Overloaded(message, retry_after_seconds=CONFLICT_PAUSE_SECONDS)
-            is_under_way = and_(pages.c.claim.is_not(None), pages.c.due_at > now)
+            is_under_way = pages.c.claim.is_not(None)
             changed: dict[str, Any] = {
                 "due_at": case((is_under_way, pages.c.due_at), else_=now),
                 "queued_at": now,
@@ -163,7 +163,7 @@ class PageLedger:
         The first is due at once: the page may come from a machine whose clock is a little ahead.
         """
         now, token = self._clock(), secrets.token_urlsafe(16)
-        is_first = and_(pages.c.state == PageState.PENDING, pages.c.failures == 0, pages.c.claim.is_(None))
+        is_first = and_(pages.c.state == PageState.PENDING, pages.c.claim.is_(None))
         with self._database.transaction() as connection:
             claimed = connection.execute(
                 update(pages)
