@@ -161,7 +161,7 @@ def _passed_on(stream: CaptureStream) -> Iterator[bytes]:
         if not is_begun:
             raise
         log.warning("stream_broken_off", provider=stream.provider, error=type(error).__name__)
-        raise ConnectionResetError(errno.ECONNRESET, "The capture broke off.") from error
+        raise ConnectionResetError(errno.ECONNRESET, str(error)) from error
 
 
 def _keeping_headers(freshness: Freshness, now: float, age_seconds: int = 0) -> dict[str, str]:
