@@ -35,9 +35,8 @@ def pytest_collection() -> None:
 
 
 def pytest_collection_finish() -> None:
-    """Nor is it looked at during the tests, which leave much that goes by itself: a rare look will do."""
+    """Nor is it looked at during the tests."""
     gc.freeze()
-    gc.set_threshold(20_000, 20, 10)
     gc.enable()
 
 
