@@ -138,7 +138,8 @@ class Upstream:
                     head += received
                 self.heads.append(head.decode())
                 connection.sendall(
-                    b"HTTP/1.1 200 OK\r\nContent-Type: image/png\r\nTransfer-Encoding: chunked\r\n\r\n"
+                    b"HTTP/1.1 200 OK\r\nContent-Type: image/png\r\nConnection: close\r\n"
+                    b"Transfer-Encoding: chunked\r\n\r\n"
                 )
                 connection.sendall(b"5\r\nfirst\r\n")
                 if b"stream" in head:
