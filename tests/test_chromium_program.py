@@ -7,7 +7,11 @@ from pathlib import Path
 import psutil
 import pytest
 
+from tests.support.answers import content
+from tests.support.browser_processes import the_browser
 from tests.support.chromium import chromium, guard_with, take
+from tests.support.service import PROJECT
+from tests.support.upstream import Upstream
 from thumbnailer.errors import UpstreamFailed
 from thumbnailer.model import CaptureRequest, Deadline
 from thumbnailer.providers.chromium import ChromiumProvider, ChromiumSettings, find_chromium
@@ -64,3 +68,22 @@ def test_the_best_browser_of_the_machine_is_found(
     environment = {"PATH": str(tmp_path / "bin"), "HOME": str(tmp_path / "home")}
     found = find_chromium(environment=environment, debian=tmp_path / "debian")
     assert found == (tmp_path / expected if expected else None)
+
+
+#: Words in nine languages, so in the largest fonts there are.
+EXAMPLE = PROJECT / "docs/images/example/index.html"
+
+
+def test_fonts_are_read_from_their_files_and_not_kept_in_memory() -> None:
+    with Upstream(content(EXAMPLE.read_bytes(), "text/html")) as upstream, chromium() as provider:
+        take(provider, upstream.url)
+        browser = the_browser()
+        turned_off = [
+            set(argument.partition("=")[2].split(","))
+            for argument in browser.cmdline()
+            if argument.startswith("--disable-features=")
+        ]
+        kept = [each.rss for each in browser.memory_maps() if ".org.chromium." in each.path]
+    assert sum(kept) < 32 << 20
+    assert len(turned_off) == 2
+    assert turned_off[0] < turned_off[1], "what Playwright turns off stays off, after an update of it as well"
