@@ -35,8 +35,9 @@ def pytest_collection() -> None:
 
 
 def pytest_collection_finish() -> None:
-    """Nor is it looked at during the tests."""
+    """Nor is it looked at during the tests, which leave much that goes by itself: a rare look will do."""
     gc.freeze()
+    gc.set_threshold(20_000, 20, 10)
     gc.enable()
 
 
@@ -69,9 +70,12 @@ def _routes_compiled_once() -> Iterator[None]:
 def _new_database() -> bytes:
     """What SQLite would write to a file with all tables and nothing in them."""
     engine = make_engine(make_url("sqlite://"), DatabaseBounds())
-    upgrade(engine)
-    with contextlib.closing(engine.raw_connection()) as connection:
-        return _sqlite_of(connection).serialize()
+    try:
+        upgrade(engine)
+        with contextlib.closing(engine.raw_connection()) as connection:
+            return _sqlite_of(connection).serialize()
+    finally:
+        engine.dispose()
 
 
 def _sqlite_of(connection: PoolProxiedConnection) -> sqlite3.Connection:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import os
 import sys
@@ -39,12 +40,14 @@ def snapapi_environment(upstream_url: str, **more: str) -> dict[str, str]:
 
 @contextlib.contextmanager
 def running_app(environ: Mapping[str, str], *, profile: str = "testing") -> Iterator[Flask]:
-    """The application, closed at the end."""
+    """The application, closed at the end, and kept by nobody until the end of all tests."""
     app = create_app(profile, environ)
+    close = app.extensions[EXTENSION].close
     try:
         yield app
     finally:
-        app.extensions[EXTENSION].close()
+        close()
+        atexit.unregister(close)
 
 
 @contextlib.contextmanager
