@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from flask import Response
 
 from blueprints.access import RENDER, needs
 from blueprints.answers import document
 from blueprints.callers import caller, own
+from blueprints.cursors import ListQuery, listed
 from blueprints.documented_headers import REPLAYED_HEADERS
 from blueprints.job_answers import describe_delivery
 from blueprints.job_schemas import Deliveries, DeliveryAnswer
@@ -25,13 +28,17 @@ blueprint = StrictBlueprint("deliveries", __name__, description="Webhook message
 
 @blueprint.get("/webhooks/deliveries")
 @needs(RENDER)
-@blueprint.response(200, Deliveries, description="The latest messages, the newest first.")
-@answers_problems(blueprint, LIST_PROBLEMS)
-def deliveries() -> Response:
-    """The caller's latest webhook messages."""
+@blueprint.arguments(ListQuery(), location="query")
+@blueprint.response(200, Deliveries, description="The latest messages, the newest first, a hundred at most.")
+@answers_problems(blueprint, ("invalid-parameters", *LIST_PROBLEMS))
+def deliveries(given: dict[str, Any]) -> Response:
+    """The caller's webhook messages, the newest first, a hundred at most.
+
+    For the next hundred, give the `next_cursor` of the answer as `cursor`.
+    """
     services().allowance.answer()
-    latest = services().jobs.deliveries.latest(caller().owner)
-    return document({"deliveries": [describe_delivery(each) for each in latest]})
+    found, rest = listed(services().jobs.deliveries.latest, caller().owner, given.get("cursor"))
+    return document({"deliveries": [describe_delivery(each) for each in found], "next_cursor": rest})
 
 
 @blueprint.get("/webhooks/deliveries/<delivery_id>")

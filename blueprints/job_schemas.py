@@ -7,6 +7,7 @@ from typing import Any
 from marshmallow import Schema, ValidationError, fields, validate, validates_schema
 
 from blueprints.answer_fields import moment, nested, nested_list, number, pixels, text, whole_number
+from blueprints.cursors import next_cursor
 from blueprints.fields import Flag, ShortList, Text, WholeMatch, WholeNumber, encodable
 from blueprints.schemas import ALL_FORMATS, BodyOptions, described
 from thumbnailer.jobs import JobState
@@ -184,3 +185,4 @@ class Deliveries(Schema):
     """Webhook messages, the newest first."""
 
     deliveries = nested_list(DeliveryAnswer, "The messages.")
+    next_cursor = next_cursor()

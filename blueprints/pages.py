@@ -14,6 +14,7 @@ from werkzeug.exceptions import NotFound
 from blueprints.access import OPEN, PERSIST, RENDER, needs
 from blueprints.answers import cached_answer, document, stored_answer
 from blueprints.callers import caller, own
+from blueprints.cursors import ListQuery, listed
 from blueprints.documented_headers import BOUND_HEADERS, CHARGED_HEADERS, REDIRECT_HEADERS, made_headers
 from blueprints.errors import answer_failure
 from blueprints.jobs import POLL_AFTER_SECONDS, receiver_of
@@ -31,7 +32,7 @@ from blueprints.openapi import (
     takes_idempotency_key,
 )
 from blueprints.page_answers import SECRET, describe_page, page_path
-from blueprints.page_schemas import PageAnswer, PageBody, PageChanges, PageList, PagesAnswer
+from blueprints.page_schemas import PageAnswer, PageBody, PageChanges, PagesAnswer
 from blueprints.parsing import load
 from blueprints.pictures import entitle, judge, thumb_door
 from blueprints.placeholders import NEGOTIATED_BY, placeholder_answer, wants_placeholder
@@ -83,17 +84,18 @@ def _kept(given: Mapping[str, Any]) -> Response:
 
 @blueprint.get("/pages")
 @needs(RENDER)
-@blueprint.arguments(PageList(), location="query", error_status_code=400)
+@blueprint.arguments(ListQuery(), location="query")
 @blueprint.response(200, PagesAnswer, description="The caller's pages, the newest first, a hundred at most.")
 @answers_problems(blueprint, ("invalid-parameters", *LIST_PROBLEMS))
 def kept_pages(given: dict[str, Any]) -> Response:
-    """The caller's pages.
+    """The caller's pages, the newest first, a hundred at most.
 
-    For the next hundred, give the `created_at` of the last one as `before`.
+    For the next hundred, give the `next_cursor` of the answer as `cursor`.
     """
     services().allowance.answer()
-    found = services().jobs.pages.latest(caller().owner, given.get("before"))
-    return document({"pages": [describe_page(page, public_url("")) for page in found]})
+    found, rest = listed(services().jobs.pages.latest, caller().owner, given.get("cursor"))
+    shown = [describe_page(page, public_url("")) for page in found]
+    return document({"pages": shown, "next_cursor": rest})
 
 
 @blueprint.get("/pages/<page_id>")

@@ -11,7 +11,7 @@ import flask
 from marshmallow import RAISE, Schema, ValidationError, fields
 from webargs.flaskparser import FlaskParser
 
-from blueprints.fields import MomentField, SelectorsField
+from blueprints.fields import SelectorsField
 from thumbnailer.errors import InvalidParameters
 
 INTEGER = re.compile(r"-?\d{1,12}", re.ASCII)
@@ -88,7 +88,7 @@ def _typed(value: str, field: fields.Field[Any] | None) -> object:
         return FLAGS.get(value, value)
     if isinstance(field, fields.Integer) and INTEGER.fullmatch(value):
         return int(value)
-    if isinstance(field, fields.Float | MomentField) and NUMBER.fullmatch(value):
+    if isinstance(field, fields.Float) and NUMBER.fullmatch(value):
         return float(value)
     return value
 

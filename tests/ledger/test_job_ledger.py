@@ -27,7 +27,6 @@ from thumbnailer.database import Database
 from thumbnailer.engines import DatabaseBounds
 from thumbnailer.errors import DatabaseUnavailable, TargetForbidden, TargetStatus, UpstreamFailed
 from thumbnailer.jobs import BatchOrder, JobState
-from thumbnailer.jobs import deliveries as book_of_messages
 from thumbnailer.jobs.deliveries import JITTER, DeliveryLedger, DeliveryState
 from thumbnailer.jobs.tables import jobs
 from thumbnailer.schema import upgrade
@@ -194,16 +193,16 @@ def test_who_sends_a_message_again_begins_anew_whatever_an_earlier_attempt_comes
     assert state_after(Attempt(Verdict.DELIVERED, 204)) is DeliveryState.DELIVERED
 
 
-def test_the_latest_messages_are_told_and_no_more(
-    database: Database, clock: Clock, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(book_of_messages, "MAX_LISTED", 2)
+def test_the_latest_messages_are_told_and_no_more(database: Database, clock: Clock) -> None:
     ledger, told = ledger_of(database, clock), list[str]()
     for _ in range(3):
         told.insert(0, failed_job(ledger, "https://receiver.example/").id)
         clock.turn(1)
     deliveries = DeliveryLedger(database, pauses_seconds=(), lease_seconds=30, clock=clock)
-    assert [each.subject for each in deliveries.latest("owner")] == told[:2]
+    newest = deliveries.latest("owner", None, 2)
+    assert [each.subject for each in newest] == told[:2]
+    rest = deliveries.latest("owner", (newest[-1].created_at, newest[-1].id))
+    assert [each.subject for each in rest] == told[2:]
 
 
 def test_a_receiver_that_is_gone_hears_no_more(database: Database, clock: Clock) -> None:
