@@ -32,6 +32,7 @@ from blueprints.openapi import (
     answers_problems,
     takes_idempotency_key,
 )
+from blueprints.parsing import takes_no_parameters
 from blueprints.pictures import deliver, demand_powers, screenshot_door
 from blueprints.request_log import note
 from blueprints.schemas import CaptureOptions
@@ -206,6 +207,7 @@ def _pieces(chunks: Iterator[bytes]) -> Iterator[bytes]:
 @needs(RENDER)
 @blueprint.response(200, BatchAnswer, description="The batch.", headers=UNFINISHED_HEADERS)
 @answers_problems(blueprint, READ_PROBLEMS)
+@takes_no_parameters
 def batch(batch_id: str) -> Response:
     """The state of a batch and of its jobs."""
     services().allowance.answer()
@@ -222,6 +224,7 @@ def batch(batch_id: str) -> Response:
     headers={"Content-Disposition": text_header("The name of the archive.")},
 )
 @answers_problems(blueprint, (*READ_PROBLEMS, "overloaded"))
+@takes_no_parameters
 def batch_download(batch_id: str) -> Response:
     """The finished pictures of a batch as a ZIP, written while it is sent.
 

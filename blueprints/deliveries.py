@@ -20,6 +20,7 @@ from blueprints.openapi import (
     answers_problems,
     takes_idempotency_key,
 )
+from blueprints.parsing import takes_no_parameters
 from blueprints.services import services
 from blueprints.strict_blueprint import StrictBlueprint
 
@@ -30,7 +31,7 @@ blueprint = StrictBlueprint("deliveries", __name__, description="Webhook message
 @needs(RENDER)
 @blueprint.arguments(ListQuery(), location="query")
 @blueprint.response(200, Deliveries, description="The latest messages, the newest first, a hundred at most.")
-@answers_problems(blueprint, ("invalid-parameters", *LIST_PROBLEMS))
+@answers_problems(blueprint, LIST_PROBLEMS)
 def deliveries(given: dict[str, Any]) -> Response:
     """The caller's webhook messages, the newest first, a hundred at most.
 
@@ -45,6 +46,7 @@ def deliveries(given: dict[str, Any]) -> Response:
 @needs(RENDER)
 @blueprint.response(200, DeliveryAnswer, description="The message and its attempts.")
 @answers_problems(blueprint, READ_PROBLEMS)
+@takes_no_parameters
 def delivery(delivery_id: str) -> Response:
     """One webhook message and its attempts."""
     services().allowance.answer()
@@ -56,6 +58,7 @@ def delivery(delivery_id: str) -> Response:
 @takes_idempotency_key
 @blueprint.response(202, DeliveryAnswer, description="It is sent again.", headers=REPLAYED_HEADERS)
 @answers_problems(blueprint, REDELIVER_PROBLEMS)
+@takes_no_parameters
 def redeliver(delivery_id: str) -> Response:
     """Send a webhook message again, under the same id."""
     return services().idempotency.once(lambda: _redelivered(delivery_id))

@@ -32,6 +32,7 @@ from blueprints.openapi import (
     takes_idempotency_key,
     takes_prefer,
 )
+from blueprints.parsing import takes_no_parameters
 from blueprints.pictures import entitle, judge, screenshot_door
 from blueprints.preferences import preferred_wait
 from blueprints.request_log import note
@@ -150,6 +151,7 @@ def receiver_of(given: Mapping[str, Any]) -> str | None:
 def job(job_id: str) -> Response:
     """The state of a job."""
     services().allowance.answer()
+@takes_no_parameters
     return answer_job(own(services().jobs.find(job_id)))
 
 
@@ -162,6 +164,7 @@ def job(job_id: str) -> Response:
 def cancel_job(job_id: str) -> Response:
     """Cancel a job that has not begun."""
     services().allowance.answer()
+@takes_no_parameters
     own(services().jobs.find(job_id))
     return answer_job(own(services().jobs.cancel(job_id)))
 
@@ -179,6 +182,7 @@ def cancel_job(job_id: str) -> Response:
 def job_image(job_id: str) -> Response:
     """The picture of a job.
 
+@takes_no_parameters
     `image-not-ready` until the job has ended. `not-found` where it has failed or was cancelled, and once
     the cache has dropped a picture that was not stored.
     """

@@ -33,7 +33,7 @@ from blueprints.openapi import (
 )
 from blueprints.page_answers import SECRET, describe_page, page_path
 from blueprints.page_schemas import PageAnswer, PageBody, PageChanges, PagesAnswer
-from blueprints.parsing import load
+from blueprints.parsing import load, takes_no_parameters
 from blueprints.pictures import entitle, judge, thumb_door
 from blueprints.placeholders import NEGOTIATED_BY, placeholder_answer, wants_placeholder
 from blueprints.request_log import note
@@ -86,7 +86,7 @@ def _kept(given: Mapping[str, Any]) -> Response:
 @needs(RENDER)
 @blueprint.arguments(ListQuery(), location="query")
 @blueprint.response(200, PagesAnswer, description="The caller's pages, the newest first, a hundred at most.")
-@answers_problems(blueprint, ("invalid-parameters", *LIST_PROBLEMS))
+@answers_problems(blueprint, LIST_PROBLEMS)
 def kept_pages(given: dict[str, Any]) -> Response:
     """The caller's pages, the newest first, a hundred at most.
 
@@ -102,6 +102,7 @@ def kept_pages(given: dict[str, Any]) -> Response:
 @needs(RENDER)
 @blueprint.response(200, PageAnswer, description="The page.")
 @answers_problems(blueprint, READ_PROBLEMS)
+@takes_no_parameters
 def kept_page(page_id: str) -> Response:
     """The state of a kept page, with its versions."""
     services().allowance.answer()
@@ -142,6 +143,7 @@ def amend_page(_changes: dict[str, Any], page_id: str) -> Response:
 @needs(PERSIST)
 @blueprint.response(204, description="The page is deleted, and its pictures with it.")
 @answers_problems(blueprint, READ_PROBLEMS)
+@takes_no_parameters
 def forget_page(page_id: str) -> Response:
     """Stop keeping a page, and delete its stored pictures."""
     services().allowance.answer()
@@ -163,6 +165,7 @@ def forget_page(page_id: str) -> Response:
 )
 @answers_problems(blueprint, (*OPEN_READ_PROBLEMS, *CONDITION_PROBLEMS, *STORED_PROBLEMS))
 @answers_placeholders(blueprint, ["image-not-ready", "not-found"])
+@takes_no_parameters
 def page_thumb(page_id: str) -> Response:
     """The newest good picture of a kept page; it needs no key, since it is made to be embedded."""
     services().allowance.answer()

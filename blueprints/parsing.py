@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
-from typing import Any, NoReturn
+from collections.abc import Callable, Mapping
+from functools import wraps
+from typing import Any, NoReturn, TypeVar, cast
 
 import flask
 from marshmallow import RAISE, Schema, ValidationError, fields
@@ -13,6 +14,8 @@ from webargs.flaskparser import FlaskParser
 
 from blueprints.fields import SelectorsField
 from thumbnailer.errors import InvalidParameters
+
+View = TypeVar("View", bound=Callable[..., Any])
 
 INTEGER = re.compile(r"-?\d{1,12}", re.ASCII)
 NUMBER = re.compile(r"-?\d{1,12}(\.\d{1,20})?", re.ASCII)
@@ -72,6 +75,18 @@ def refuse_query(req: flask.Request, *allowed: str) -> None:
     misplaced = {name: ["Belongs into the JSON body."] for name in req.args if name not in allowed}
     if misplaced:
         raise InvalidParameters(misplaced)
+
+
+def takes_no_parameters(view: View) -> View:
+    """Let a view refuse every parameter in its query: it has none that could be meant."""
+
+    @wraps(view)
+    def strict(*args: Any, **kwargs: Any) -> Any:
+        if flask.request.args:
+            raise InvalidParameters({name: ["Unknown field."] for name in flask.request.args})
+        return view(*args, **kwargs)
+
+    return cast(View, strict)
 
 
 def _field(schema: Schema, spelled: str) -> fields.Field[Any] | None:
