@@ -32,6 +32,7 @@ from thumbnailer.errors import (
     InvalidParameters,
     OptionUnsupported,
     Overloaded,
+    TargetForbidden,
     ThumbnailerError,
     Unauthorized,
     UpstreamAuth,
@@ -141,12 +142,11 @@ def answer_failure(error: ThumbnailerError) -> Response:
     """A failure that the service knows."""
     kind = problem_of_error(error)
     log_failure(error, kind)
-    fields = error.fields if isinstance(error, InvalidParameters) else _fields_of(error)
     return problem_response(
         kind,
         str(error),
         retryable=error.retryable,
-        fields=fields,
+        fields=_fields_of(error),
         headers=retry_headers(error, kind),
     )
 
@@ -212,7 +212,11 @@ def faults_in_words(error: InvalidParameters, spelled: Mapping[str, str] = Mappi
 
 
 def _fields_of(error: ThumbnailerError) -> dict[str, list[str]]:
-    return {error.option: [str(error)]} if isinstance(error, OptionUnsupported) else {}
+    if isinstance(error, InvalidParameters):
+        return error.fields
+    named = error.option if isinstance(error, OptionUnsupported) else None
+    named = error.parameter if isinstance(error, TargetForbidden) else named
+    return {named: [str(error)]} if named else {}
 
 
 def problem_response(

@@ -49,6 +49,7 @@ from thumbnailer.errors import (
 )
 from thumbnailer.jobs import Job, JobOrder, JobState
 from thumbnailer.keys import Scope
+from thumbnailer.target import said_of
 
 POLL_AFTER_SECONDS = 2
 
@@ -139,19 +140,21 @@ def receiver_of(given: Mapping[str, Any]) -> str | None:
     try:
         return services().guard.parse(url).url
     except InvalidTarget as error:
-        raise InvalidParameters({"webhook_url": [str(error)]}) from None
-    except TargetForbidden:
-        raise TargetForbidden("The webhook_url is not a public web address.") from None
+        raise InvalidParameters({"webhook_url": [said_of("The webhook_url", error)]}) from None
+    except TargetForbidden as error:
+        forbidden = TargetForbidden(said_of("The webhook_url", error))
+        forbidden.parameter = "webhook_url"
+        raise forbidden from None
 
 
 @blueprint.get("/jobs/<job_id>")
 @needs(RENDER)
 @blueprint.response(200, JobAnswer, description="The job.", headers=UNFINISHED_HEADERS)
 @answers_problems(blueprint, READ_PROBLEMS)
+@takes_no_parameters
 def job(job_id: str) -> Response:
     """The state of a job."""
     services().allowance.answer()
-@takes_no_parameters
     return answer_job(own(services().jobs.find(job_id)))
 
 
@@ -161,10 +164,10 @@ def job(job_id: str) -> Response:
     200, JobAnswer, description="The job: cancelled, unless it had begun.", headers=UNFINISHED_HEADERS
 )
 @answers_problems(blueprint, READ_PROBLEMS)
+@takes_no_parameters
 def cancel_job(job_id: str) -> Response:
     """Cancel a job that has not begun."""
     services().allowance.answer()
-@takes_no_parameters
     own(services().jobs.find(job_id))
     return answer_job(own(services().jobs.cancel(job_id)))
 
@@ -179,10 +182,10 @@ def cancel_job(job_id: str) -> Response:
     success=True,
 )
 @answers_problems(blueprint, (*READ_PROBLEMS, *CONDITION_PROBLEMS, *STORED_PROBLEMS))
+@takes_no_parameters
 def job_image(job_id: str) -> Response:
     """The picture of a job.
 
-@takes_no_parameters
     `image-not-ready` until the job has ended. `not-found` where it has failed or was cancelled, and once
     the cache has dropped a picture that was not stored.
     """

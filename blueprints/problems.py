@@ -53,7 +53,8 @@ PROBLEMS = _table(
         "Target forbidden",
         (
             "The target is not a public web page: its scheme, port or address is one that this service never "
-            "visits. An operator can open exceptions with ALLOWED_PRIVATE_TARGETS."
+            "visits; or the webhook_url is none, where errors names that. An operator can open exceptions "
+            "with ALLOWED_PRIVATE_TARGETS."
         ),
     ),
     (

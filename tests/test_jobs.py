@@ -277,14 +277,25 @@ def test_a_job_that_can_never_be_done_is_not_accepted(
         assert field in refused.get_json()["errors"]
 
 
+@pytest.mark.parametrize(
+    ("url", "status", "said"),
+    [
+        ("http://10.0.0.1/", 403, "The webhook_url is not a public web address."),
+        ("ftp://example.com/", 403, "The webhook_url must be an http or https URL."),
+        ("https://me:secret@example.com/", 403, "The webhook_url must not carry a user name or password."),
+        ("example.com/hook", 400, "The webhook_url must be a whole URL: http:// or https://, then a host."),
+        ("http://0x7f.1/", 400, "The webhook_url's host is malformed."),
+        ("http://exa mple.com/", 400, "The webhook_url contains a space, control or invisible character."),
+    ],
+    ids=["private", "scheme", "user", "no URL", "host", "space"],
+)
 @pytest.mark.parametrize("path", ["/screenshots", "/screenshots/batch", "/pages"])
-def test_a_refusal_says_which_of_two_addresses_is_not_public(client: FlaskClient, path: str) -> None:
+def test_a_refusal_names_the_webhook_url_where_that_is_at_fault(
+    client: FlaskClient, path: str, url: str, status: int, said: str
+) -> None:
     what = {"urls": [TARGET], "async": True} if path.endswith("batch") else {"url": TARGET}
-    refused = client.post(path, json={**what, "webhook_url": "http://10.0.0.1/"})
-    assert (refused.status_code, refused.get_json()["detail"]) == (
-        403,
-        "The webhook_url is not a public web address.",
-    )
+    refused = client.post(path, json={**what, "webhook_url": url})
+    assert (refused.status_code, refused.get_json()["errors"]) == (status, {"webhook_url": [said]})
 
 
 def test_a_job_heeds_a_preset(client: FlaskClient) -> None:

@@ -87,7 +87,12 @@ class InvalidTarget(RequestRefused):
 
 
 class TargetForbidden(RequestRefused):
-    """The target's scheme, port or address is one this service does not visit."""
+    """The target's scheme, port or address is one this service does not visit.
+
+    ``parameter`` names what held the URL, where that is another than the target's.
+    """
+
+    parameter: str | None = None
 
 
 class OptionUnsupported(RequestRefused):
