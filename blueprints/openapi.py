@@ -131,7 +131,10 @@ IDEMPOTENCY_KEY = {
     "name": HEADER,
     "in": "header",
     "required": False,
-    "description": "Sent again with the same body within 24 hours: the first answer again, nothing is done.",
+    "description": (
+        "Sent again with the same body within 24 hours: the first answer again, as it was; nothing is done. "
+        "What was accepted then may have ended since: Location leads to its present state."
+    ),
     "schema": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": KEY_PATTERN},
 }
 PREFER = {

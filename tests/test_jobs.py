@@ -335,6 +335,9 @@ def test_the_same_order_sent_again_is_one_job(client: FlaskClient, upstream: Ups
     assert first.get_json()["job_id"] == second.get_json()["job_id"]
     for name in ("Location", "Retry-After"):
         assert second.headers[name] == first.headers[name]
+    assert ended(client, first.headers["Location"])["status"] == "completed"
+    much_later = client.post("/screenshots", json={"url": TARGET}, headers=headers)
+    assert (much_later.status_code, much_later.data) == (202, first.data)
 
 
 def test_what_is_accepted_is_one_job_though_nobody_can_look_how_it_stands(
