@@ -79,6 +79,10 @@ class Api(flask_smorest.Api):
             shown = {"summary": example["title"], "value": example}
             self._undocumented.append(partial(self._spec.components.example, slug, shown))
 
+    def describe_webhooks(self, webhooks: Mapping[str, Mapping[str, Any]]) -> None:
+        """Say what this service sends by itself, in OpenAPI's words; schemas may be marshmallow's."""
+        self._undocumented.append(partial(self._document_webhooks, webhooks))
+
     @property
     def spec(self) -> Any:
         """What is documented, all of it."""
@@ -95,6 +99,11 @@ class Api(flask_smorest.Api):
     def _document(self, blp: flask_smorest.Blueprint) -> None:
         blp.register_views_in_doc(self, self._app, self._spec, name=blp.name, parameters=None)
         self._spec.tag({"name": blp.name, "description": blp.description})
+
+    def _document_webhooks(self, webhooks: Mapping[str, Mapping[str, Any]]) -> None:
+        for methods in webhooks.values():
+            self.ma_plugin.resolver.resolve_operations(methods)
+        self._spec.options["webhooks"] = webhooks
 
     def _openapi_json(self) -> Response:
         """The document, written once: it takes thirty times as long as other answers, and anybody may ask."""

@@ -12,6 +12,8 @@ from blueprints.fields import Flag, ShortList, Text, WholeMatch, WholeNumber, en
 from blueprints.schemas import ALL_FORMATS, BodyOptions, described
 from thumbnailer.jobs import JobState
 from thumbnailer.jobs.deliveries import DeliveryState
+from thumbnailer.jobs.events import BATCH_EVENT, JOB_EVENTS
+from thumbnailer.pages.ledger import CHANGED_EVENT
 
 MAX_WAIT_SECONDS = 60
 MAX_SYNCHRONOUS_URLS = 10
@@ -19,6 +21,9 @@ MAX_URLS = 100
 
 #: What no database keeps; all else that is no page's URL is told page by page.
 NO_NULLS = WholeMatch(r"^[^\x00]*$", error="Must not contain control characters.")
+
+#: What there are messages about.
+EVENTS = [*JOB_EVENTS.values(), BATCH_EVENT, CHANGED_EVENT]
 
 STATES = [state.value for state in JobState]
 
@@ -171,7 +176,7 @@ class DeliveryAnswer(Schema):
     """A webhook message and how it fared."""
 
     id = text("The webhook-id, the same in every attempt.")
-    event = text("What happened: screenshot.completed, screenshot.failed, batch.completed or page.changed.")
+    event = text("What happened.", enum=EVENTS)
     subject = text("The id of the job, batch or page.")
     url = text("The receiver.")
     status = text("Its state.", enum=[state.value for state in DeliveryState])
