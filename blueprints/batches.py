@@ -90,8 +90,7 @@ def _accepted(urls: Sequence[str], given: Mapping[str, Any]) -> Response:
     shared = {name: value for name, value in given.items() if name != "webhook_url"}
     orders = [_order_of({**shared, "url": url}) for url in urls]
     order = BatchOrder(jobs=orders, webhook_url=receiver_of(given))
-    for _ in urls:
-        services().allowance.jobs()
+    services().allowance.jobs(len(urls))
     batch = services().jobs.accept_batch(order, caller().owner, services().idempotency.order_key())
     note(batch_id=batch.id)
     response = answer_batch(batch, 202)
