@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from flask import Response
-from werkzeug.exceptions import NotFound
 
 from blueprints.access import RENDER, needs
 from blueprints.answers import cached_answer, document, stored_answer
@@ -44,6 +43,7 @@ from thumbnailer.errors import (
     ImageNotReady,
     InvalidParameters,
     InvalidTarget,
+    ObjectNotFound,
     Overloaded,
     TargetForbidden,
 )
@@ -194,14 +194,16 @@ def job_image(job_id: str) -> Response:
     if not found.state.is_final:
         raise ImageNotReady("The job has not ended. Ask again later.", retry_after_seconds=POLL_AFTER_SECONDS)
     if found.state is not JobState.COMPLETED or found.result is None:
-        raise NotFound
+        raise ObjectNotFound(
+            f"This job has no picture: it is {found.state.value}, and its status_url says why."
+        )
     request = found.order.request
     capture = services().thumbnails.look_up(request) if request else None
     is_newer = capture is not None and capture.record.sha256 != found.result.sha256
     if capture is not None and not (is_newer and found.result.object_key):
         return cached_answer(capture, "private, no-cache")
     if found.result.object_key is None or found.result.stored_url is None:
-        raise NotFound
+        raise ObjectNotFound("The cache has dropped the picture of this job, which was not stored (persist).")
     return stored_answer(found.result.object_key, found.result.stored_url)
 
 

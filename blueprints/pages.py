@@ -183,10 +183,11 @@ def page_thumb(page_id: str) -> Response:
 
 def _no_picture(page: Page) -> Response:
     """A placeholder of the page's size for an ``<img>``, a problem document for a program."""
-    waits = POLL_AFTER_SECONDS
+    waits, why = POLL_AFTER_SECONDS, ""
     if page.state is PageState.FAILED:
+        why = f": the last attempt failed, and {page_path(page.id)} says why"
         waits = max(waits, math.ceil(page.due_at - services().clock()))
-    error = ImageNotReady("There is no picture of this page yet.", retry_after_seconds=waits)
+    error = ImageNotReady(f"There is no picture of this page yet{why}.", retry_after_seconds=waits)
     if wants_placeholder():
         is_pending = page.state is PageState.PENDING
         kind = PlaceholderKind.PENDING if is_pending else PlaceholderKind.FAILED

@@ -178,7 +178,11 @@ def test_a_failure_is_told_by_its_slug(client: FlaskClient, upstream: Upstream) 
     assert job["error"] == "target-unreachable"
     assert job["error_detail"]
     assert job["image_url"] is None
-    assert client.get(f"/jobs/{job['job_id']}/image").status_code == 404
+    missing = client.get(f"/jobs/{job['job_id']}/image")
+    assert (missing.status_code, missing.get_json()["type"]) == (404, "/problems/not-found")
+    assert (
+        missing.get_json()["detail"] == "This job has no picture: it is failed, and its status_url says why."
+    )
 
 
 def test_a_providers_failure_is_tried_again_later(upstream: Upstream, tmp_path: Path) -> None:
