@@ -183,7 +183,7 @@ class DeliveryAnswer(Schema):
     created_at = moment("When it happened.")
     next_attempt_at = moment("When it is tried next.", allow_none=True)
     ended_at = moment("When it was delivered or given up.", allow_none=True)
-    attempts = nested_list(DeliveryAttempt, "What was tried so far.")
+    attempts = nested_list(DeliveryAttempt, "What was tried so far, the last fifty times.")
 
 
 class Deliveries(Schema):

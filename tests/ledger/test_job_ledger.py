@@ -27,6 +27,7 @@ from thumbnailer.database import Database
 from thumbnailer.engines import DatabaseBounds
 from thumbnailer.errors import DatabaseUnavailable, TargetForbidden, TargetStatus, UpstreamFailed
 from thumbnailer.jobs import BatchOrder, JobState
+from thumbnailer.jobs import deliveries as book_of_messages
 from thumbnailer.jobs.deliveries import JITTER, DeliveryLedger, DeliveryState
 from thumbnailer.jobs.tables import jobs
 from thumbnailer.schema import upgrade
@@ -191,6 +192,24 @@ def test_who_sends_a_message_again_begins_anew_whatever_an_earlier_attempt_comes
     assert (again.state, again.due_at, again.ended_at) == (DeliveryState.PENDING, clock.now, None)
     assert state_after(FAILED) is DeliveryState.PENDING, "there is another attempt"
     assert state_after(Attempt(Verdict.DELIVERED, 204)) is DeliveryState.DELIVERED
+
+
+def test_the_log_of_a_message_that_is_sent_again_and_again_has_an_end(
+    any_database: Database, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(book_of_messages, "MAX_LOGGED", 3)
+    ledger = ledger_of(any_database, clock)
+    jobs_told = [failed_job(ledger, "https://receiver.example/") for _ in range(2)]
+    deliveries = DeliveryLedger(any_database, pauses_seconds=(), lease_seconds=30, clock=clock)
+    messages = deliveries.latest(jobs_told[0].owner)
+    for number in range(5):
+        for message in messages:
+            deliveries.redeliver(message.id)
+            claim = deliveries.claim(message.id)
+            assert claim is not None
+            deliveries.record(claim, Attempt(Verdict.FAILED, 500 + number), 0.1)
+    for message in deliveries.latest(jobs_told[0].owner):
+        assert [attempt.status for attempt in message.log] == [502, 503, 504]
 
 
 def test_the_latest_messages_are_told_and_no_more(database: Database, clock: Clock) -> None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, and_, func, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Select, and_, delete, func, or_, select, update
 
 from thumbnailer.database import MAX_LISTED, Database, Place, newest_first
 from thumbnailer.jobs.tables import deliveries, delivery_attempts
@@ -21,6 +21,9 @@ JITTER = 0.1
 
 #: What there is no room to send now comes again after one to two such pauses, in seconds, in any order.
 FULL_PAUSE_SECONDS = 1.0
+
+#: Attempts of one message that are remembered, so that nobody fills the database with redeliveries.
+MAX_LOGGED = 50
 
 
 class DeliveryState(StrEnum):
@@ -131,6 +134,7 @@ class DeliveryLedger:
                     seconds=seconds,
                 )
             )
+            _forget_old_attempts(connection, claim.message.id)
             connection.execute(
                 update(deliveries)
                 .where(deliveries.c.id == claim.message.id, deliveries.c.claim == claim.token)
@@ -199,6 +203,15 @@ def _is_due(delivery_id: str, now: float) -> ColumnElement[bool]:
         deliveries.c.state == DeliveryState.PENDING,
         or_(deliveries.c.due_at <= now, deliveries.c.attempts == 0),
     )
+
+
+def _forget_old_attempts(connection: Connection, delivery_id: str) -> None:
+    """Keep the newest of a message's attempts."""
+    its = delivery_attempts.c.delivery_id == delivery_id
+    newest = (
+        select(delivery_attempts.c.id).where(its).order_by(delivery_attempts.c.id.desc()).limit(MAX_LOGGED)
+    )
+    connection.execute(delete(delivery_attempts).where(its, delivery_attempts.c.id.not_in(newest)))
 
 
 def _read_attempt(row: Mapping[Any, Any]) -> LoggedAttempt:
