@@ -31,11 +31,12 @@ from blueprints.openapi import (
     answers_problems,
     takes_idempotency_key,
 )
-from blueprints.page_answers import SECRET, describe_page, page_path
+from blueprints.page_answers import describe_page, page_path
 from blueprints.page_schemas import PageAnswer, PageBody, PageChanges, PagesAnswer
 from blueprints.parsing import load, takes_no_parameters
 from blueprints.pictures import entitle, judge, thumb_door
 from blueprints.placeholders import NEGOTIATED_BY, placeholder_answer, wants_placeholder
+from blueprints.powers import SECRET
 from blueprints.request_log import note
 from blueprints.services import public_url, services
 from blueprints.strict_blueprint import StrictBlueprint

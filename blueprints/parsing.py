@@ -13,6 +13,8 @@ from marshmallow import RAISE, Schema, ValidationError, fields
 from webargs.flaskparser import FlaskParser
 
 from blueprints.fields import SelectorsField
+from blueprints.powers import SECRET
+from blueprints.schemas import CaptureOptions
 from thumbnailer.errors import InvalidParameters
 
 View = TypeVar("View", bound=Callable[..., Any])
@@ -21,6 +23,9 @@ INTEGER = re.compile(r"-?\d{1,12}", re.ASCII)
 NUMBER = re.compile(r"-?\d{1,12}(\.\d{1,20})?", re.ASCII)
 #: Of one object: more than any schema has. Each that is unknown is named in the answer.
 MAX_NAMES = 256
+
+#: What is said of a secret option in a query.
+NOT_IN_A_URL = "Is taken in a JSON body only, never in a URL."
 
 FLAGS = {"true": True, "false": False, "1": True, "0": False}
 
@@ -65,9 +70,18 @@ class StrictParser(FlaskParser):
             raise InvalidParameters({}, "The body must be a JSON object.")
         return body
 
-    def handle_error(self, error: ValidationError, *_args: Any, **_more: Any) -> NoReturn:
+    def handle_error(
+        self,
+        error: ValidationError,
+        req: flask.Request,  # noqa: ARG002  webargs' signature
+        schema: Schema,
+        **_more: Any,
+    ) -> NoReturn:
         """Say which field is wrong and why, in the words of the schema."""
-        raise InvalidParameters(flat_messages(error)) from None
+        messages = flat_messages(error)
+        if isinstance(schema, CaptureOptions) and "query" in error.messages:
+            messages |= {name: [NOT_IN_A_URL] for name in SECRET & messages.keys()}
+        raise InvalidParameters(messages) from None
 
 
 def refuse_query(req: flask.Request, *allowed: str) -> None:
