@@ -23,6 +23,17 @@ from thumbnailer.quotas import Quota, quota_headers
 ENVIRON_NAME = "thumbnailer.quotas"
 
 
+#: What each limit counts, by its name.
+COUNTED = {
+    "thumb": "captures by /thumb",
+    "screenshot": "captures by /screenshot and its like",
+    "persist": "captures by /persist",
+    "jobs": "jobs and pages",
+    "answers": "answers",
+    "purge": "purges",
+}
+
+
 @dataclass(frozen=True, slots=True)
 class LimitTexts:
     """Limits as Flask-Limiter writes them, e.g. ``30 per minute``, one for each kind of answer.
@@ -175,7 +186,7 @@ class _Limit:
         assert reached is not None, "Flask-Limiter has just said so"
         quota = self._quota(reached)
         return CallerLimited(
-            f"No more than {quota.amount} in {quota.window_seconds} seconds. "
+            f"No more than {quota.amount} {COUNTED[self._name]} in {quota.window_seconds} seconds. "
             f"Try again in {quota.reset_seconds} seconds.",
             retry_after_seconds=quota.reset_seconds,
             headers=quota_headers([quota]),
