@@ -49,7 +49,8 @@ no proper HTTP is refused in the same way with 408, 411, 414, 415, 417 or 431.
 **Defaults** are told in the descriptions. Send only what you want otherwise: a device, a preset or the
 operator may have chosen another value, and an option that you send replaces it.
 
-**Webhooks.** Who gives a `webhook_url` is told when the work has ended, by the messages under `webhooks`.
+**Webhooks.** Who gives a `webhook_url` is told when the work has ended, or a kept page looks different, by
+the messages that stand under Webhooks below.
 
 **Limits.** 429 comes with `RateLimit-Policy`, `RateLimit` and `Retry-After`. Answers from the cache are
 counted by a far wider limit than captures.
