@@ -185,6 +185,15 @@ def test_a_failure_is_told_by_its_slug(client: FlaskClient, upstream: Upstream) 
     )
 
 
+def test_a_picture_that_the_cache_has_dropped_is_said_to_be_gone(client: FlaskClient) -> None:
+    job = client.post("/screenshots", json={"url": TARGET, "wait": 20}).get_json()
+    assert client.get(job["image_url"]).status_code == 200
+    client.delete("/cache", query_string={"url": TARGET})
+    gone = client.get(job["image_url"])
+    assert (gone.status_code, gone.get_json()["type"]) == (404, "/problems/not-found")
+    assert gone.get_json()["detail"].startswith("The cache has dropped the picture of this job")
+
+
 def test_a_providers_failure_is_tried_again_later(upstream: Upstream, tmp_path: Path) -> None:
     upstream.behave(answers.json_error(402, {"error": {"code": "QUOTA_EXCEEDED", "message": "no more"}}))
     with client_of(environment(upstream, tmp_path, JOB_RETRIES="0")) as client:
