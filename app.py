@@ -26,6 +26,7 @@ from blueprints import (
     vendor_usage,
 )
 from blueprints.access import SECURITY_SCHEMES, register_gate
+from blueprints.documented_webhooks import described_webhooks
 from blueprints.edge import register_edge
 from blueprints.entrance import register_entrance
 from blueprints.errors import Api, register_errors
@@ -117,6 +118,7 @@ def register_routes(app: Flask, services: Services, doors: DoorSettings) -> None
     api = Api(app)
     api.describe_security(SECURITY_SCHEMES)
     api.describe_problems({slug: example_of(kind) for slug, kind in PROBLEMS.items()})
+    api.describe_webhooks(described_webhooks())
     api.register_blueprint(screenshot.blueprint)
     for each in (jobs, batches, pages, deliveries, dialects, vendor_usage):
         api.register_blueprint(each.blueprint)

@@ -32,6 +32,7 @@ from blueprints.openapi import (
     answers_problems,
     takes_idempotency_key,
 )
+from blueprints.parsing import takes_no_parameters
 from blueprints.pictures import deliver, demand_powers, screenshot_door
 from blueprints.request_log import note
 from blueprints.schemas import CaptureOptions
@@ -89,8 +90,7 @@ def _accepted(urls: Sequence[str], given: Mapping[str, Any]) -> Response:
     shared = {name: value for name, value in given.items() if name != "webhook_url"}
     orders = [_order_of({**shared, "url": url}) for url in urls]
     order = BatchOrder(jobs=orders, webhook_url=receiver_of(given))
-    for _ in urls:
-        services().allowance.jobs()
+    services().allowance.jobs(len(urls))
     batch = services().jobs.accept_batch(order, caller().owner, services().idempotency.order_key())
     note(batch_id=batch.id)
     response = answer_batch(batch, 202)
@@ -206,6 +206,7 @@ def _pieces(chunks: Iterator[bytes]) -> Iterator[bytes]:
 @needs(RENDER)
 @blueprint.response(200, BatchAnswer, description="The batch.", headers=UNFINISHED_HEADERS)
 @answers_problems(blueprint, READ_PROBLEMS)
+@takes_no_parameters
 def batch(batch_id: str) -> Response:
     """The state of a batch and of its jobs."""
     services().allowance.answer()
@@ -222,6 +223,7 @@ def batch(batch_id: str) -> Response:
     headers={"Content-Disposition": text_header("The name of the archive.")},
 )
 @answers_problems(blueprint, (*READ_PROBLEMS, "overloaded"))
+@takes_no_parameters
 def batch_download(batch_id: str) -> Response:
     """The finished pictures of a batch as a ZIP, written while it is sent.
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from flask import Response
 
 from blueprints.access import RENDER, needs
 from blueprints.answers import document
 from blueprints.callers import caller, own
+from blueprints.cursors import ListQuery, listed
 from blueprints.documented_headers import REPLAYED_HEADERS
 from blueprints.job_answers import describe_delivery
 from blueprints.job_schemas import Deliveries, DeliveryAnswer
@@ -17,6 +20,7 @@ from blueprints.openapi import (
     answers_problems,
     takes_idempotency_key,
 )
+from blueprints.parsing import takes_no_parameters
 from blueprints.services import services
 from blueprints.strict_blueprint import StrictBlueprint
 
@@ -25,19 +29,24 @@ blueprint = StrictBlueprint("deliveries", __name__, description="Webhook message
 
 @blueprint.get("/webhooks/deliveries")
 @needs(RENDER)
-@blueprint.response(200, Deliveries, description="The latest messages, the newest first.")
+@blueprint.arguments(ListQuery(), location="query")
+@blueprint.response(200, Deliveries, description="The latest messages, the newest first, a hundred at most.")
 @answers_problems(blueprint, LIST_PROBLEMS)
-def deliveries() -> Response:
-    """The caller's latest webhook messages."""
+def deliveries(given: dict[str, Any]) -> Response:
+    """The caller's webhook messages, the newest first, a hundred at most.
+
+    For the next hundred, give the `next_cursor` of the answer as `cursor`.
+    """
     services().allowance.answer()
-    latest = services().jobs.deliveries.latest(caller().owner)
-    return document({"deliveries": [describe_delivery(each) for each in latest]})
+    found, rest = listed(services().jobs.deliveries.latest, caller().owner, given.get("cursor"))
+    return document({"deliveries": [describe_delivery(each) for each in found], "next_cursor": rest})
 
 
 @blueprint.get("/webhooks/deliveries/<delivery_id>")
 @needs(RENDER)
 @blueprint.response(200, DeliveryAnswer, description="The message and its attempts.")
 @answers_problems(blueprint, READ_PROBLEMS)
+@takes_no_parameters
 def delivery(delivery_id: str) -> Response:
     """One webhook message and its attempts."""
     services().allowance.answer()
@@ -49,6 +58,7 @@ def delivery(delivery_id: str) -> Response:
 @takes_idempotency_key
 @blueprint.response(202, DeliveryAnswer, description="It is sent again.", headers=REPLAYED_HEADERS)
 @answers_problems(blueprint, REDELIVER_PROBLEMS)
+@takes_no_parameters
 def redeliver(delivery_id: str) -> Response:
     """Send a webhook message again, under the same id."""
     return services().idempotency.once(lambda: _redelivered(delivery_id))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import flask
 from flask import Response
-from werkzeug.exceptions import LengthRequired, UnsupportedMediaType
+from werkzeug.exceptions import LengthRequired, NotFound, UnsupportedMediaType
 
 from thumbnailer.errors import InvalidParameters
 
@@ -21,6 +21,7 @@ def register_entrance(app: flask.Flask) -> None:
     # Flask would send a caller who wrote a slash too many to the right address at the host they named.
     app.url_map.merge_slashes = False
     app.before_request(_refuse_odd_host)
+    app.before_request(_refuse_odd_path)
     app.before_request(_refuse_odd_body)
     app.after_request(_close)
 
@@ -35,6 +36,12 @@ def _refuse_odd_host() -> None:
     is_named = "Host" in flask.request.headers
     if (is_named and not flask.request.host) or not (is_named or is_old):
         raise InvalidParameters({"Host": ["Must name the host that the request is for."]})
+
+
+def _refuse_odd_path() -> None:
+    """Refuse what neither a file nor PostgreSQL can be asked for; raises NotFound."""
+    if "\0" in flask.request.path:
+        raise NotFound
 
 
 def _refuse_odd_body() -> None:

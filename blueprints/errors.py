@@ -32,6 +32,7 @@ from thumbnailer.errors import (
     InvalidParameters,
     OptionUnsupported,
     Overloaded,
+    TargetForbidden,
     ThumbnailerError,
     Unauthorized,
     UpstreamAuth,
@@ -78,6 +79,10 @@ class Api(flask_smorest.Api):
             shown = {"summary": example["title"], "value": example}
             self._undocumented.append(partial(self._spec.components.example, slug, shown))
 
+    def describe_webhooks(self, webhooks: Mapping[str, Mapping[str, Any]]) -> None:
+        """Say what this service sends by itself, in OpenAPI's words; schemas may be marshmallow's."""
+        self._undocumented.append(partial(self._document_webhooks, webhooks))
+
     @property
     def spec(self) -> Any:
         """What is documented, all of it."""
@@ -94,6 +99,11 @@ class Api(flask_smorest.Api):
     def _document(self, blp: flask_smorest.Blueprint) -> None:
         blp.register_views_in_doc(self, self._app, self._spec, name=blp.name, parameters=None)
         self._spec.tag({"name": blp.name, "description": blp.description})
+
+    def _document_webhooks(self, webhooks: Mapping[str, Mapping[str, Any]]) -> None:
+        for methods in webhooks.values():
+            self.ma_plugin.resolver.resolve_operations(methods)
+        self._spec.options["webhooks"] = webhooks
 
     def _openapi_json(self) -> Response:
         """The document, written once: it takes thirty times as long as other answers, and anybody may ask."""
@@ -141,12 +151,11 @@ def answer_failure(error: ThumbnailerError) -> Response:
     """A failure that the service knows."""
     kind = problem_of_error(error)
     log_failure(error, kind)
-    fields = error.fields if isinstance(error, InvalidParameters) else _fields_of(error)
     return problem_response(
         kind,
         str(error),
         retryable=error.retryable,
-        fields=fields,
+        fields=_fields_of(error),
         headers=retry_headers(error, kind),
     )
 
@@ -212,7 +221,11 @@ def faults_in_words(error: InvalidParameters, spelled: Mapping[str, str] = Mappi
 
 
 def _fields_of(error: ThumbnailerError) -> dict[str, list[str]]:
-    return {error.option: [str(error)]} if isinstance(error, OptionUnsupported) else {}
+    if isinstance(error, InvalidParameters):
+        return error.fields
+    named = error.option if isinstance(error, OptionUnsupported) else None
+    named = error.parameter if isinstance(error, TargetForbidden) else named
+    return {named: [str(error)]} if named else {}
 
 
 def problem_response(

@@ -11,6 +11,7 @@ from zoneinfo import available_timezones
 
 from marshmallow import ValidationError, fields, validate
 
+from thumbnailer.database import Place
 from thumbnailer.model import END_OF_DATES, Clip, Geolocation, StatusRange
 
 
@@ -186,6 +187,23 @@ class MomentField(fields.Field[float]):
                 whole = re.sub(r":60(?=[.Zz+-])", ":59", value.upper())  # a leap second
                 return max(float(self.MIN_SECONDS), datetime.fromisoformat(whole).timestamp())
         raise ValidationError("Must be a time, e.g. 2026-11-21T07:44:47Z, or Unix time in seconds.")
+
+
+class CursorField(fields.Field[Place]):
+    """Where a list goes on: what its answer gave, loaded as a place in the list."""
+
+    PATTERN = re.compile(r"(\d{1,12}\.\d{1,12})_([a-z]{3}_[A-Za-z0-9_-]{1,40})", re.ASCII)
+
+    def __init__(self) -> None:
+        told = "Where the list goes on: the next_cursor of the answer before. Without it: at its beginning."
+        pattern = f"^{self.PATTERN.pattern}$"
+        super().__init__(metadata={"description": told, "type": "string", "pattern": pattern})
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> Place:
+        found = self.PATTERN.fullmatch(value) if isinstance(value, str) else None
+        if found is None:
+            raise ValidationError("Must be the next_cursor of an answer, as it is.")
+        return float(found[1]), found[2]
 
 
 #: Where the documentation of a field lists what it may be.

@@ -147,7 +147,7 @@ class Ledger:
                 self._note(name, _Entry(body_digest, None), self._claimed_seconds)
                 return None
         if entry.body_digest != body_digest:
-            raise IdempotencyMismatch("This Idempotency-Key came with another body before.")
+            raise IdempotencyMismatch("This Idempotency-Key came with another body before. Use a new one.")
         if entry.answer is None and not is_order:
             raise _conflict()
         return entry.answer

@@ -7,10 +7,13 @@ from typing import Any
 from marshmallow import Schema, ValidationError, fields, validate, validates_schema
 
 from blueprints.answer_fields import moment, nested, nested_list, number, pixels, text, whole_number
+from blueprints.cursors import next_cursor
 from blueprints.fields import Flag, ShortList, Text, WholeMatch, WholeNumber, encodable
 from blueprints.schemas import ALL_FORMATS, BodyOptions, described
 from thumbnailer.jobs import JobState
 from thumbnailer.jobs.deliveries import DeliveryState
+from thumbnailer.jobs.events import BATCH_EVENT, JOB_EVENTS
+from thumbnailer.pages.ledger import CHANGED_EVENT
 
 MAX_WAIT_SECONDS = 60
 MAX_SYNCHRONOUS_URLS = 10
@@ -18,6 +21,9 @@ MAX_URLS = 100
 
 #: What no database keeps; all else that is no page's URL is told page by page.
 NO_NULLS = WholeMatch(r"^[^\x00]*$", error="Must not contain control characters.")
+
+#: What there are messages about.
+EVENTS = [*JOB_EVENTS.values(), BATCH_EVENT, CHANGED_EVENT]
 
 STATES = [state.value for state in JobState]
 
@@ -170,17 +176,18 @@ class DeliveryAnswer(Schema):
     """A webhook message and how it fared."""
 
     id = text("The webhook-id, the same in every attempt.")
-    event = text("What happened: screenshot.completed, screenshot.failed, batch.completed or page.changed.")
+    event = text("What happened.", enum=EVENTS)
     subject = text("The id of the job, batch or page.")
     url = text("The receiver.")
     status = text("Its state.", enum=[state.value for state in DeliveryState])
     created_at = moment("When it happened.")
     next_attempt_at = moment("When it is tried next.", allow_none=True)
     ended_at = moment("When it was delivered or given up.", allow_none=True)
-    attempts = nested_list(DeliveryAttempt, "What was tried so far.")
+    attempts = nested_list(DeliveryAttempt, "What was tried so far, the last fifty times.")
 
 
 class Deliveries(Schema):
     """Webhook messages, the newest first."""
 
     deliveries = nested_list(DeliveryAnswer, "The messages.")
+    next_cursor = next_cursor()

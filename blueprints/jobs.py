@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from flask import Response
-from werkzeug.exceptions import NotFound
 
 from blueprints.access import RENDER, needs
 from blueprints.answers import cached_answer, document, stored_answer
@@ -32,6 +31,7 @@ from blueprints.openapi import (
     takes_idempotency_key,
     takes_prefer,
 )
+from blueprints.parsing import takes_no_parameters
 from blueprints.pictures import entitle, judge, screenshot_door
 from blueprints.preferences import preferred_wait
 from blueprints.request_log import note
@@ -43,11 +43,13 @@ from thumbnailer.errors import (
     ImageNotReady,
     InvalidParameters,
     InvalidTarget,
+    ObjectNotFound,
     Overloaded,
     TargetForbidden,
 )
 from thumbnailer.jobs import Job, JobOrder, JobState
 from thumbnailer.keys import Scope
+from thumbnailer.target import said_of
 
 POLL_AFTER_SECONDS = 2
 
@@ -138,15 +140,18 @@ def receiver_of(given: Mapping[str, Any]) -> str | None:
     try:
         return services().guard.parse(url).url
     except InvalidTarget as error:
-        raise InvalidParameters({"webhook_url": [str(error)]}) from None
-    except TargetForbidden:
-        raise TargetForbidden("The webhook_url is not a public web address.") from None
+        raise InvalidParameters({"webhook_url": [said_of("The webhook_url", error)]}) from None
+    except TargetForbidden as error:
+        forbidden = TargetForbidden(said_of("The webhook_url", error))
+        forbidden.parameter = "webhook_url"
+        raise forbidden from None
 
 
 @blueprint.get("/jobs/<job_id>")
 @needs(RENDER)
 @blueprint.response(200, JobAnswer, description="The job.", headers=UNFINISHED_HEADERS)
 @answers_problems(blueprint, READ_PROBLEMS)
+@takes_no_parameters
 def job(job_id: str) -> Response:
     """The state of a job."""
     services().allowance.answer()
@@ -159,6 +164,7 @@ def job(job_id: str) -> Response:
     200, JobAnswer, description="The job: cancelled, unless it had begun.", headers=UNFINISHED_HEADERS
 )
 @answers_problems(blueprint, READ_PROBLEMS)
+@takes_no_parameters
 def cancel_job(job_id: str) -> Response:
     """Cancel a job that has not begun."""
     services().allowance.answer()
@@ -176,6 +182,7 @@ def cancel_job(job_id: str) -> Response:
     success=True,
 )
 @answers_problems(blueprint, (*READ_PROBLEMS, *CONDITION_PROBLEMS, *STORED_PROBLEMS))
+@takes_no_parameters
 def job_image(job_id: str) -> Response:
     """The picture of a job.
 
@@ -187,14 +194,16 @@ def job_image(job_id: str) -> Response:
     if not found.state.is_final:
         raise ImageNotReady("The job has not ended. Ask again later.", retry_after_seconds=POLL_AFTER_SECONDS)
     if found.state is not JobState.COMPLETED or found.result is None:
-        raise NotFound
+        raise ObjectNotFound(
+            f"This job has no picture: it is {found.state.value}, and its status_url says why."
+        )
     request = found.order.request
     capture = services().thumbnails.look_up(request) if request else None
     is_newer = capture is not None and capture.record.sha256 != found.result.sha256
     if capture is not None and not (is_newer and found.result.object_key):
         return cached_answer(capture, "private, no-cache")
     if found.result.object_key is None or found.result.stored_url is None:
-        raise NotFound
+        raise ObjectNotFound("The cache has dropped the picture of this job, which was not stored (persist).")
     return stored_answer(found.result.object_key, found.result.stored_url)
 
 

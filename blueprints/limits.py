@@ -16,11 +16,22 @@ from limits.errors import StorageError
 
 from blueprints.callers import caller, caller_so_far
 from blueprints.credits import Credits
-from thumbnailer.errors import CallerLimited
+from thumbnailer.errors import CallerLimited, InvalidParameters
 from thumbnailer.quotas import Quota, quota_headers
 
 #: In the WSGI environment, which the threads of one request share: what is left of what was charged.
 ENVIRON_NAME = "thumbnailer.quotas"
+
+
+#: What each limit counts, by its name.
+COUNTED = {
+    "thumb": "captures by /thumb",
+    "screenshot": "captures by /screenshot and its like",
+    "persist": "captures by /persist",
+    "jobs": "jobs and pages",
+    "answers": "answers",
+    "purge": "purges",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +53,7 @@ class Allowance:
     """Charges callers for what they get; all routes of a kind share one allowance.
 
     ``thumb``, ``screenshot`` and ``persist`` are called when a capture is taken on a caller's
-    account, ``jobs`` for every job that is accepted, ``answer`` for every answer, ``purge`` for every
+    account, ``jobs`` for the jobs that are accepted, ``answer`` for every answer, ``purge`` for every
     purge. Each raises ``CallerLimited``. Answers are counted in batches that each process takes for itself.
     ``answers`` counts answers and ``limiter`` everything else;
     ``charge_capture`` takes a capture from an account's budget and tells what is left of it.
@@ -59,11 +70,22 @@ class Allowance:
         self.thumb = partial(self._take_capture, _Limit(limiter, "thumb", texts.thumb))
         self.screenshot = partial(self._take_capture, _Limit(limiter, "screenshot", texts.screenshot))
         self.persist = partial(self._take_capture, _Limit(limiter, "persist", texts.persist))
-        self.jobs = partial(_take, _Limit(limiter, "jobs", texts.jobs))
+        self._jobs = _Limit(limiter, "jobs", texts.jobs, cost=_size_of_order)
         self.purge = partial(_take, _Limit(limiter, "purge", texts.purge))
         self._answers = _Limit(answers, "cached", texts.cached, name="answers", cost=_size_of_batch)
         self._usual_answers = texts.cached
         self._credits: dict[str, Credits] = {}
+
+    def jobs(self, count: int = 1) -> None:
+        """Charge the current caller for so many jobs, by one look at the counter.
+
+        Raises InvalidParameters where they are more at once than the caller may ever have, CallerLimited.
+        """
+        most = min(window.amount for window in parse_many(self._jobs.text()))
+        if count > max(1, most) and self._jobs.is_enabled:
+            raise InvalidParameters({"urls": [f"More than {most} at once are beyond your limit of jobs."]})
+        g.jobs_ordered = count
+        _take(self._jobs)
 
     def answer(self) -> None:
         """Charge the current caller for one answer; raises ``CallerLimited``."""
@@ -164,7 +186,7 @@ class _Limit:
         assert reached is not None, "Flask-Limiter has just said so"
         quota = self._quota(reached)
         return CallerLimited(
-            f"No more than {quota.amount} in {quota.window_seconds} seconds. "
+            f"No more than {quota.amount} {COUNTED[self._name]} in {quota.window_seconds} seconds. "
             f"Try again in {quota.reset_seconds} seconds.",
             retry_after_seconds=quota.reset_seconds,
             headers=quota_headers([quota]),
@@ -197,6 +219,10 @@ def _say_what_is_left(response: Response) -> Response:
 
 def _size_of_batch() -> int:
     return int(g.get("answers_batch", 1))
+
+
+def _size_of_order() -> int:
+    return int(g.get("jobs_ordered", 1))
 
 
 def _take(limit: _Limit) -> None:

@@ -49,6 +49,9 @@ no proper HTTP is refused in the same way with 408, 411, 414, 415, 417 or 431.
 **Defaults** are told in the descriptions. Send only what you want otherwise: a device, a preset or the
 operator may have chosen another value, and an option that you send replaces it.
 
+**Webhooks.** Who gives a `webhook_url` is told when the work has ended, or a kept page looks different, by
+the messages that stand under Webhooks below.
+
 **Limits.** 429 comes with `RateLimit-Policy`, `RateLimit` and `Retry-After`. Answers from the cache are
 counted by a far wider limit than captures.
 """
@@ -73,14 +76,20 @@ BYTES = {"type": "string", "format": "binary"}
 PLAIN_TEXT = {"type": "string"}
 
 #: What a route may answer when something goes wrong, by slug: whatever it is for, where it needs a key.
-LIST_PROBLEMS = ("unauthorized", "scope-missing", "rate-limited", "internal", "database-unavailable")
+LIST_PROBLEMS = (
+    "invalid-parameters",
+    "unauthorized",
+    "scope-missing",
+    "rate-limited",
+    "internal",
+    "database-unavailable",
+)
 READ_PROBLEMS = (*LIST_PROBLEMS, "not-found")
 #: The same where nobody has to say who they are.
 OPEN_READ_PROBLEMS = tuple(slug for slug in READ_PROBLEMS if slug not in ("unauthorized", "scope-missing"))
-METRICS_PROBLEMS = tuple(slug for slug in LIST_PROBLEMS if slug != "rate-limited")
-USAGE_PROBLEMS = (*LIST_PROBLEMS, "invalid-parameters")
+METRICS_PROBLEMS = tuple(slug for slug in LIST_PROBLEMS if slug not in ("invalid-parameters", "rate-limited"))
 #: Of routes that are told of a target, and ask nobody for it.
-EXPLAIN_PROBLEMS = (*USAGE_PROBLEMS, "target-forbidden")
+EXPLAIN_PROBLEMS = (*LIST_PROBLEMS, "target-forbidden")
 PURGE_PROBLEMS = (*EXPLAIN_PROBLEMS, "cache-unavailable")
 CAPTURE_PROBLEMS = (
     *EXPLAIN_PROBLEMS,
@@ -113,8 +122,8 @@ JOB_PROBLEMS = (
     "overloaded",
     "body-too-large",
 )
-REDELIVER_PROBLEMS = (*READ_PROBLEMS, *IDEMPOTENCY_PROBLEMS, "invalid-parameters")
-SIGN_DEBUG_PROBLEMS = (*USAGE_PROBLEMS, "not-found", "body-too-large")
+REDELIVER_PROBLEMS = (*READ_PROBLEMS, *IDEMPOTENCY_PROBLEMS)
+SIGN_DEBUG_PROBLEMS = (*LIST_PROBLEMS, "not-found", "body-too-large")
 SIGN_PROBLEMS = (*SIGN_DEBUG_PROBLEMS, "target-forbidden", "option-unsupported")
 MEDIA_PROBLEMS = (*CONDITION_PROBLEMS, "not-found", "internal", "storage-unavailable")
 #: Of pictures that were taken behind the answer, and may lie in the storage alone.
@@ -125,7 +134,10 @@ IDEMPOTENCY_KEY = {
     "name": HEADER,
     "in": "header",
     "required": False,
-    "description": "Sent again with the same body within 24 hours: the first answer again, nothing is done.",
+    "description": (
+        "Sent again with the same body within 24 hours: the first answer again, as it was; nothing is done. "
+        "What was accepted then may have ended since: Location leads to its present state."
+    ),
     "schema": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": KEY_PATTERN},
 }
 PREFER = {

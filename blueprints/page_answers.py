@@ -6,10 +6,8 @@ from typing import Any
 
 from blueprints.error_problems import problem_of_error
 from blueprints.job_answers import moment, whole_url, written_error
+from blueprints.powers import SECRET
 from thumbnailer.pages import Page, PageVersion
-
-#: Options that may let somebody in.
-SECRET = frozenset({"headers", "cookies"})
 
 
 def page_path(page_id: str) -> str:

@@ -8,11 +8,11 @@ from typing import Any
 from marshmallow import Schema, fields, pre_load, validate
 
 from blueprints.answer_fields import moment, nested_list, pixels, text, whole_number
-from blueprints.fields import MomentField, Text, WholeNumber, allow_null
+from blueprints.cursors import next_cursor
+from blueprints.fields import Text, WholeNumber, allow_null
 from blueprints.schemas import (
     IMAGE_FORMATS,
     BodyOptions,
-    StrictSchema,
     blocks_ads,
     blocks_cookie_banners,
     described,
@@ -69,12 +69,6 @@ class PageChanges(PageBody):
         return {name: value for name, value in data.items() if name not in taken_away - {"url"}}
 
 
-class PageList(StrictSchema):
-    """``GET /pages``."""
-
-    before = MomentField("Only pages made before this moment: the created_at of the last one goes on.")
-
-
 class VersionAnswer(Schema):
     """One picture of a page."""
 
@@ -116,3 +110,4 @@ class PagesAnswer(Schema):
     """Pages, the newest first."""
 
     pages = nested_list(PageAnswer, "The pages.")
+    next_cursor = next_cursor()

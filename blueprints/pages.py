@@ -14,6 +14,7 @@ from werkzeug.exceptions import NotFound
 from blueprints.access import OPEN, PERSIST, RENDER, needs
 from blueprints.answers import cached_answer, document, stored_answer
 from blueprints.callers import caller, own
+from blueprints.cursors import ListQuery, listed
 from blueprints.documented_headers import BOUND_HEADERS, CHARGED_HEADERS, REDIRECT_HEADERS, made_headers
 from blueprints.errors import answer_failure
 from blueprints.jobs import POLL_AFTER_SECONDS, receiver_of
@@ -30,11 +31,12 @@ from blueprints.openapi import (
     answers_problems,
     takes_idempotency_key,
 )
-from blueprints.page_answers import SECRET, describe_page, page_path
-from blueprints.page_schemas import PageAnswer, PageBody, PageChanges, PageList, PagesAnswer
-from blueprints.parsing import load
+from blueprints.page_answers import describe_page, page_path
+from blueprints.page_schemas import PageAnswer, PageBody, PageChanges, PagesAnswer
+from blueprints.parsing import load, takes_no_parameters
 from blueprints.pictures import entitle, judge, thumb_door
 from blueprints.placeholders import NEGOTIATED_BY, placeholder_answer, wants_placeholder
+from blueprints.powers import SECRET
 from blueprints.request_log import note
 from blueprints.services import public_url, services
 from blueprints.strict_blueprint import StrictBlueprint
@@ -83,23 +85,25 @@ def _kept(given: Mapping[str, Any]) -> Response:
 
 @blueprint.get("/pages")
 @needs(RENDER)
-@blueprint.arguments(PageList(), location="query", error_status_code=400)
+@blueprint.arguments(ListQuery(), location="query")
 @blueprint.response(200, PagesAnswer, description="The caller's pages, the newest first, a hundred at most.")
-@answers_problems(blueprint, ("invalid-parameters", *LIST_PROBLEMS))
+@answers_problems(blueprint, LIST_PROBLEMS)
 def kept_pages(given: dict[str, Any]) -> Response:
-    """The caller's pages.
+    """The caller's pages, the newest first, a hundred at most.
 
-    For the next hundred, give the `created_at` of the last one as `before`.
+    For the next hundred, give the `next_cursor` of the answer as `cursor`.
     """
     services().allowance.answer()
-    found = services().jobs.pages.latest(caller().owner, given.get("before"))
-    return document({"pages": [describe_page(page, public_url("")) for page in found]})
+    found, rest = listed(services().jobs.pages.latest, caller().owner, given.get("cursor"))
+    shown = [describe_page(page, public_url("")) for page in found]
+    return document({"pages": shown, "next_cursor": rest})
 
 
 @blueprint.get("/pages/<page_id>")
 @needs(RENDER)
 @blueprint.response(200, PageAnswer, description="The page.")
 @answers_problems(blueprint, READ_PROBLEMS)
+@takes_no_parameters
 def kept_page(page_id: str) -> Response:
     """The state of a kept page, with its versions."""
     services().allowance.answer()
@@ -140,6 +144,7 @@ def amend_page(_changes: dict[str, Any], page_id: str) -> Response:
 @needs(PERSIST)
 @blueprint.response(204, description="The page is deleted, and its pictures with it.")
 @answers_problems(blueprint, READ_PROBLEMS)
+@takes_no_parameters
 def forget_page(page_id: str) -> Response:
     """Stop keeping a page, and delete its stored pictures."""
     services().allowance.answer()
@@ -161,6 +166,7 @@ def forget_page(page_id: str) -> Response:
 )
 @answers_problems(blueprint, (*OPEN_READ_PROBLEMS, *CONDITION_PROBLEMS, *STORED_PROBLEMS))
 @answers_placeholders(blueprint, ["image-not-ready", "not-found"])
+@takes_no_parameters
 def page_thumb(page_id: str) -> Response:
     """The newest good picture of a kept page; it needs no key, since it is made to be embedded."""
     services().allowance.answer()
@@ -178,10 +184,11 @@ def page_thumb(page_id: str) -> Response:
 
 def _no_picture(page: Page) -> Response:
     """A placeholder of the page's size for an ``<img>``, a problem document for a program."""
-    waits = POLL_AFTER_SECONDS
+    waits, why = POLL_AFTER_SECONDS, ""
     if page.state is PageState.FAILED:
+        why = f": the last attempt failed, and {page_path(page.id)} says why"
         waits = max(waits, math.ceil(page.due_at - services().clock()))
-    error = ImageNotReady("There is no picture of this page yet.", retry_after_seconds=waits)
+    error = ImageNotReady(f"There is no picture of this page yet{why}.", retry_after_seconds=waits)
     if wants_placeholder():
         is_pending = page.state is PageState.PENDING
         kind = PlaceholderKind.PENDING if is_pending else PlaceholderKind.FAILED

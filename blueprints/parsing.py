@@ -4,20 +4,28 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
-from typing import Any, NoReturn
+from collections.abc import Callable, Mapping
+from functools import wraps
+from typing import Any, NoReturn, TypeVar, cast
 
 import flask
 from marshmallow import RAISE, Schema, ValidationError, fields
 from webargs.flaskparser import FlaskParser
 
-from blueprints.fields import MomentField, SelectorsField
+from blueprints.fields import SelectorsField
+from blueprints.powers import SECRET
+from blueprints.schemas import CaptureOptions
 from thumbnailer.errors import InvalidParameters
+
+View = TypeVar("View", bound=Callable[..., Any])
 
 INTEGER = re.compile(r"-?\d{1,12}", re.ASCII)
 NUMBER = re.compile(r"-?\d{1,12}(\.\d{1,20})?", re.ASCII)
 #: Of one object: more than any schema has. Each that is unknown is named in the answer.
 MAX_NAMES = 256
+
+#: What is said of a secret option in a query.
+NOT_IN_A_URL = "Is taken in a JSON body only, never in a URL."
 
 FLAGS = {"true": True, "false": False, "1": True, "0": False}
 
@@ -62,9 +70,18 @@ class StrictParser(FlaskParser):
             raise InvalidParameters({}, "The body must be a JSON object.")
         return body
 
-    def handle_error(self, error: ValidationError, *_args: Any, **_more: Any) -> NoReturn:
+    def handle_error(
+        self,
+        error: ValidationError,
+        req: flask.Request,  # noqa: ARG002  webargs' signature
+        schema: Schema,
+        **_more: Any,
+    ) -> NoReturn:
         """Say which field is wrong and why, in the words of the schema."""
-        raise InvalidParameters(flat_messages(error)) from None
+        messages = flat_messages(error)
+        if isinstance(schema, CaptureOptions) and "query" in error.messages:
+            messages |= {name: [NOT_IN_A_URL] for name in SECRET & messages.keys()}
+        raise InvalidParameters(messages) from None
 
 
 def refuse_query(req: flask.Request, *allowed: str) -> None:
@@ -72,6 +89,18 @@ def refuse_query(req: flask.Request, *allowed: str) -> None:
     misplaced = {name: ["Belongs into the JSON body."] for name in req.args if name not in allowed}
     if misplaced:
         raise InvalidParameters(misplaced)
+
+
+def takes_no_parameters(view: View) -> View:
+    """Let a view refuse every parameter in its query: it has none that could be meant."""
+
+    @wraps(view)
+    def strict(*args: Any, **kwargs: Any) -> Any:
+        if flask.request.args:
+            raise InvalidParameters({name: ["Unknown field."] for name in flask.request.args})
+        return view(*args, **kwargs)
+
+    return cast(View, strict)
 
 
 def _field(schema: Schema, spelled: str) -> fields.Field[Any] | None:
@@ -88,7 +117,7 @@ def _typed(value: str, field: fields.Field[Any] | None) -> object:
         return FLAGS.get(value, value)
     if isinstance(field, fields.Integer) and INTEGER.fullmatch(value):
         return int(value)
-    if isinstance(field, fields.Float | MomentField) and NUMBER.fullmatch(value):
+    if isinstance(field, fields.Float) and NUMBER.fullmatch(value):
         return float(value)
     return value
 

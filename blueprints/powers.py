@@ -9,6 +9,9 @@ from marshmallow import ValidationError, fields, validate
 
 from blueprints.fields import WholeMatch, encodable
 
+#: Options that may let somebody in.
+SECRET = frozenset({"headers", "cookies"})
+
 MAX_PROGRAM_CHARACTERS = 50_000
 MAX_HEADERS, MAX_HEADER_CHARACTERS = 20, 4_096
 MAX_COOKIES, MAX_COOKIE_CHARACTERS = 50, 4_096

@@ -53,7 +53,8 @@ PROBLEMS = _table(
         "Target forbidden",
         (
             "The target is not a public web page: its scheme, port or address is one that this service never "
-            "visits. An operator can open exceptions with ALLOWED_PRIVATE_TARGETS."
+            "visits; or the webhook_url is none, where errors names that. An operator can open exceptions "
+            "with ALLOWED_PRIVATE_TARGETS, and ports with TARGET_PORTS."
         ),
     ),
     (
@@ -77,7 +78,15 @@ PROBLEMS = _table(
         "Signature expired",
         "The URL was signed well, but the time that its exp names is over. Ask for a new one.",
     ),
-    ("not-found", 404, "Not found", "There is nothing at this address."),
+    (
+        "not-found",
+        404,
+        "Not found",
+        (
+            "There is nothing at this address, or nothing that this caller may see. Jobs, batches and "
+            "messages are forgotten some time after their end (JOB_RETENTION)."
+        ),
+    ),
     (
         "image-not-ready",
         404,
@@ -154,7 +163,7 @@ PROBLEMS = _table(
         "idempotency-mismatch",
         422,
         "Idempotency-Key used before",
-        "The Idempotency-Key came with another body within the last 24 hours.",
+        "The Idempotency-Key came with another body within the last 24 hours. Use a new one.",
     ),
     (
         "rate-limited",

@@ -15,7 +15,7 @@ from blueprints.answer_fields import nested, nested_list, text, whole_number
 from blueprints.answers import document
 from blueprints.callers import caller
 from blueprints.fields import WholeNumber
-from blueprints.openapi import USAGE_PROBLEMS, answers_problems
+from blueprints.openapi import LIST_PROBLEMS, answers_problems
 from blueprints.schemas import StrictSchema, described
 from blueprints.services import services
 from blueprints.strict_blueprint import StrictBlueprint
@@ -79,7 +79,7 @@ class UsageAnswer(Schema):
 @needs(ANY_KEY)
 @blueprint.arguments(UsageQuery(), location="query")
 @blueprint.response(200, UsageAnswer, description="What was had, by day.")
-@answers_problems(blueprint, USAGE_PROBLEMS)
+@answers_problems(blueprint, LIST_PROBLEMS)
 def usage(given: dict[str, Any]) -> Response:
     """How much the caller has used, by day; with the scope admin, how much all have used."""
     services().allowance.answer()

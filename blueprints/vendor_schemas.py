@@ -12,7 +12,7 @@ from typing import Any
 from marshmallow import ValidationError, fields, pre_load, validate, validates_schema
 
 from blueprints.fields import ClipField, Flag, SelectorsField, WholeNumber
-from blueprints.powers import HeadersField
+from blueprints.powers import SECRET, HeadersField
 from blueprints.schemas import described
 from blueprints.vendor_fields import (
     BEYOND_PAGE,
@@ -112,7 +112,7 @@ class SnapSharpQuery(_SnapSharpOptions):
 
     @pre_load
     def refuse_secrets(self, data: Mapping[str, Any], **_more: object) -> Mapping[str, Any]:
-        secrets = {"headers", "cookies"} & data.keys()
+        secrets = SECRET & data.keys()
         if secrets:
             raise ValidationError({name: ["Send it in a JSON body, by POST."] for name in sorted(secrets)})
         return data

@@ -12,7 +12,7 @@ from marshmallow import Schema, fields
 from blueprints.access import ANY_ACCESS_KEY, needs
 from blueprints.answer_fields import moment, nested, number, text, whole_number
 from blueprints.callers import caller
-from blueprints.openapi import USAGE_PROBLEMS
+from blueprints.openapi import LIST_PROBLEMS
 from blueprints.schemas import StrictSchema, described
 from blueprints.services import services
 from blueprints.vendor_answers import QUOTA_HEADERS, answers_vendor_errors, rate_headers
@@ -69,7 +69,7 @@ class VendorUsage(Schema):
 @needs(ANY_ACCESS_KEY)
 @blueprint.arguments(VendorUsageQuery(), location="query")
 @blueprint.response(200, VendorUsage, description="What was had on this day.", headers=QUOTA_HEADERS)
-@answers_vendor_errors(blueprint, USAGE_PROBLEMS)
+@answers_vendor_errors(blueprint, LIST_PROBLEMS)
 def vendor_usage(_given: dict[str, Any]) -> Response:
     """How much the calling key has used today (UTC), as SnapSharp and SnapAPI answer it."""
     services().allowance.answer()

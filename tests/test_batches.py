@@ -21,11 +21,12 @@ from blueprints import batches
 from blueprints.pictures import Door, deliver
 from tests.support import answers
 from tests.support.answers import Answer, Received
-from tests.support.jobs import ended
+from tests.support.jobs import ended, environment
 from tests.support.processes import wait_until
 from tests.support.receivers import running_receiver, url_of
 from tests.support.service import client_of, running_app, snapapi_environment
 from tests.support.upstream import Upstream
+from thumbnailer.counters import DatabaseStorage
 from wiring.client_watch import ClientBounds, ClientWatch, PromptBodies
 
 SECRET = "whsec_" + base64.b64encode(b"s" * 32).decode()
@@ -244,3 +245,29 @@ def test_an_option_that_nobody_can_honour_refuses_the_whole_batch(client: FlaskC
         refused = post(client, urls=[PRIVATE, page(1)], quality=50, **{"async": is_async})
         assert refused.status_code == 400
         assert "quality" in refused.get_json()["errors"]
+
+
+def test_a_batch_is_charged_as_a_whole_by_one_look_at_the_counter(
+    upstream: Upstream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counted: list[int] = []
+    count = DatabaseStorage.incr
+
+    def seen(self: DatabaseStorage, key: str, expiry: int, amount: int = 1) -> int:
+        counted.append(amount)
+        return count(self, key, expiry, amount)
+
+    monkeypatch.setattr(DatabaseStorage, "incr", seen)
+    limits = {"RATELIMIT_ENABLED": "true", "LIMIT_JOBS": "5 per hour"}
+    urls = [page(number) for number in range(6)]
+    with client_of({**environment(upstream, tmp_path), **limits}) as client:
+        too_many = post(client, urls=urls, **{"async": True})
+        assert (too_many.status_code, counted) == (400, []), "it could never be accepted"
+        assert too_many.get_json()["errors"] == {
+            "urls": ["More than 5 at once are beyond your limit of jobs."]
+        }
+        accepted = post(client, urls=urls[:3], **{"async": True})
+        assert (accepted.status_code, counted) == (202, [3])
+        assert accepted.headers["RateLimit"].startswith('"jobs";r=2;')
+        refused = post(client, urls=urls[:3], **{"async": True})
+        assert (refused.status_code, refused.get_json()["type"]) == (429, "/problems/rate-limited")

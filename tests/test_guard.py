@@ -176,8 +176,21 @@ def test_no_refusal_names_what_was_hit() -> None:
         "http://example.com/",
         "http://192.168.77.1/",
         "http://wiki.corp/",
-        "http://example.com:8443/",
+        "http://wiki.corp:8443/",
+        "http://10.11.12.13:8443/",
     ):
         with pytest.raises(ThumbnailerError) as refusal:
             guard.check(guard.parse(url))
         assert str(refusal.value) == "The target is not a public web address."
+
+
+@pytest.mark.parametrize("answers", [(), ("10.11.12.13",), (PUBLIC,)], ids=["none", "private", "public"])
+@pytest.mark.parametrize("exceptions", ["", "172.16.0.0/12"], ids=["closed", "with an exception"])
+@pytest.mark.parametrize("url", ["http://example.com:8443/", f"http://{PUBLIC}:8443/"])
+def test_a_port_that_is_not_visited_is_said_to_be_the_fault_whatever_a_name_leads_to(
+    url: str, exceptions: str, answers: tuple[str, ...]
+) -> None:
+    guard = Guard(resolver=FixedAnswers(*answers), exceptions=parse_private_exceptions(exceptions))
+    with pytest.raises(TargetForbidden) as refusal:
+        guard.check(guard.parse(url))
+    assert str(refusal.value) == "The target's port is none that this service visits."

@@ -178,7 +178,20 @@ def test_a_failure_is_told_by_its_slug(client: FlaskClient, upstream: Upstream) 
     assert job["error"] == "target-unreachable"
     assert job["error_detail"]
     assert job["image_url"] is None
-    assert client.get(f"/jobs/{job['job_id']}/image").status_code == 404
+    missing = client.get(f"/jobs/{job['job_id']}/image")
+    assert (missing.status_code, missing.get_json()["type"]) == (404, "/problems/not-found")
+    assert (
+        missing.get_json()["detail"] == "This job has no picture: it is failed, and its status_url says why."
+    )
+
+
+def test_a_picture_that_the_cache_has_dropped_is_said_to_be_gone(client: FlaskClient) -> None:
+    job = client.post("/screenshots", json={"url": TARGET, "wait": 20}).get_json()
+    assert client.get(job["image_url"]).status_code == 200
+    client.delete("/cache", query_string={"url": TARGET})
+    gone = client.get(job["image_url"])
+    assert (gone.status_code, gone.get_json()["type"]) == (404, "/problems/not-found")
+    assert gone.get_json()["detail"].startswith("The cache has dropped the picture of this job")
 
 
 def test_a_providers_failure_is_tried_again_later(upstream: Upstream, tmp_path: Path) -> None:
@@ -277,14 +290,25 @@ def test_a_job_that_can_never_be_done_is_not_accepted(
         assert field in refused.get_json()["errors"]
 
 
+@pytest.mark.parametrize(
+    ("url", "status", "said"),
+    [
+        ("http://10.0.0.1/", 403, "The webhook_url is not a public web address."),
+        ("ftp://example.com/", 403, "The webhook_url must be an http or https URL."),
+        ("https://me:secret@example.com/", 403, "The webhook_url must not carry a user name or password."),
+        ("example.com/hook", 400, "The webhook_url must be a whole URL: http:// or https://, then a host."),
+        ("http://0x7f.1/", 400, "The webhook_url's host is malformed."),
+        ("http://exa mple.com/", 400, "The webhook_url contains a space, control or invisible character."),
+    ],
+    ids=["private", "scheme", "user", "no URL", "host", "space"],
+)
 @pytest.mark.parametrize("path", ["/screenshots", "/screenshots/batch", "/pages"])
-def test_a_refusal_says_which_of_two_addresses_is_not_public(client: FlaskClient, path: str) -> None:
+def test_a_refusal_names_the_webhook_url_where_that_is_at_fault(
+    client: FlaskClient, path: str, url: str, status: int, said: str
+) -> None:
     what = {"urls": [TARGET], "async": True} if path.endswith("batch") else {"url": TARGET}
-    refused = client.post(path, json={**what, "webhook_url": "http://10.0.0.1/"})
-    assert (refused.status_code, refused.get_json()["detail"]) == (
-        403,
-        "The webhook_url is not a public web address.",
-    )
+    refused = client.post(path, json={**what, "webhook_url": url})
+    assert (refused.status_code, refused.get_json()["errors"]) == (status, {"webhook_url": [said]})
 
 
 def test_a_job_heeds_a_preset(client: FlaskClient) -> None:
@@ -324,6 +348,9 @@ def test_the_same_order_sent_again_is_one_job(client: FlaskClient, upstream: Ups
     assert first.get_json()["job_id"] == second.get_json()["job_id"]
     for name in ("Location", "Retry-After"):
         assert second.headers[name] == first.headers[name]
+    assert ended(client, first.headers["Location"])["status"] == "completed"
+    much_later = client.post("/screenshots", json={"url": TARGET}, headers=headers)
+    assert (much_later.status_code, much_later.data) == (202, first.data)
 
 
 def test_what_is_accepted_is_one_job_though_nobody_can_look_how_it_stands(

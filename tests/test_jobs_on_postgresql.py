@@ -49,6 +49,17 @@ def client(upstream: Upstream, postgres_url: str, tmp_path: Path) -> Iterator[Fl
         yield client
 
 
+@pytest.mark.parametrize(
+    "path",
+    [
+        *("/jobs/a%00", "/jobs/a%00/image", "/batches/a%00", "/batches/a%00/download", "/pages/a%00"),
+        *("/pages/a%00/thumb", "/webhooks/deliveries/a%00", "/media/a%00"),
+    ],
+)
+def test_what_postgresql_cannot_be_asked_for_is_not_found(client: FlaskClient, path: str) -> None:
+    assert client.get(path).status_code == 404
+
+
 def test_jobs_and_batches_end_and_are_told_of(client: FlaskClient, upstream: Upstream) -> None:
     with running_receiver() as receiver:
         body = {"url": TARGET, "webhook_url": url_of(receiver)}

@@ -20,6 +20,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 
 from blueprints.callers import caller_address
+from blueprints.limits import COUNTED
 from blueprints.services import EXTENSION
 from tests.support.processes import free_port, running_redis, wait_until
 from tests.support.service import TARGET, client_of, running_app, snapapi_environment
@@ -73,6 +74,9 @@ def _assert_refused(response: Any, scope: str, quota: int, window_seconds: int =
     assert response.status_code == 429
     assert response.get_json()["type"] == "/problems/rate-limited"
     assert response.get_json()["retryable"] is True
+    assert response.get_json()["detail"].startswith(
+        f"No more than {quota} {COUNTED[scope]} in {window_seconds}"
+    )
     seconds = int(response.headers["Retry-After"])
     assert 1 <= seconds <= window_seconds
     assert response.headers["RateLimit-Policy"] == f'"{scope}";q={quota};w={window_seconds}'

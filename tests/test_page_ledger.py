@@ -26,7 +26,7 @@ from tests.support.query_plans import looks_at_every_row, plans_of
 from tests.support.trips import NOON
 from thumbnailer.errors import Overloaded, StorageUnavailable, UpstreamFailed
 from thumbnailer.jobs.tables import deliveries
-from thumbnailer.pages import Page, PageState, ledger
+from thumbnailer.pages import Page, PageState
 from thumbnailer.pages.ledger import JITTER
 from thumbnailer.pages.pauses import LONGEST_PAUSE_SECONDS
 
@@ -286,13 +286,29 @@ def test_a_page_that_looks_the_same_when_it_is_wanted_another_way_shows_what_is_
     assert (found.current, found.state) == (found.versions[0], PageState.READY)
 
 
-def test_the_newest_pages_are_listed_and_no_more(book: Book, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ledger, "MAX_LISTED", 2)
+def test_the_newest_pages_are_listed_and_no_more(book: Book) -> None:
     for _ in range(3):
         page = book.add()
         book.clock.now += 1
-    assert [each.created_at for each in book.ledger.latest("owner")] == [NOON + 2, NOON + 1]
-    assert [each.created_at for each in book.ledger.latest("owner", page.created_at)] == [NOON + 1, NOON]
+    newest, rest = (
+        book.ledger.latest("owner", None, 2),
+        book.ledger.latest("owner", (page.created_at, page.id)),
+    )
+    assert [each.created_at for each in newest] == [NOON + 2, NOON + 1]
+    assert [each.created_at for each in rest] == [NOON + 1, NOON]
+
+
+@pytest.mark.parametrize("apart", [0, 0.0001], ids=["one moment", "one millisecond"])
+def test_a_list_that_is_read_piece_by_piece_leaves_out_no_page(any_book: Book, apart: float) -> None:
+    kept = set()
+    for _ in range(5):
+        kept.add(any_book.add().id)
+        any_book.clock.now += apart
+    seen, place = list[str](), None
+    while found := any_book.ledger.latest("owner", place, 2):
+        seen += [page.id for page in found]
+        place = (found[-1].created_at, found[-1].id)
+    assert (len(seen), set(seen)) == (5, kept)
 
 
 @pytest.mark.parametrize(("distance", "is_told"), [(CHANGED_BITS - 1, False), (CHANGED_BITS, True)])

@@ -107,6 +107,7 @@ def test_secrets_stand_in_no_url(app: Flask) -> None:
     for option in ("headers", "cookies"):
         answer = client.get("/thumb", query_string={"url": TARGET, option: "a=b"}, headers=key)
         assert (answer.status_code, slug_of(answer)) == (400, "invalid-parameters")
+        assert answer.get_json()["errors"] == {option: ["Is taken in a JSON body only, never in a URL."]}
 
 
 @pytest.mark.parametrize("option", POWERS)

@@ -196,7 +196,7 @@ class TestTheirClients:
         for number in range(2):
             closed.snapsharp().screenshot(f"{closed.page}?{number}")
         for client in (closed.snapsharp(), closed.snapapi()):
-            with pytest.raises(TooManyRequests, match="No more than 2 in 3600 seconds") as refused:
+            with pytest.raises(TooManyRequests, match="No more than 2 captures by /screenshot") as refused:
                 client.screenshot(f"{closed.page}?refused")
             assert 1 <= refused.value.retry_after <= 3600
 

@@ -91,8 +91,7 @@ def test_a_receiver_on_a_private_address_is_never_reached() -> None:
         attempt = sender(guard=Guard()).send(Message("msg_5", url_of(receiver), BODY))
         assert receiver.seen == []
     assert attempt.verdict is Verdict.FAILED
-    assert attempt.trouble is not None
-    assert "127.0.0.1" not in attempt.trouble
+    assert attempt.trouble == "The receiver is not a public web address."
 
 
 def test_a_receiver_whose_name_leads_to_a_private_address_by_now_is_never_reached() -> None:
@@ -106,8 +105,7 @@ def test_a_receiver_whose_name_leads_to_a_private_address_by_now_is_never_reache
         assert receiver.seen == []
     assert answers.asked[-1] == "receiver.example"
     assert attempt.verdict is Verdict.FAILED
-    assert attempt.trouble is not None
-    assert "127.0.0.1" not in attempt.trouble
+    assert attempt.trouble == "The receiver is not a public web address."
 
 
 def test_a_receiver_that_does_not_answer_is_given_up() -> None:
@@ -120,7 +118,7 @@ def test_a_receiver_that_does_not_answer_is_given_up() -> None:
     with running_receiver(hang) as receiver:
         attempt = sender(timeout_seconds=0.5).send(Message("msg_6", url_of(receiver), BODY))
         is_over.set()
-    assert attempt == Attempt(Verdict.FAILED, trouble="The target did not answer in time.")
+    assert attempt == Attempt(Verdict.FAILED, trouble="The receiver did not answer in time.")
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,19 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from sqlalchemy import Connection, Engine, MetaData, Table, event, func, make_url, select, text
+from sqlalchemy import (
+    Connection,
+    Engine,
+    MetaData,
+    Select,
+    Table,
+    event,
+    func,
+    make_url,
+    select,
+    text,
+    tuple_,
+)
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, NotSupportedError, ProgrammingError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
@@ -35,6 +47,13 @@ metadata = MetaData(
 
 #: What is the code's fault and not the database's: it goes up as it is.
 OUR_FAULTS = (IntegrityError, ProgrammingError, DataError, NotSupportedError)
+
+
+#: Of one list at once.
+MAX_LISTED = 100
+
+#: Where a list was left off: when the last row that was seen was made, in Unix time, and its id.
+Place = tuple[float, str]
 
 
 #: Is written all the same.
@@ -189,3 +208,14 @@ def insert_into(table: Table, dialect: str) -> Any:
 
 def _unavailable() -> DatabaseUnavailable:
     return DatabaseUnavailable("The database does not answer at this moment.")
+
+
+def newest_first(wanted: Select[Any], table: Table, after: Place | None, most: int) -> Select[Any]:
+    """Rows by when they were made, the newest first, ``most`` of those that come ``after`` a place.
+
+    Those of one moment have an order as well, by their ids: none is left out, and none comes twice.
+    """
+    order = (table.c.created_at, table.c.id)
+    if after is not None:
+        wanted = wanted.where(tuple_(*order) < after)
+    return wanted.order_by(*(column.desc() for column in order)).limit(most)

@@ -42,7 +42,7 @@
     ├── CacheUnavailable              the cache does not answer, and must: a purge
     └── StorageError
         ├── StorageUnavailable        object storage does not answer or refuses
-        └── ObjectNotFound            no stored image has that key
+        └── ObjectNotFound            no stored image has that key, or a job no picture
 
 No class here knows an HTTP status: ``blueprints/error_problems.py`` has them.
 ``str(error)`` is always fit for a caller's eyes: no key, internal address or upstream body.
@@ -87,7 +87,12 @@ class InvalidTarget(RequestRefused):
 
 
 class TargetForbidden(RequestRefused):
-    """The target's scheme, port or address is one this service does not visit."""
+    """The target's scheme, port or address is one this service does not visit.
+
+    ``parameter`` names what held the URL, where that is another than the target's.
+    """
+
+    parameter: str | None = None
 
 
 class OptionUnsupported(RequestRefused):
@@ -311,4 +316,4 @@ class StorageUnavailable(StorageError):
 
 
 class ObjectNotFound(StorageError):
-    """No stored image has the key asked for."""
+    """No stored image has the key asked for, or a job will never have a picture."""

@@ -23,6 +23,7 @@ from thumbnailer.target import DEFAULT_PORTS, Target, parse_authority, parse_tar
 LOOKUPS_AT_ONCE = 16
 
 _NOT_PUBLIC = "The target is not a public web address."
+_WRONG_PORT = "The target's port is none that this service visits."
 _HAS_PORT = re.compile(r"(?:[^:]+|\[[^\]]*\]):[0-9]+")
 
 
@@ -113,7 +114,7 @@ class Guard:
             may_be_open = any(one.opens_port(target.port) for one in self._open_addresses)
             allowed = may_be_open or self._is_open_name(target) or self._is_ordinary(target)
         if not allowed:
-            raise TargetForbidden(_NOT_PUBLIC)
+            raise self._refusal(target)
         return target
 
     def check(self, target: Target, deadline: Deadline | None = None) -> tuple[str, ...]:
@@ -157,8 +158,16 @@ class Guard:
 
     def _only_allowed(self, answers: tuple[str, ...], target: Target) -> tuple[str, ...]:
         if not all(self.is_allowed_address(answer, target.port) for answer in answers):
-            raise TargetForbidden(_NOT_PUBLIC)
+            raise self._refusal(target)
         return answers
+
+    def _refusal(self, target: Target) -> TargetForbidden:
+        """Says what is wrong as far as the URL itself shows it, whatever its name resolves to."""
+        address = parse_address(target.host)
+        looks_public = is_public_name(target.host) if address is None else is_public(address)
+        return TargetForbidden(
+            _WRONG_PORT if looks_public and target.port not in self._ports else _NOT_PUBLIC
+        )
 
     def _only_opened(self, target: Target, deadline: Deadline | None) -> tuple[str, ...]:
         """Check a name or port that is only visited where the operator opened every answer.
@@ -166,14 +175,14 @@ class Guard:
         Fails alike whether the name exists or not, so that private names cannot be probed.
         """
         if not any(one.opens_port(target.port) for one in self._open_addresses):
-            raise TargetForbidden(_NOT_PUBLIC)
+            raise self._refusal(target)
         try:
             answers = self._resolve(target, deadline)
         except TargetUnreachable as error:
-            raise TargetForbidden(_NOT_PUBLIC) from error
+            raise self._refusal(target) from error
         parsed = [parse_address(answer) for answer in answers]
         if not all(address is not None and self._is_open(address, target.port) for address in parsed):
-            raise TargetForbidden(_NOT_PUBLIC)
+            raise self._refusal(target)
         return answers
 
     def _resolve(self, target: Target, deadline: Deadline | None) -> tuple[str, ...]:

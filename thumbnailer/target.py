@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from urllib.parse import quote
 
 from thumbnailer.addresses import parse_address
-from thumbnailer.errors import InvalidTarget, TargetForbidden
+from thumbnailer.errors import InvalidTarget, TargetForbidden, ThumbnailerError
 from thumbnailer.hostnames import normalise_host
 
 DEFAULT_PORTS = {"http": 80, "https": 443}
@@ -81,6 +81,11 @@ def parse_target(url: str) -> Target:
     if len(normalised) > MAX_CHARACTERS:
         raise InvalidTarget(f"The target is longer than {MAX_CHARACTERS} characters once percent-encoded.")
     return Target(normalised, scheme, host, port)
+
+
+def said_of(subject: str, error: ThumbnailerError) -> str:
+    """What ``error`` says of the target, said of another address, for which the same holds."""
+    return re.sub(r"^The target\b", subject, str(error))
 
 
 def parse_authority(authority: str, default_port: int) -> tuple[str, int]:

@@ -19,6 +19,7 @@ from standardwebhooks.webhooks import Webhook
 from thumbnailer.egress import GuardedSession
 from thumbnailer.errors import ThumbnailerError
 from thumbnailer.model import Deadline
+from thumbnailer.target import said_of
 
 SECRET_PREFIX = "whsec_"  # noqa: S105  the specification's word for it, no secret
 
@@ -138,7 +139,7 @@ class WebhookSender:
                 max_redirects=0,
             )
         except ThumbnailerError as error:
-            return Attempt(Verdict.FAILED, trouble=str(error))
+            return Attempt(Verdict.FAILED, trouble=said_of("The receiver", error))
         if 200 <= answer.status < 300:
             return Attempt(Verdict.DELIVERED, answer.status)
         return Attempt(Verdict.GONE if answer.status == GONE else Verdict.FAILED, answer.status)

@@ -194,16 +194,34 @@ def test_who_sends_a_message_again_begins_anew_whatever_an_earlier_attempt_comes
     assert state_after(Attempt(Verdict.DELIVERED, 204)) is DeliveryState.DELIVERED
 
 
-def test_the_latest_messages_are_told_and_no_more(
-    database: Database, clock: Clock, monkeypatch: pytest.MonkeyPatch
+def test_the_log_of_a_message_that_is_sent_again_and_again_has_an_end(
+    any_database: Database, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(book_of_messages, "MAX_LISTED", 2)
+    monkeypatch.setattr(book_of_messages, "MAX_LOGGED", 3)
+    ledger = ledger_of(any_database, clock)
+    jobs_told = [failed_job(ledger, "https://receiver.example/") for _ in range(2)]
+    deliveries = DeliveryLedger(any_database, pauses_seconds=(), lease_seconds=30, clock=clock)
+    messages = deliveries.latest(jobs_told[0].owner)
+    for number in range(5):
+        for message in messages:
+            deliveries.redeliver(message.id)
+            claim = deliveries.claim(message.id)
+            assert claim is not None
+            deliveries.record(claim, Attempt(Verdict.FAILED, 500 + number), 0.1)
+    for message in deliveries.latest(jobs_told[0].owner):
+        assert [attempt.status for attempt in message.log] == [502, 503, 504]
+
+
+def test_the_latest_messages_are_told_and_no_more(database: Database, clock: Clock) -> None:
     ledger, told = ledger_of(database, clock), list[str]()
     for _ in range(3):
         told.insert(0, failed_job(ledger, "https://receiver.example/").id)
         clock.turn(1)
     deliveries = DeliveryLedger(database, pauses_seconds=(), lease_seconds=30, clock=clock)
-    assert [each.subject for each in deliveries.latest("owner")] == told[:2]
+    newest = deliveries.latest("owner", None, 2)
+    assert [each.subject for each in newest] == told[:2]
+    rest = deliveries.latest("owner", (newest[-1].created_at, newest[-1].id))
+    assert [each.subject for each in rest] == told[2:]
 
 
 def test_a_receiver_that_is_gone_hears_no_more(database: Database, clock: Clock) -> None:

@@ -7,7 +7,6 @@ import json
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ import pytest
 from flask.testing import FlaskClient
 from sqlalchemy import update
 
+from blueprints import cursors
 from blueprints.services import EXTENSION, Services
 from tests.support import answers
 from tests.support.access import make_key
@@ -163,7 +163,7 @@ def test_nobody_learns_of_anothers_pages_or_changes_them(upstream: Upstream, tmp
     with client_of(settings) as client:
         page = client.post("/pages", json={"url": TARGET}, headers=mine).get_json()
         path = f"/pages/{page['id']}"
-        assert client.get("/pages", headers=others).get_json() == {"pages": []}
+        assert client.get("/pages", headers=others).get_json()["pages"] == []
         assert client.get(path, headers=others).status_code == 404
         assert client.patch(path, json={"width": 900}, headers=others).status_code == 404
         assert client.delete(path, headers=others).status_code == 404
@@ -195,10 +195,29 @@ def test_pages_are_listed_newest_first(client: FlaskClient) -> None:
     ids = [keep(client, width=width)["id"] for width in (800, 801, 802)]
     listed = client.get("/pages").get_json()["pages"]
     assert [page["id"] for page in listed] == ids[::-1]
-    made_at = listed[0]["created_at"]
-    for before in (made_at, datetime.fromisoformat(made_at).timestamp()):
-        rest = client.get("/pages", query_string={"before": before}).get_json()["pages"]
-        assert [page["id"] for page in rest] == ids[1::-1]
+
+
+@pytest.mark.parametrize("one_by_one", [True, False], ids=["one by one", "as they come"])
+def test_a_long_list_of_pages_goes_on_where_its_answer_says(
+    client: FlaskClient, monkeypatch: pytest.MonkeyPatch, one_by_one: bool
+) -> None:
+    """Also where what was seen last is deleted meanwhile."""
+    monkeypatch.setattr(cursors, "MAX_LISTED", 1 if one_by_one else 2)
+    ids = [keep(client, width=width)["id"] for width in (800, 801, 802)]
+    seen, cursor = list[str](), None
+    while cursor or not seen:
+        answer = client.get("/pages", query_string={"cursor": cursor} if cursor else {}).get_json()
+        seen += [page["id"] for page in answer["pages"]]
+        client.delete(f"/pages/{seen[-1]}")
+        cursor = answer["next_cursor"]
+    assert seen == ids[::-1]
+
+
+@pytest.mark.parametrize("cursor", ["", "2026-11-21T07:44:47Z", "1.5", "1.5_", "1e3_pag_a", "1.5_pag_a\n"])
+def test_a_list_goes_on_nowhere_else(client: FlaskClient, cursor: str) -> None:
+    for path in ("/pages", "/webhooks/deliveries"):
+        refused = client.get(path, query_string={"cursor": cursor})
+        assert (refused.status_code, [*refused.get_json()["errors"]]) == (400, ["cursor"])
 
 
 @pytest.mark.parametrize(

@@ -70,6 +70,9 @@ def test_before_its_first_picture_a_page_has_none(client: FlaskClient, upstream:
     missing = client.get(f"/pages/{page['id']}/thumb")
     assert missing.status_code == 404
     assert missing.get_json()["type"] == "/problems/image-not-ready"
+    assert missing.get_json()["detail"].endswith(
+        f"the last attempt failed, and /pages/{page['id']} says why."
+    )
     assert int(missing.headers["Retry-After"]) > POLL_AFTER_SECONDS, "until the next attempt"
     shown = client.get(f"/pages/{page['id']}/thumb", headers={"Sec-Fetch-Dest": "image"})
     assert (shown.status_code, shown.headers["X-Problem"]) == (404, "image-not-ready")

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, func, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Select, and_, delete, func, or_, select, update
 
-from thumbnailer.database import Database
+from thumbnailer.database import MAX_LISTED, Database, Place, newest_first
 from thumbnailer.jobs.tables import deliveries, delivery_attempts
 from thumbnailer.webhooks import Attempt, Message, Verdict
 
@@ -22,7 +22,8 @@ JITTER = 0.1
 #: What there is no room to send now comes again after one to two such pauses, in seconds, in any order.
 FULL_PAUSE_SECONDS = 1.0
 
-MAX_LISTED = 100
+#: Attempts of one message that are remembered, so that nobody fills the database with redeliveries.
+MAX_LOGGED = 50
 
 
 class DeliveryState(StrEnum):
@@ -133,6 +134,7 @@ class DeliveryLedger:
                     seconds=seconds,
                 )
             )
+            _forget_old_attempts(connection, claim.message.id)
             connection.execute(
                 update(deliveries)
                 .where(deliveries.c.id == claim.message.id, deliveries.c.claim == claim.token)
@@ -141,12 +143,13 @@ class DeliveryLedger:
 
     def find(self, delivery_id: str) -> Delivery | None:
         """The message of that id, with its log."""
-        found = self._select(deliveries.c.id == delivery_id)
+        found = self._select(select(deliveries).where(deliveries.c.id == delivery_id))
         return found[0] if found else None
 
-    def latest(self, owner: str) -> list[Delivery]:
-        """An owner's messages, the newest first, at most a hundred."""
-        return self._select(deliveries.c.owner == owner)
+    def latest(self, owner: str, after: Place | None = None, most: int = MAX_LISTED) -> list[Delivery]:
+        """An owner's messages, the newest first: ``most`` of those that come ``after`` a place."""
+        mine = select(deliveries).where(deliveries.c.owner == owner)
+        return self._select(newest_first(mine, deliveries, after, most))
 
     def count(self) -> dict[DeliveryState, int]:
         """How many messages stand in each state, of those that are still kept."""
@@ -179,10 +182,9 @@ class DeliveryLedger:
         pause = self._pauses_seconds[claim.attempts - 1]
         return {"due_at": now + pause + self._jitter(0, JITTER * pause)}
 
-    def _select(self, condition: ColumnElement[bool]) -> list[Delivery]:
-        newest = select(deliveries).where(condition).order_by(deliveries.c.created_at.desc())
+    def _select(self, wanted: Select[Any]) -> list[Delivery]:
         with self._database.reading() as connection:
-            rows = connection.execute(newest.limit(MAX_LISTED)).mappings().all()
+            rows = connection.execute(wanted).mappings().all()
             ids = [row["id"] for row in rows]
             logged = connection.execute(
                 select(delivery_attempts)
@@ -201,6 +203,15 @@ def _is_due(delivery_id: str, now: float) -> ColumnElement[bool]:
         deliveries.c.state == DeliveryState.PENDING,
         or_(deliveries.c.due_at <= now, deliveries.c.attempts == 0),
     )
+
+
+def _forget_old_attempts(connection: Connection, delivery_id: str) -> None:
+    """Keep the newest of a message's attempts."""
+    its = delivery_attempts.c.delivery_id == delivery_id
+    newest = (
+        select(delivery_attempts.c.id).where(its).order_by(delivery_attempts.c.id.desc()).limit(MAX_LOGGED)
+    )
+    connection.execute(delete(delivery_attempts).where(its, delivery_attempts.c.id.not_in(newest)))
 
 
 def _read_attempt(row: Mapping[Any, Any]) -> LoggedAttempt:

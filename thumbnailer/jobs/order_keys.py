@@ -38,7 +38,7 @@ def find_order(connection: Connection, key: OrderKey | None, now: float) -> str 
     )
     row = connection.execute(known).first()
     if row is not None and row.body_digest != key.body_digest:
-        raise IdempotencyMismatch("This Idempotency-Key came with another body before.")
+        raise IdempotencyMismatch("This Idempotency-Key came with another body before. Use a new one.")
     return row.subject if row else None
 
 

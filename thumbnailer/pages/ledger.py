@@ -11,7 +11,7 @@ from typing import Any
 
 from sqlalchemy import Connection, and_, case, delete, func, insert, or_, select, update
 
-from thumbnailer.database import Database, take_turns
+from thumbnailer.database import MAX_LISTED, Database, Place, newest_first, take_turns
 from thumbnailer.errors import Overloaded, ThumbnailerError
 from thumbnailer.failures import describe
 from thumbnailer.jobs.events import Event, write_message
@@ -28,8 +28,6 @@ CHANGED_EVENT = "page.changed"
 
 #: A pause is made longer or shorter by up to this part of itself, so that pages do not come in step.
 JITTER = 0.1
-
-MAX_LISTED = 100
 
 #: Who finds no room for another page comes again after so many seconds.
 FULL_PAUSE_SECONDS = 3600.0
@@ -112,13 +110,11 @@ class PageLedger:
         with self._database.reading() as connection:
             return find_page(connection, page_id)
 
-    def latest(self, owner: str, before: float | None = None) -> list[Page]:
-        """An owner's pages, the newest first, at most a hundred; those made before a moment."""
+    def latest(self, owner: str, after: Place | None = None, most: int = MAX_LISTED) -> list[Page]:
+        """An owner's pages, the newest first: ``most`` of those that come ``after`` a place."""
         mine = select(pages).where(pages.c.owner == owner)
-        if before is not None:
-            mine = mine.where(pages.c.created_at < before)
         with self._database.reading() as connection:
-            return read_pages(connection, mine.order_by(pages.c.created_at.desc()).limit(MAX_LISTED))
+            return read_pages(connection, newest_first(mine, pages, after, most))
 
     def amend(self, page: Page, order: PageOrder) -> Page | None:
         """Keep a page another way; None where it was forgotten meanwhile.
