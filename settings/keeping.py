@@ -117,6 +117,12 @@ class DatabaseSettings:
         "5",
         "Seconds that anything waits for the database: for a connection, a lock, a statement.",
     )
+    ping_seconds: float = setting(
+        "DATABASE_PING_TIMEOUT",
+        seconds(0.05, 60),
+        "2",
+        "Seconds after which a PostgreSQL connection that was open and gives no sign of life is made anew.",
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
