@@ -91,7 +91,7 @@ graceful_timeout = int(settings.providers.timeout_seconds) + 15
 timeout = graceful_timeout + 15
 
 # Longer than the proxy keeps idle connections, so that it never reuses one that is closing here.
-keepalive = 75
+keepalive = settings.server.client_keepalive_seconds
 
 # A URL of 2,048 characters may arrive with three times as many once it is percent-encoded, and
 # options follow; 8,190 is the most that gunicorn can be told.
