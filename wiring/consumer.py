@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import time
+import warnings
 
+from celery.exceptions import CPendingDeprecationWarning
 from celery.worker.consumer import Consumer
 from celery.worker.state import maybe_shutdown
 from redis.exceptions import ResponseError
+
+# At a lost connection Celery would advise, in eight lines, to cancel tasks then. Here they are left to end:
+# what comes of them is in the database, and a message that comes again is found to be done.
+warnings.filterwarnings("ignore", category=CPendingDeprecationWarning)
 
 #: Seconds until a Redis that refuses is asked again.
 PAUSE_SECONDS = 5
