@@ -22,7 +22,8 @@ from gunicorn.glogging import Logger
 from app import create_app
 from blueprints.services import EXTENSION
 from config import ConfigurationError, load_settings
-from thumbnailer.metrics import FOLDER_VARIABLE, forget_process
+from thumbnailer.ended_counters import forget_ended
+from thumbnailer.metrics import FOLDER_VARIABLE
 from thumbnailer.scratch import ScratchFolder
 from thumbnailer.telemetry import configure_logging
 from wiring.access import refuse_unmeant_openness
@@ -90,7 +91,7 @@ graceful_timeout = int(settings.providers.timeout_seconds) + 15
 timeout = graceful_timeout + 15
 
 # Longer than the proxy keeps idle connections, so that it never reuses one that is closing here.
-keepalive = 75
+keepalive = settings.server.client_keepalive_seconds
 
 # A URL of 2,048 characters may arrive with three times as many once it is percent-encoded, and
 # options follow; 8,190 is the most that gunicorn can be told.
@@ -132,8 +133,8 @@ def on_reload(server: Any) -> None:
 
 
 def child_exit(server: Any, worker: Any) -> None:  # noqa: ARG001 - gunicorn calls it with both
-    """Count a worker that has ended no more as one that lives."""
-    forget_process(worker.pid, Path(os.environ[FOLDER_VARIABLE]))
+    """Count a worker that has ended no more as one that lives, and keep what it has counted."""
+    forget_ended(Path(os.environ[FOLDER_VARIABLE]), {server.pid, *server.WORKERS})
 
 
 def pre_fork(server: Any, worker: Any) -> None:  # noqa: ARG001 - gunicorn calls it with both

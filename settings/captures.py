@@ -70,6 +70,30 @@ class ProviderSettings:
         "10",
         "Seconds reserved for each later provider of `PROVIDERS` while an earlier one is tried.",
     )
+    failure_pause_seconds: float = setting(
+        "FAILURE_PAUSE",
+        seconds(1, 86_400),
+        "60",
+        "Seconds for which a page is left alone after a failure; doubled with each further one in a row.",
+    )
+    longest_failure_pause_seconds: float = setting(
+        "FAILURE_PAUSE_MAX",
+        seconds(1, 86_400),
+        "3600",
+        "The most that this becomes.",
+    )
+    refresh_concurrency: int = setting(
+        "REFRESH_CONCURRENCY",
+        integer(1, 1000),
+        "4",
+        "Old pictures that one worker process replaces at once behind the answers.",
+    )
+    refresh_queue: int = setting(
+        "REFRESH_QUEUE",
+        integer(0, 100_000),
+        "200",
+        "Old pictures that may wait for that in one worker process.",
+    )
     breaker_failures: int = setting(
         "BREAKER_FAILURES",
         integer(1, 10_000),
@@ -158,6 +182,12 @@ class ChromiumSettings:
         flag,
         "true",
         "Whether a page is opened ahead of the next capture, once two in a row were alike.",
+    )
+    load_timeout_seconds: float = setting(
+        "CHROMIUM_LOAD_TIMEOUT",
+        seconds(1, 300),
+        "15",
+        "Seconds after which a page that shows something and is still loading is photographed as it is.",
     )
     page_memory_bytes: int = setting(
         "CHROMIUM_PAGE_MEMORY",

@@ -89,3 +89,15 @@ class WebhookSettings:
         "5,300,1800,7200,18000,36000",
         "Seconds between the attempts to deliver a webhook; after the last one it has failed.",
     )
+    silences: int = setting(
+        "WEBHOOK_SILENCES",
+        integer(1, 1000),
+        "3",
+        "Attempts in a row that a receiver leaves without an answer until it is left alone.",
+    )
+    rest_seconds: float = setting(
+        "WEBHOOK_REST",
+        seconds(0, 86_400),
+        "300",
+        "Seconds for which such a receiver is left alone; `0`: never.",
+    )

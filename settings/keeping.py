@@ -117,6 +117,12 @@ class DatabaseSettings:
         "5",
         "Seconds that anything waits for the database: for a connection, a lock, a statement.",
     )
+    ping_seconds: float = setting(
+        "DATABASE_PING_TIMEOUT",
+        seconds(0.05, 60),
+        "2",
+        "Seconds after which a PostgreSQL connection that was open and gives no sign of life is made anew.",
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -228,3 +234,9 @@ class S3Settings:
         "S3_READ_TIMEOUT", seconds(0.1, 300), "10", "Seconds to wait for the store's next bytes."
     )
     attempts: int = setting("S3_ATTEMPTS", integer(1, 10), "2", "Tries of one call to the store.")
+    credentials_pause_seconds: float = setting(
+        "S3_CREDENTIALS_PAUSE",
+        seconds(0, 3600),
+        "5",
+        "Seconds until credentials that the AWS SDK did not find are looked for again.",
+    )

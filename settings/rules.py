@@ -19,7 +19,7 @@ CPU_QUOTA_FILE = Path("/sys/fs/cgroup/cpu.max")
 
 #: Variables that start like this are meant for this service; all others may be anybody's.
 OWN_PREFIX = re.compile(
-    "(BLANK|BREAKER|CACHE|CHALLENGE|CHROMIUM|DATABASE|FAILOVER|HERMESFORGE|LIMIT|PUBLIC|RATELIMIT|S3|SCREENSHOT"
+    "(BLANK|BREAKER|CACHE|CHALLENGE|CHROMIUM|DATABASE|FAILOVER|FAILURE|HERMESFORGE|LIMIT|PUBLIC|RATELIMIT|S3|SCREENSHOT"
     "|SIGNED|SIGNING|SNAPAPI|SNAPSHARP|STORAGE|THUMB|UPSTREAM)_"
 )
 
@@ -80,7 +80,7 @@ def cross_faults(values: Mapping[str, Any]) -> list[Fault]:
     cannot be judged and is left out.
     """
     faults: list[Fault] = []
-    for rule in (_provider_faults, _queue_faults, _ttl_faults, _s3_faults, _access_faults):
+    for rule in (_provider_faults, _queue_faults, _ttl_faults, _pause_faults, _s3_faults, _access_faults):
         with contextlib.suppress(KeyError):
             faults += list(rule(values))
     return faults
@@ -105,6 +105,11 @@ def _provider_faults(values: Mapping[str, Any]) -> Iterator[Fault]:
 def _ttl_faults(values: Mapping[str, Any]) -> Iterator[Fault]:
     if values["TTL_MIN"] > values["TTL_MAX"]:
         yield Fault("TTL_MIN", f"must not be above TTL_MAX ({values['TTL_MAX']})")
+
+
+def _pause_faults(values: Mapping[str, Any]) -> Iterator[Fault]:
+    if values["FAILURE_PAUSE"] > values["FAILURE_PAUSE_MAX"]:
+        yield Fault("FAILURE_PAUSE", f"must not be above FAILURE_PAUSE_MAX ({values['FAILURE_PAUSE_MAX']:g})")
 
 
 def _queue_faults(values: Mapping[str, Any]) -> Iterator[Fault]:

@@ -202,6 +202,12 @@ class ServerSettings:
         "10",
         "Seconds in which a client must send its whole request.",
     )
+    client_keepalive_seconds: int = setting(
+        "CLIENT_KEEPALIVE_TIMEOUT",
+        integer(1, 3600),
+        "75",
+        "Seconds for which a connection may be idle between two requests.",
+    )
     client_answer_seconds: float = setting(
         "CLIENT_ANSWER_TIMEOUT",
         seconds(1, 3600),

@@ -31,7 +31,12 @@ LAYERS: list[dict[str, tuple[str, ...]]] = [
             "thumbnailer.target",
         ),
         "imaging": ("thumbnailer.imaging", "thumbnailer.png_pixels", "thumbnailer.structure"),
-        "telemetry": ("thumbnailer.telemetry", "thumbnailer.metrics", "thumbnailer.counter_files"),
+        "telemetry": (
+            "thumbnailer.telemetry",
+            "thumbnailer.metrics",
+            "thumbnailer.counter_files",
+            "thumbnailer.ended_counters",
+        ),
         "bulkhead": ("thumbnailer.bulkhead", "thumbnailer.line"),
         "cooldown": ("thumbnailer.cooldown",),
         "rations": ("thumbnailer.rations",),

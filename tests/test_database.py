@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import signal
 import stat
 import subprocess
 import sys
@@ -26,10 +25,8 @@ from sqlalchemy.exc import IntegrityError
 
 from settings.values import database_url_of
 from tests.support.databases import open_database
-from tests.support.postgres import running_postgres
 from tests.support.processes import wait_until
 from tests.support.service import PROJECT, client_of
-from tests.support.stores import silent_server
 from thumbnailer import schema
 from thumbnailer.access_tables import api_keys
 from thumbnailer.database import Database, metadata
@@ -317,41 +314,6 @@ def test_a_file_that_is_no_database_is_an_outage(tmp_path: Path, spoil: Callable
     spoil(tmp_path / "test.sqlite3")
     with closing(open_database(f"sqlite:///{tmp_path}/test.sqlite3")) as database:
         assert not database.is_ready()
-
-
-# --- a server that is not there ----------------------------------------------------------------
-
-
-def test_a_server_that_is_gone_is_left_alone_and_found_again(tmp_path: Path) -> None:
-    with running_postgres() as server:
-        url, port = server.url, int(server.url.rpartition(":")[2].partition("/")[0])
-        database = open_database(url, patience=0.2)
-        assert database.is_ready()
-    with closing(database):
-        assert not database.is_ready()
-        with running_postgres(port=port):
-            wait_until(database.is_ready)
-
-
-def test_a_server_that_falls_silent_costs_no_more_than_the_timeout(tmp_path: Path) -> None:
-    with running_postgres() as server, closing(open_database(server.url, timeout_seconds=0.5)) as database:
-        assert database.is_ready()
-        server.send_signal(signal.SIGSTOP)
-        try:
-            assert not database.is_ready()
-        finally:
-            server.send_signal(signal.SIGCONT)
-
-
-def test_a_server_that_never_says_a_word_is_given_up() -> None:
-    with silent_server() as (url, accepted):
-        port = url.rpartition(":")[2].partition("/")[0]
-        silent = f"postgresql://u:p@127.0.0.1:{port}/x"
-        with closing(open_database(silent, timeout_seconds=0.5)) as database:
-            assert not database.is_ready()
-            assert len(accepted) == 1
-            assert not database.is_ready()
-            assert len(accepted) == 1, "it was called again although it had just failed"
 
 
 # --- through the door --------------------------------------------------------------------------

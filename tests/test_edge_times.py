@@ -166,6 +166,25 @@ def test_a_kept_picture_larger_than_the_buffer_comes_whole(tmp_path: Path) -> No
 # --- clients --------------------------------------------------------------------------------------
 
 
+def test_a_slow_reader_of_a_large_answer_does_not_bring_its_url_into_the_log(tmp_path: Path) -> None:
+    """nginx keeps the answer in a file meanwhile, and would tell of that with the whole URL."""
+    taken_over = threading.Event()
+
+    def pieces() -> Iterator[bytes]:
+        yield from [bytes(1 << 20)] * 32
+        taken_over.set()
+
+    answer = Answer(headers=(("Content-Type", "image/png"),), chunks=pieces, length=32 << 20)
+    with (
+        Upstream(answer) as server,
+        running_nginx(tmp_path, port_of(server.url)) as nginx,
+        connected(nginx.url) as wire,
+    ):
+        wire.sendall(head("GET /thumb?url=x&sig=said HTTP/1.1", "X-API-Key: tn_none"))
+        assert taken_over.wait(60)
+    assert "sig=said" not in (tmp_path / "nginx.log").read_text()
+
+
 def test_who_asks_too_much_is_told_when_to_come_again(tmp_path: Path, application: Application) -> None:
     changes = {"zone=answers burst=300 nodelay": "zone=answers burst=1 nodelay", "rate=600r/m": "rate=1r/m"}
     with running_nginx(tmp_path, application.port, changes=changes) as nginx:

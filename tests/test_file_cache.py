@@ -313,6 +313,18 @@ def test_a_process_that_ends_ends_its_sweep(tmp_path: Path, obstacle: Path) -> N
     assert not obstacle.exists()
 
 
+@pytest.mark.usefixtures("obstacle")
+def test_a_process_ends_without_a_sweep_that_hangs(tmp_path: Path) -> None:
+    process = in_other_process(
+        tmp_path,
+        "from thumbnailer import file_cache\n"
+        "file_cache.LAST_SWEEP_SECONDS = 0.2\n"
+        f"file_cache.FileCache(None, {{'CACHE_DIR': {str(tmp_path)!r}}}, (), {{}}).set('key', b'value')\n",
+    )
+    output_of(process)
+    assert FolderCache(tmp_path).get("key") == b"value"
+
+
 def test_a_process_killed_while_writing_leaves_no_half_entry(tmp_path: Path) -> None:
     killed = in_other_process(
         tmp_path,

@@ -38,6 +38,17 @@ def test_beat_queues_a_sweep_without_a_word(tmp_path: Path, caplog: pytest.LogCa
     assert caplog.records == []
 
 
+def test_beat_queues_no_second_sweep_while_anything_waits(tmp_path: Path) -> None:
+    with running_redis(tmp_path) as url, redis.Redis.from_url(url) as store:
+        beat = beat_of(url)
+        for _ in range(3):
+            beat.apply_entry(beat.schedule["sweep"])
+        assert store.llen(f"thumbnailer:queue:{QUEUE}") == 1
+        store.flushdb()
+        beat.apply_entry(beat.schedule["sweep"])
+        assert store.llen(f"thumbnailer:queue:{QUEUE}") == 1
+
+
 def test_beat_tells_of_a_lost_redis_in_a_line_and_not_each_time(caplog: pytest.LogCaptureFixture) -> None:
     beat = beat_of(f"redis://127.0.0.1:{free_port()}/0")
     for _ in range(3):

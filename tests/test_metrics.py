@@ -260,6 +260,10 @@ def test_all_workers_are_told_as_one_and_none_is_forgotten_when_it_dies(service:
     def places() -> float:
         return value(_scraped(service), "thumbnailer_waiting_places")
 
+    def files() -> set[str]:
+        found = service.log.parent.glob("thumbnailer-metrics-*/counter_*.db")
+        return {path.stem.removeprefix("counter_") for path in found}
+
     _ask(service, 60)
     wait_until(lambda: answered() == 60, what="what memory answered to be told by both")
     assert value(_scraped(service), "thumbnailer_requests_total", cache="replay") > 0
@@ -269,12 +273,16 @@ def test_all_workers_are_told_as_one_and_none_is_forgotten_when_it_dies(service:
     at_most = sum(each.memory_info().rss for each in family)
     assert 0 < value(_scraped(service), "thumbnailer_memory_bytes", of="service") <= at_most
     assert value(_scraped(service), "thumbnailer_memory_bytes", of="browsers") == 0
-    for worker in psutil.Process(service.pid).children():
+    killed = psutil.Process(service.pid).children()
+    for worker in killed:
         os.kill(worker.pid, signal.SIGKILL)
         wait_until(lambda dead=worker: not dead.is_running(), what="the end of a worker")  # type: ignore[misc]
     _ask(service, 10)
     wait_until(lambda: answered() == 70, what="the new workers' answers beside the old ones'")
     wait_until(lambda: places() == 2 * PLACES, what="the places of the new workers instead of the old ones'")
+    assert "ended" in files()
+    left = files() & {str(worker.pid) for worker in killed}
+    assert len(left) <= 1, "one at most ended just while its counts were read"
 
 
 def test_where_the_folder_of_the_counters_is_removed_the_rest_is_told(

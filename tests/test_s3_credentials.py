@@ -14,9 +14,10 @@ from structlog.testing import capture_logs
 from tests.support.s3 import Fault, S3Server, SmallS3, forget_aws_settings, record_of, running_s3, small_s3
 from tests.support.stores import silent_server
 from thumbnailer.errors import StorageUnavailable
-from thumbnailer.s3_clients import PAUSE_SECONDS
 from thumbnailer.s3_settings import S3Settings
 from thumbnailer.s3_storage import S3Storage
+
+PAUSE_SECONDS = S3Settings(bucket="any").credentials_pause_seconds
 
 KEY = "thumbs/x.png"
 BODY = b"\x89PNG\r\n\x1a\n" + bytes(100)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from thumbnailer.jobs import silent_receivers
-from thumbnailer.jobs.silent_receivers import MAX_SILENCES, REST_SECONDS, SLOW_SECONDS, SilentReceivers
+from thumbnailer.jobs.silent_receivers import SLOW_SECONDS, SilentReceivers
 
 OWNER = "an owner"
 GONE, ALSO_GONE, OTHER = "https://gone.example/1", "https://gone.example/2", "https://gone.example:8443/1"
@@ -20,6 +20,9 @@ class Clock:
         return self.seconds
 
 
+MAX_SILENCES, REST_SECONDS = 3, 300.0
+
+
 @pytest.fixture
 def clock() -> Clock:
     return Clock()
@@ -27,7 +30,7 @@ def clock() -> Clock:
 
 @pytest.fixture
 def receivers(clock: Clock) -> SilentReceivers:
-    return SilentReceivers(rest_seconds=REST_SECONDS, clock=clock)
+    return SilentReceivers(max_silences=MAX_SILENCES, rest_seconds=REST_SECONDS, clock=clock)
 
 
 def be_silent(receivers: SilentReceivers, times: int) -> None:

@@ -28,6 +28,10 @@ MARGIN_SECONDS = 1.0
 #: Under which name a connection notes how long it is waited for, in seconds, where that is not as ever.
 PATIENCE = "patience_seconds"
 
+#: After how many seconds of silence the system asks whether PostgreSQL is still there, how many seconds it
+#: waits for each answer, and after how many without one it is not (tcp(7)). Firewalls forget the silent.
+KEPT_ALIVE = {"keepalives_idle": 60, "keepalives_interval": 15, "keepalives_count": 4}
+
 #: libpq's PQTRANS_ACTIVE: a statement has been sent and its answer has not come.
 ACTIVE = 1
 
@@ -36,11 +40,13 @@ ACTIVE = 1
 class DatabaseBounds:
     """``pool_size`` connections of one process at most; ``timeout_seconds`` bounds each wait.
 
-    That is: for a connection, for one from the pool, for SQLite's lock and for a statement.
+    That is: for a connection, for one from the pool, for SQLite's lock and for a statement. A connection to
+    PostgreSQL that comes out of the pool has to give a sign of life within ``ping_seconds``.
     """
 
     pool_size: int = 5
     timeout_seconds: float = 5.0
+    ping_seconds: float = 2.0
 
 
 def make_engine(url: URL, bounds: DatabaseBounds) -> Engine:
@@ -99,10 +105,16 @@ def _begin(connection: Connection) -> None:
 
 
 def _postgres_engine(url: URL, bounds: DatabaseBounds, options: dict[str, Any]) -> Engine:
-    milliseconds = round(bounds.timeout_seconds * 1000)
+    milliseconds, patience_seconds = (
+        round(bounds.timeout_seconds * 1000),
+        bounds.timeout_seconds + MARGIN_SECONDS,
+    )
+    # What is sent and not even received is given up by the system as well, in the midst of long waits, too.
+    watched = {**KEPT_ALIVE, "tcp_user_timeout": round(patience_seconds * 1000)}
     engine = create_engine(
         url,
         connect_args={
+            **{name: value for name, value in watched.items() if name not in url.query},
             "connect_timeout": max(LEAST_CONNECT_SECONDS, round(bounds.timeout_seconds)),
             "options": f"-c statement_timeout={milliseconds} -c lock_timeout={milliseconds}",
             "application_name": "thumbnailer",
@@ -111,8 +123,25 @@ def _postgres_engine(url: URL, bounds: DatabaseBounds, options: dict[str, Any]) 
         pool_recycle=RECYCLE_SECONDS,
         **options,
     )
-    event.listen(engine, "do_connect", _connect_patiently(bounds.timeout_seconds + MARGIN_SECONDS))
+    event.listen(engine, "do_connect", _connect_patiently(patience_seconds))
+    _ping_impatiently(engine, min(bounds.ping_seconds, patience_seconds))
     return engine
+
+
+def _ping_impatiently(engine: Engine, seconds: float) -> None:
+    """Let a connection that comes out of the pool prove within ``seconds`` that it still leads anywhere.
+
+    It may have been dropped without a word. The pool asks it before it tells of the ``checkout``.
+    """
+
+    def rest(_connection: object, record: ConnectionPoolEntry) -> None:
+        record.info[PATIENCE] = seconds
+
+    def begin(_connection: object, record: ConnectionPoolEntry, _proxy: object) -> None:
+        record.info.pop(PATIENCE, None)
+
+    event.listen(engine, "checkin", rest)
+    event.listen(engine, "checkout", begin)
 
 
 @contextmanager

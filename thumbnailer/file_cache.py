@@ -8,6 +8,7 @@ was last used. Its name is the SHA-256 of its key; its folder that of what stand
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import hashlib
 import os
@@ -15,6 +16,7 @@ import shutil
 import tempfile
 import threading
 import time
+import weakref
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import timedelta
@@ -42,6 +44,11 @@ SWEEP_SECONDS = 600
 TOUCH_SECONDS = 60
 #: By age and not by process id: processes in other containers share the folder, not the ids.
 LEFTOVER_SECONDS = 3600
+#: How long a process that ends waits for its sweep, which hangs where a network's folder does not answer.
+LAST_SWEEP_SECONDS = 10
+
+#: Those that run in threads of this process.
+_sweeps: weakref.WeakSet[threading.Thread] = weakref.WeakSet()
 
 
 class FolderCache(BaseCache):
@@ -278,8 +285,22 @@ class FileCache(FolderCache):
 
 
 def _run_behind(sweep: Callable[[], None]) -> None:
-    """Whoever stores a picture does not wait for the look at all files; a process that ends does."""
+    """Whoever stores a picture does not wait for the look at all files."""
+    thread = threading.Thread(target=sweep, name="cache-sweep", daemon=True)
     try:
-        start(threading.Thread(target=sweep, name="cache-sweep"))
+        start(thread)
     except Overloaded:
         sweep()
+    else:
+        _sweeps.add(thread)
+
+
+@atexit.register
+def _await_sweeps() -> None:
+    """Let a process that ends bring its sweeps to an end, too, but for those that hang.
+
+    What is cut off is lost to nobody: files are removed one by one, and the next sweep goes on.
+    """
+    give_up_at = time.monotonic() + LAST_SWEEP_SECONDS
+    for thread in tuple(_sweeps):
+        thread.join(max(0.0, give_up_at - time.monotonic()))

@@ -28,6 +28,7 @@ from prometheus_client import (
 from prometheus_client.core import GaugeMetricFamily, Metric
 
 from thumbnailer.counter_files import CounterFile
+from thumbnailer.ended_counters import held_steady
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -127,16 +128,20 @@ class Metrics:
     def exposition(self, readings: Iterable[Reading]) -> bytes:
         """All of it, and these gauges, in Prometheus' text format; these alone where the folder is gone."""
         self.settle()
-        registry = self._registry
-        if self._folder is not None:
-            registry = CollectorRegistry()
-            if self._folder.is_dir():
-                multiprocess.MultiProcessCollector(registry, path=str(self._folder))  # type: ignore[no-untyped-call]
-            else:
-                logger.error("The folder for what processes count was removed: restart the service.")
         gauges = CollectorRegistry()
         gauges.register(_Gauges(readings))
-        return generate_latest(registry) + generate_latest(gauges)
+        return self._counted() + generate_latest(gauges)
+
+    def _counted(self) -> bytes:
+        if self._folder is None:
+            return generate_latest(self._registry)
+        if not self._folder.is_dir():
+            logger.error("The folder for what processes count was removed: restart the service.")
+            return b""
+        registry = CollectorRegistry()
+        multiprocess.MultiProcessCollector(registry, path=str(self._folder))  # type: ignore[no-untyped-call]
+        with held_steady(self._folder):
+            return generate_latest(registry)
 
     def processes(self) -> Sequence[int]:
         """The ids of the processes that are told as one, all that live and have the same folder: gunicorn's
@@ -216,8 +221,3 @@ class _Gauges:
             for row, value in rows:
                 family.add_metric(row, value)
             yield family
-
-
-def forget_process(pid: int, folder: Path) -> None:
-    """Say that a process of those with that folder has ended."""
-    multiprocess.mark_process_dead(pid, path=str(folder))  # type: ignore[no-untyped-call]

@@ -28,10 +28,6 @@ if TYPE_CHECKING:
 PROBE_TIMEOUT_SECONDS = 2.0
 MAX_CONNECTIONS = 50
 
-#: Who has looked for credentials in vain does not look again for so long: where nothing answers, that alone
-#: takes seconds.
-PAUSE_SECONDS = 5.0
-
 #: A store that does not take the credentials says so with one of these; to HEAD it says no more than that.
 #: https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html
 REFUSALS = frozenset({400, 401, 403})
@@ -148,8 +144,10 @@ class _OfProcess:
 
     def _recent_failure(self) -> BotoCoreError | None:
         """Why there was nothing when somebody looked a moment ago."""
-        at, error = self._looked_in_vain or (-PAUSE_SECONDS, None)
-        return error if self._clock() < at + PAUSE_SECONDS else None
+        if self._looked_in_vain is None:
+            return None
+        at, error = self._looked_in_vain
+        return error if self._clock() < at + self._settings.credentials_pause_seconds else None
 
 
 def status_of(error: ClientError) -> int:

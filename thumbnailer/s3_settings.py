@@ -18,7 +18,8 @@ class S3Settings:
     ``addressing_style`` ``auto`` puts the bucket into the host name at Amazon and into the path
     elsewhere. ``public_base_url`` is where the public reads, for instance a CDN; without it that is
     the bucket's own address. ``ca_bundle`` is a PEM file to check certificates against, None for the
-    usual one (``AWS_CA_BUNDLE``, else boto3's).
+    usual one (``AWS_CA_BUNDLE``, else boto3's). Who has looked for credentials in vain does not look
+    again for ``credentials_pause_seconds``: where nothing answers, that alone takes seconds.
 
     Raises ValueError where the parts cannot go together; the message names the part.
     """
@@ -37,6 +38,7 @@ class S3Settings:
     connect_timeout_seconds: float = 3.0
     read_timeout_seconds: float = 10.0
     attempts: int = 2
+    credentials_pause_seconds: float = 5.0
     ca_bundle: str | None = None
 
     def __post_init__(self) -> None:

@@ -23,10 +23,9 @@ from thumbnailer.model import CLOCK_MARGIN_SECONDS, CaptureRequest, capture_key
 from thumbnailer.purges import ADDRESS, Purges
 from thumbnailer.sites import Kind, Site
 
-FIRST_PAUSE_SECONDS = 60.0
-LONGEST_PAUSE_SECONDS = 3600.0
-#: After so many doublings a pause has its full length. Two to the power of what months bring is no float.
-MOST_DOUBLINGS = 6
+#: After so many doublings of a second a pause has a day's length. Two to the power of what months bring is no
+#: float.
+MOST_DOUBLINGS = 17
 
 #: Failures of the page, whatever the picture of it. A provider that is busy, broken or out of quota
 #: says nothing about the page.
@@ -49,18 +48,39 @@ class Setback:
     noted_at: float
 
 
+@dataclass(frozen=True, slots=True)
+class Pauses:
+    """How long a target is left alone after one failure, and at most, in seconds."""
+
+    first_seconds: float = 60.0
+    longest_seconds: float = 3600.0
+
+    def after(self, failures: int) -> float:
+        """The pause after so many failures in a row: doubled with each."""
+        return min(self.first_seconds * 2.0 ** min(failures - 1, MOST_DOUBLINGS), self.longest_seconds)
+
+
+USUAL_PAUSES = Pauses()
+
+
 class Setbacks:
     """The failures of targets, shared by all who share the cache.
 
-    The pause after a failure is a minute, and doubles with each further one up to an hour. A
-    success ends it, and so does twice its length without a further try, or a purge of the page.
+    The pause after a failure doubles with each further one. A success ends it, and so does twice its length
+    without a further try, or a purge of the page.
     """
 
     def __init__(
-        self, backend: ResilientBackend, purges: Purges, *, clock: Callable[[], float] = time.time
+        self,
+        backend: ResilientBackend,
+        purges: Purges,
+        pauses: Pauses = USUAL_PAUSES,
+        *,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         self._backend = backend
         self._purges = purges
+        self._pauses = pauses
         self._clock = clock
 
     def refuse(self, request: CaptureRequest) -> None:
@@ -92,8 +112,7 @@ class Setbacks:
         address = site.address(Kind.SETBACK, name)
         before = self._read(site, self._backend.get(address))
         count = 1 if before is None else before.count + (before.noted_at < begun_at and not is_outage)
-        doublings = min(count - 1, MOST_DOUBLINGS)
-        pause_seconds = min(FIRST_PAUSE_SECONDS * 2**doublings, LONGEST_PAUSE_SECONDS)
+        pause_seconds = self._pauses.after(count)
         error.retry_after_seconds = pause_seconds
         content = {"count": count, "noted_at": now, "retry_at": now + pause_seconds, **describe(error)}
         written = json.dumps(content, default=str).encode()
@@ -134,7 +153,7 @@ class Setbacks:
             found = Setback(error, count, float(described["retry_at"]), float(described["noted_at"]))
         except UNREADABLE:
             return None
-        is_pause = 0 <= found.noted_at <= found.retry_at <= found.noted_at + LONGEST_PAUSE_SECONDS
+        is_pause = 0 <= found.noted_at <= found.retry_at <= found.noted_at + self._pauses.longest_seconds
         is_of_another_time = found.noted_at > self._clock() + CLOCK_MARGIN_SECONDS
         is_over = is_of_another_time or found.noted_at < self._purges.newest(site)
         return found if is_pause and not is_over else None

@@ -1,8 +1,12 @@
-"""Celery's queue in Redis, of which a worker loses no part where Redis is silent for a moment."""
+"""Celery's queue in Redis, of which a worker loses no part where Redis fails for a while."""
 
 from __future__ import annotations
 
+import structlog
 from kombu.transport import redis
+from redis.exceptions import RedisError, ResponseError
+
+log = structlog.get_logger(__name__)
 
 
 class QoS(redis.QoS):
@@ -13,9 +17,16 @@ class QoS(redis.QoS):
     """
 
     def ack(self, delivery_tag: str) -> None:
-        """Raises what the client raises."""
+        """Raises nothing where Redis does not take it: there is nobody who could do anything about that."""
         try:
             super().ack(delivery_tag)  # type: ignore[no-untyped-call]  # kombu carries few types
-        except Exception:
+        except (RedisError, OSError) as error:
+            log.warning("message_not_acknowledged", error=type(error).__name__)
             self._quick_ack(delivery_tag)
-            raise
+
+
+def use_redis_patiently(transport: type[redis.Transport]) -> None:
+    """Have a Redis that refuses, as one that is full or takes no writes, treated like one that is gone."""
+    transport.Channel.QoS = QoS
+    if ResponseError not in transport.connection_errors:
+        transport.connection_errors += (ResponseError,)

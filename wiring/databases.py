@@ -16,4 +16,8 @@ def build_database(settings: Settings) -> Database:
 def database_bounds(settings: Settings) -> DatabaseBounds:
     """How long anything waits for it, and for how many connections there is room."""
     database = settings.database
-    return DatabaseBounds(pool_size=database.pool_size, timeout_seconds=database.timeout_seconds)
+    return DatabaseBounds(
+        pool_size=database.pool_size,
+        timeout_seconds=database.timeout_seconds,
+        ping_seconds=database.ping_seconds,
+    )

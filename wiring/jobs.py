@@ -26,7 +26,7 @@ from thumbnailer.jobs.ledger import JobLedger
 from thumbnailer.jobs.queue import WorkQueue
 from thumbnailer.jobs.roster import Roster
 from thumbnailer.jobs.running import DeliveryRunner, JobRunner, Studio
-from thumbnailer.jobs.silent_receivers import REST_SECONDS, SilentReceivers
+from thumbnailer.jobs.silent_receivers import SilentReceivers
 from thumbnailer.jobs.sweeping import Sweeper, SweepRules
 from thumbnailer.jobs.unqueued import Unqueued
 from thumbnailer.pages import tables as page_tables
@@ -167,7 +167,6 @@ def build_workshop(
         deadline_seconds=settings.providers.timeout_seconds,
     )
     studio = Studio(photographer=photographer, storage=storage, key_template=settings.storage.key_template)
-    longest_pause_seconds = max(settings.webhooks.pauses_seconds, default=0.0)
     page_runner = PageRunner(
         ledger=office.pages, photographer=photographer, storage=storage, queue=office.queue
     )
@@ -177,11 +176,20 @@ def build_workshop(
         DeliveryRunner(
             office.deliveries,
             _sender(settings, trip),
-            SilentReceivers(rest_seconds=min(REST_SECONDS, longest_pause_seconds)),
+            _silent_receivers(settings),
             at_once=max(1, settings.jobs.concurrency // 2),
         ),
         leases,
         Housekeeper(office.sweeper, office.roster, worker_id, SWEEP_SECONDS, page_runner.tidy),
+    )
+
+
+def _silent_receivers(settings: Settings) -> SilentReceivers:
+    """A message is not to fail without ever having been tried: so the rest is no longer than a pause."""
+    webhooks = settings.webhooks
+    longest_pause_seconds = max(webhooks.pauses_seconds, default=0.0)
+    return SilentReceivers(
+        max_silences=webhooks.silences, rest_seconds=min(webhooks.rest_seconds, longest_pause_seconds)
     )
 
 

@@ -41,6 +41,7 @@ def build_chromium(settings: Settings, guard: Guard) -> Provider:
             max_image_pixels=settings.pictures.max_pixels,
             max_pdf_bytes=settings.pictures.max_bytes,
             is_sandboxed=settings.chromium.sandbox,
+            load_timeout_seconds=settings.chromium.load_timeout_seconds,
             memory=MemoryBounds(settings.chromium.page_memory_bytes, settings.chromium.memory_bytes),
         ),
         guard,

@@ -99,9 +99,10 @@ def _make_celery(settings: Settings) -> Celery:
     _ = app.amqp.producer_pool, app.amqp.send_task_message, app.backend, app.AsyncResult, app.Task
     transport = app.connection_for_write().get_transport_cls()
     if settings.cache.redis_url:
-        from wiring.broker import QoS
+        from wiring.broker import use_redis_patiently
 
-        transport.Channel.QoS = QoS
+        use_redis_patiently(transport)
+        app.conf.worker_consumer = "wiring.consumer:PatientConsumer"
     return app
 
 

@@ -38,18 +38,13 @@ from thumbnailer.purges import Purges
 from thumbnailer.purging import Purger
 from thumbnailer.refreshing import Refresher
 from thumbnailer.rendering import Renderer
-from thumbnailer.setbacks import Setbacks
+from thumbnailer.setbacks import Pauses, Setbacks
 from thumbnailer.storage import Storage
 from thumbnailer.thumbnails import Thumbnails
 from wiring.providers import build_providers
 
 if TYPE_CHECKING:
     from thumbnailer.s3_settings import S3Settings
-
-#: Stale copies that one process replaces at a time, and those in line. What is beyond that is
-#: asked for again by the next request.
-REFRESHES_AT_ONCE = 4
-REFRESHES_WAITING = 200
 
 #: Seconds of silence until the system asks whether a Redis is still there, seconds between two such
 #: questions, and after how many without an answer it is not. Firewalls forget silent connections, some
@@ -173,6 +168,7 @@ def _s3_settings(settings: Settings, bucket: str) -> S3Settings:
         connect_timeout_seconds=s3.connect_timeout_seconds,
         read_timeout_seconds=s3.read_timeout_seconds,
         attempts=s3.attempts,
+        credentials_pause_seconds=s3.credentials_pause_seconds,
     )
 
 
@@ -226,6 +222,12 @@ def _build_bulkhead(settings: Settings) -> Bulkhead:
     )
 
 
+def _build_setbacks(settings: Settings, backend: ResilientBackend, purges: Purges) -> Setbacks:
+    providers = settings.providers
+    pauses = Pauses(providers.failure_pause_seconds, providers.longest_failure_pause_seconds)
+    return Setbacks(backend, purges, pauses)
+
+
 def build_trip(settings: Settings, store: Cache, observe: Observe) -> Trip:
     """Everything between a request for a capture and its bytes; ``observe`` hears of each attempt at one."""
     guard, backend, locks = build_guard(settings), ResilientBackend(store), build_locks(settings)
@@ -233,10 +235,11 @@ def build_trip(settings: Settings, store: Cache, observe: Observe) -> Trip:
     cache, flights = CaptureCache(backend), Flights(locks, FailureBoard(backend))
     horizon_seconds = max(settings.cache.retention_seconds, MAX_TTL_SECONDS) + CHUNK_GRACE_SECONDS
     purges = Purges(backend, locks, horizon_seconds=horizon_seconds)
-    pictures, setbacks = PictureCache(cache, purges), Setbacks(backend, purges)
+    pictures, setbacks = PictureCache(cache, purges), _build_setbacks(settings, backend, purges)
+    providers = settings.providers
     limits = PictureLimits(settings.pictures.max_bytes, settings.pictures.max_pixels)
-    refresher = Refresher(workers=REFRESHES_AT_ONCE, backlog=REFRESHES_WAITING)
-    errands = Errands(places=settings.providers.concurrency + settings.providers.queue)
+    refresher = Refresher(workers=providers.refresh_concurrency, backlog=providers.refresh_queue)
+    errands = Errands(places=providers.concurrency + providers.queue)
     pipeline = Pipeline(
         guard=guard,
         failover=failover,
@@ -250,7 +253,7 @@ def build_trip(settings: Settings, store: Cache, observe: Observe) -> Trip:
             is_on=settings.pictures.refuse_blank, stray_per_million=settings.pictures.blank_stray_pixels
         ),
         retention_seconds=settings.cache.retention_seconds,
-        refresh_seconds=settings.providers.timeout_seconds,
+        refresh_seconds=providers.timeout_seconds,
     )
     renderer = Renderer(limits, concurrency=max(1, usable_cores() // settings.server.workers))
     thumbnails = Thumbnails(

@@ -22,10 +22,15 @@ from thumbnailer.schema import TABLES, current_revision, upgrade
 
 
 def open_database(
-    url: str, *, timeout_seconds: float = 5, pool_size: int = 5, patience: float = 5
+    url: str,
+    *,
+    timeout_seconds: float = 5,
+    ping_seconds: float = 2,
+    pool_size: int = 5,
+    patience: float = 5,
 ) -> Database:
     """The tables are made with the first connection."""
-    bounds = DatabaseBounds(pool_size=pool_size, timeout_seconds=timeout_seconds)
+    bounds = DatabaseBounds(pool_size=pool_size, timeout_seconds=timeout_seconds, ping_seconds=ping_seconds)
     cool_down = CoolDown("The database", seconds=patience)
     return Database(database_url_of(url), upgrade=upgrade, bounds=bounds, cool_down=cool_down)
 

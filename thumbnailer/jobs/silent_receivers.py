@@ -15,12 +15,6 @@ from urllib.parse import urlsplit
 #: costs nobody anything.
 SLOW_SECONDS = 1.0
 
-#: So many of them in a row, and the receiver rests.
-MAX_SILENCES = 3
-
-#: The longest rest; a message is not to fail without ever having been tried, so retries may shorten it.
-REST_SECONDS = 300.0
-
 #: Those that were silent the longest ago are forgotten first.
 MAX_RECEIVERS = 10_000
 
@@ -28,11 +22,15 @@ MAX_RECEIVERS = 10_000
 class SilentReceivers:
     """Knows each owner's receivers by host and port, in this process; safe to use from many threads.
 
-    One that rests is tried by one message alone every ``rest_seconds``. Owners do not share them: who has a
-    path that is silent at a host where others receive theirs would keep those from them.
+    After ``max_silences`` in a row a receiver rests, and is tried by one message alone every
+    ``rest_seconds``. Owners do not share them: who has a path that is silent at a host where others receive
+    theirs would keep those from them.
     """
 
-    def __init__(self, *, rest_seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, *, max_silences: int, rest_seconds: float, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._max_silences = max_silences
         self._rest_seconds = rest_seconds
         self._clock = clock
         self._guard = threading.Lock()
@@ -44,7 +42,7 @@ class SilentReceivers:
         receiver, now = (owner, urlsplit(url).netloc), self._clock()
         with self._guard:
             silences, resumes_at = self._silences.get(receiver, (0, now))
-            if silences < MAX_SILENCES:
+            if silences < self._max_silences:
                 return True
             if now < resumes_at:
                 return False

@@ -22,6 +22,7 @@ class Equipment:
     banner_selectors: tuple[str, ...]
     challenges: Challenges
     bounds: PictureBounds
+    load_timeout_seconds: float
 
     @classmethod
     def of(cls, settings: ChromiumSettings) -> Equipment:
@@ -34,6 +35,7 @@ class Equipment:
             bounds=PictureBounds(
                 settings.max_image_pixels, settings.max_pdf_bytes, settings.max_full_page_height
             ),
+            load_timeout_seconds=settings.load_timeout_seconds,
         )
 
 

@@ -100,7 +100,8 @@ class ChromiumSettings:
     ``ad_filter_list`` a file in EasyList syntax instead of the one that comes along;
     ``challenge_markers`` give checks for robots away, which are refused;
     ``max_image_pixels``, ``max_pdf_bytes`` and ``max_full_page_height`` (CSS pixels) bound a picture;
-    ``is_sandboxed`` says whether pages run in Chromium's sandbox; ``memory`` bounds what pages may use.
+    ``is_sandboxed`` says whether pages run in Chromium's sandbox; ``memory`` bounds what pages may use;
+    ``load_timeout_seconds`` is how long a page that shows something may go on loading.
     """
 
     executable: Path | None
@@ -114,6 +115,7 @@ class ChromiumSettings:
     max_full_page_height: int = 16_384
     is_sandboxed: bool = True
     memory: MemoryBounds = field(default_factory=MemoryBounds)
+    load_timeout_seconds: float = 15.0
 
 
 def find_chromium(

@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from playwright.async_api import Dialog, Page, Request, Response, Route
 
 #: The most that each wait may take, in seconds; every one also takes only a share of what is left.
-LOAD_SECONDS = 15.0
 IDLE_SECONDS = 10.0
 CONSENT_SECONDS = 5.0
 PROGRAM_SECONDS = 10.0
@@ -187,7 +186,7 @@ class Visit:
             "domcontentloaded" if self._request.wait_until is WaitUntil.DOMCONTENTLOADED else "load"
         )
         with suppress(PlaywrightTimeout):
-            seconds = self._deadline.share_seconds(2, LOAD_SECONDS)
+            seconds = self._deadline.share_seconds(2, self._equipment.load_timeout_seconds)
             loading = self._page.wait_for_load_state(moment, timeout=seconds * 1000)
             return await self._answer.breaks_off_before(loading)
         if await self._world.attempt(page_scripts.HAS_CONTENT):
