@@ -168,6 +168,31 @@ def test_a_receiver_that_is_gone_keeps_no_message_to_another_waiting(
         is_over.set()
 
 
+def test_no_receiver_rests_where_the_operator_wants_none_to(upstream: Upstream, tmp_path: Path) -> None:
+    is_over = threading.Event()
+
+    def silent(_seen: Seen) -> Reply:
+        is_over.wait(60)
+        return Reply(204, body=b"")
+
+    settings = environment(
+        upstream,
+        tmp_path,
+        WEBHOOK_SECRET=SECRET,
+        WEBHOOK_TIMEOUT="1",
+        WEBHOOK_RETRIES="60",
+        WEBHOOK_SILENCES="1",
+        WEBHOOK_REST="0",
+        JOB_CONCURRENCY="2",
+        ALLOWED_PRIVATE_TARGETS="127.0.0.0/8",
+    )
+    with running_receiver(silent) as gone, client_of(settings) as client:
+        for number in range(2):
+            client.post("/screenshots", json={"url": TARGET, "webhook_url": url_of(gone, f"/{number}")})
+        wait_until(lambda: {seen.path for seen in gone.seen} == {"/0", "/1"}, what="an attempt for each")
+        is_over.set()
+
+
 def _untried(client: FlaskClient, key: dict[str, str] | None = None) -> int:
     listed = client.get("/webhooks/deliveries", headers=key).get_json()["deliveries"]
     troubles = [attempt["trouble"] or "" for each in listed for attempt in each["attempts"]]

@@ -12,10 +12,12 @@ import pytest
 from structlog.testing import capture_logs
 
 from tests.support.s3 import Fault, S3Server, SmallS3, forget_aws_settings, record_of, running_s3, small_s3
+from tests.support.settings import load
 from tests.support.stores import silent_server
 from thumbnailer.errors import StorageUnavailable
 from thumbnailer.s3_settings import S3Settings
 from thumbnailer.s3_storage import S3Storage
+from wiring.trip import build_storage
 
 PAUSE_SECONDS = S3Settings(bucket="any").credentials_pause_seconds
 
@@ -118,6 +120,14 @@ def test_a_key_that_comes_late_is_found(s3: S3Server, shared_file: Path) -> None
     assert logs[0]["error"] == "NoCredentialsError", "nobody looks again at once"
     clock.seconds += PAUSE_SECONDS
     assert storage.write(KEY, BODY, RECORD) == storage.find(KEY)
+
+
+def test_a_key_that_comes_late_is_found_as_soon_as_the_operator_says(s3: S3Server, shared_file: Path) -> None:
+    bucket = {"S3_BUCKET": s3.bucket, "S3_ENDPOINT_URL": s3.endpoint_url, "S3_REGION": s3.region}
+    storage = build_storage(load(bucket | {"S3_CREDENTIALS_PAUSE": "0"}))
+    assert not storage.is_ready()
+    shared_file.write_text(written(s3))
+    assert storage.is_ready()
 
 
 def test_while_the_store_refuses_and_there_is_no_other_key_nothing_is_tried_twice(shared_file: Path) -> None:
