@@ -130,6 +130,7 @@ def test_nothing_moves_when_the_picture_comes(
 ) -> None:
     with visiting(browser, opened.url, viewport={"width": width, "height": 800}) as visitor:
         page = visitor.page
+        page.evaluate("for (const group of document.querySelectorAll('details')) group.open = true")
         before = page.evaluate(PLACES)
         take(page, target)
         expect_state(page, "shown")
@@ -141,6 +142,21 @@ def test_nothing_moves_when_the_picture_comes(
         take(page, "http://10.0.0.1/")
         expect_state(page, "failed")
         assert page.evaluate(PLACES) == before, "a problem stands in the picture's place"
+
+
+@pytest.mark.parametrize(("width", "is_open"), [(360, False), (900, False), (1280, True)])
+def test_options_take_no_room_between_a_picture_and_how_to_use_it(
+    browser: Browser, opened: Playground, width: int, is_open: bool
+) -> None:
+    screen = {"width": width, "height": 800}
+    with visiting(browser, opened.url, "/#thumb_height=300", viewport=screen) as visitor:
+        page = visitor.page
+        expect(page.locator("#thumb_height")).to_be_visible()
+        assert page.locator("#full_page").is_visible() == is_open
+        options, output = (page.locator(name).bounding_box() for name in (".options", ".output"))
+        assert options is not None
+        assert output is not None
+        assert (options["x"] < output["x"]) == is_open, "beside it where there is room"
 
 
 def test_a_problem_is_seen_without_scrolling(browser: Browser, opened: Playground, target: str) -> None:

@@ -13,6 +13,7 @@ import requests
 from PIL import Image
 from playwright.sync_api import Browser, Page, expect
 
+from blueprints.playground_options import STARTS
 from tests.support.browsers import Visitor, visiting
 from tests.support.edge import port_of
 from tests.support.nginx import running_nginx
@@ -47,6 +48,7 @@ def test_a_page_is_photographed_and_what_came_back_is_told(visitor: Visitor, tar
     assert told["Content type"] == "image/png"
     assert re.fullmatch(r"[\d.]+ m?s", told["Time taken"])
     assert "left" in told["Age"]
+    assert told["Cost"] == "One new capture"
     assert told["Cache-Status"] == headers["cache-status"]
     assert told["Request id"] == headers["x-request-id"]
     expect(page.get_by_role("status")).to_contain_text("Taken: 1280 \N{MULTIPLICATION SIGN} 720, in")
@@ -59,7 +61,7 @@ def test_the_second_look_comes_from_the_cache_and_a_new_capture_does_not(
     for said in ("Taken", "From the cache"):
         take(page, target)
         expect(page.get_by_role("status")).to_contain_text(said)
-    assert facts(page)["X-Cache"] == "HIT"
+    assert (facts(page)["X-Cache"], facts(page)["Cost"]) == ("HIT", "No new capture")
     page.get_by_role("button", name="New capture").click()
     wait_at(page, lambda: "fresh=true" in visitor.asked_for("/thumb")[-1].url)
     expect_state(page, "shown")
@@ -126,6 +128,40 @@ def test_what_is_copied_is_what_was_shown(visitor: Visitor, target: str) -> None
     assert (tag["src"], tag["width"], tag["height"]) == (address, "400", "225")
     assert (tag["loading"], tag["alt"]) == ("lazy", "Preview of 93.184.216.34")
     assert shlex.split(copied["curl"]) == ["curl", "--output", "thumb.webp", address]
+
+
+def test_the_tag_is_sharp_on_dense_screens_too(visitor: Visitor, opened: Playground, target: str) -> None:
+    page = visitor.page
+    assert "srcset" not in Tag(page.locator("#tag").inner_text()).attributes, "the capture has one size"
+    page.locator("#thumb_width").fill("300")
+    take(page, target)
+    expect_state(page, "shown")
+    tag = Tag(page.locator("#tag").inner_text()).attributes
+    assert (tag["width"], tag["height"], tag["decoding"]) == ("300", str(round(300 * 720 / 1280)), "async")
+    address, _, density = str(tag["srcset"]).partition(" ")
+    assert density == "2x"
+    for one, width in ((str(tag["src"]), 300), (address, 600)):
+        assert Image.open(io.BytesIO(requests.get(one, timeout=30).content)).width == width
+    assert opened.vendor.calls.count(target) == 1
+
+
+def test_a_start_fills_in_the_form_and_takes_the_picture(
+    browser: Browser, opened: Playground, target: str
+) -> None:
+    with visiting(browser, opened.url, "/#full_page=true&dark_mode=true") as visitor:
+        page = visitor.page
+        page.get_by_role("button", name="Card", exact=True).click()
+        expect(page.get_by_label("Page to photograph")).to_be_focused()
+        assert visitor.asked_for("/thumb") == [], "of nothing yet"
+        page.get_by_label("Page to photograph").fill(target)
+        page.get_by_role("group", name="Start with").get_by_role("button", name="Phone").click()
+        expect_state(page, "shown")
+        expect(page.locator("#full_page")).not_to_be_checked()
+        expect(page.locator("#device")).to_have_value("iPhone 14")
+        assert dict(parse_qsl(urlsplit(visitor.asked_for("/thumb")[-1].url).query)) == {
+            "url": target,
+            **STARTS["Phone"],
+        }
 
 
 def test_odd_signs_in_an_address_break_out_of_no_snippet(visitor: Visitor) -> None:
