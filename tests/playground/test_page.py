@@ -308,3 +308,5 @@ def test_an_operator_can_switch_it_off(settings: dict[str, str]) -> None:
         assert (answer.status_code, answer.content_type) == (404, "application/problem+json")
         assert answer.get_json()["type"] == "/problems/not-found"
         assert "/" not in client.get("/openapi.json").get_json()["paths"]
+        for page in ("/docs", "/problems/not-found"):
+            assert "layground" not in client.get(page).text, "nothing leads to it"
