@@ -22,7 +22,7 @@ export const seconds = (number) =>
 
 function span(number) {
   const [count, unit] = [[86400, "day"], [3600, "hour"], [60, "minute"], [1, "second"]].find(([size]) => number >= size) ?? [1, "second"];
-  const many = Math.floor(number / count);
+  const many = Math.round(number / count);
   return `${many} ${unit}${many === 1 ? "" : "s"}`;
 }
 

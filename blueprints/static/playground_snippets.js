@@ -6,7 +6,13 @@ const EXAMPLE = "https://example.com/";
 const ENTITIES = { "&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;" };
 const inHtml = (text) => text.replace(/[&<>"]/g, (sign) => ENTITIES[sign]);
 const inShell = (text) => `'${text.replaceAll("'", "'\\''")}'`;
-export const hostOf = (url) => (URL.canParse(url) ? new URL(url).hostname : "the page");
+
+// As it was written where URL would spell it as xn--…, which is nothing to be read out.
+export function hostOf(url) {
+  if (!URL.canParse(url)) return "the page";
+  const { hostname } = new URL(url);
+  return (hostname.includes("xn--") && /:\/\/([^/?#:]+)/.exec(url)?.[1]) || hostname;
+}
 
 function unsignedAddress(state) {
   const here = page.dataset.base ? `${page.dataset.base.replace(/\/+$/, "")}/thumb` : new URL(page.dataset.thumb, location.href).href;

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import io
 import re
-import shlex
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, quote, urlsplit
 
-import requests
 from PIL import Image
 from playwright.sync_api import Browser, Page, expect
 
@@ -21,7 +19,6 @@ from tests.support.pages import running_pages
 from tests.support.playground import (
     PREFIX,
     Playground,
-    Tag,
     expect_state,
     facts,
     natural_size,
@@ -47,7 +44,7 @@ def test_a_page_is_photographed_and_what_came_back_is_told(visitor: Visitor, tar
     assert f"{int(headers['content-length']):,} bytes" in told["Size"]
     assert told["Content type"] == "image/png"
     assert re.fullmatch(r"[\d.]+ m?s", told["Time taken"])
-    assert "left" in told["Age"]
+    assert told["Age"].endswith(("1 day left", "24 hours left"))
     assert told["Cost"] == "One new capture"
     assert told["Cache-Status"] == headers["cache-status"]
     assert told["Request id"] == headers["x-request-id"]
@@ -109,42 +106,6 @@ def test_what_needs_another_capture_waits_for_a_click(
     assert opened.vendor.calls.count(target) == 2
 
 
-def test_what_is_copied_is_what_was_shown(visitor: Visitor, target: str) -> None:
-    page = visitor.page
-    page.locator("#thumb_width").fill("400")
-    page.locator("#dpr").fill("2")
-    page.locator("#format").select_option("webp")
-    take(page, target)
-    expect_state(page, "shown")
-    copied = {}
-    for title in ("Address", "HTML", "curl"):
-        page.get_by_role("button", name=f"Copy: {title}").click()
-        expect(page.get_by_role("status")).to_have_text(f"Copied: {title}.")
-        copied[title] = page.evaluate("navigator.clipboard.readText()")
-    address = copied["Address"]
-    picture = Image.open(io.BytesIO(requests.get(address, timeout=30).content))
-    assert (picture.format, picture.size) == ("WEBP", natural_size(page) == (800, 450) and (800, 450))
-    tag = Tag(copied["HTML"]).attributes
-    assert (tag["src"], tag["width"], tag["height"]) == (address, "400", "225")
-    assert (tag["loading"], tag["alt"]) == ("lazy", "Preview of 93.184.216.34")
-    assert shlex.split(copied["curl"]) == ["curl", "--output", "thumb.webp", address]
-
-
-def test_the_tag_is_sharp_on_dense_screens_too(visitor: Visitor, opened: Playground, target: str) -> None:
-    page = visitor.page
-    assert "srcset" not in Tag(page.locator("#tag").inner_text()).attributes, "the capture has one size"
-    page.locator("#thumb_width").fill("300")
-    take(page, target)
-    expect_state(page, "shown")
-    tag = Tag(page.locator("#tag").inner_text()).attributes
-    assert (tag["width"], tag["height"], tag["decoding"]) == ("300", str(round(300 * 720 / 1280)), "async")
-    address, _, density = str(tag["srcset"]).partition(" ")
-    assert density == "2x"
-    for one, width in ((str(tag["src"]), 300), (address, 600)):
-        assert Image.open(io.BytesIO(requests.get(one, timeout=30).content)).width == width
-    assert opened.vendor.calls.count(target) == 1
-
-
 def test_a_start_fills_in_the_form_and_takes_the_picture(
     browser: Browser, opened: Playground, target: str
 ) -> None:
@@ -162,29 +123,6 @@ def test_a_start_fills_in_the_form_and_takes_the_picture(
             "url": target,
             **STARTS["Phone"],
         }
-
-
-def test_odd_signs_in_an_address_break_out_of_no_snippet(visitor: Visitor) -> None:
-    page, odd = visitor.page, 'http://93.184.216.34/o\'x?"a"=<b>&c=(*)!$(id)`id`'
-    page.get_by_label("Page to photograph").fill(odd)
-    address = page.locator("#address").inner_text()
-    assert dict(parse_qsl(urlsplit(address).query)) == {"url": odd}
-    assert Tag(page.locator("#tag").inner_text()).attributes["src"] == address
-    assert shlex.split(page.locator("#curl").inner_text())[-1] == address
-    take(page, odd)
-    expect_state(page, "shown")
-
-
-def test_a_browser_without_a_clipboard_copies_as_well(
-    browser: Browser, opened: Playground, target: str
-) -> None:
-    with visiting(browser, opened.url, permissions=["clipboard-read", "clipboard-write"]) as visitor:
-        page = visitor.page
-        page.evaluate("() => { navigator.clipboard.writeText = () => Promise.reject(new Error('no')) }")
-        page.get_by_label("Page to photograph").fill(target)
-        page.get_by_role("button", name="Copy: Address").click()
-        expect(page.get_by_role("status")).to_have_text("Copied: Address.")
-        assert page.evaluate("navigator.clipboard.readText()") == page.locator("#address").inner_text()
 
 
 def test_an_address_of_the_page_carries_its_settings_and_takes_no_picture_by_itself(
