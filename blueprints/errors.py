@@ -42,6 +42,8 @@ log = structlog.get_logger(__name__)
 
 CONTENT_TYPE = "application/problem+json"
 DEFAULT_RETRY_AFTER_SECONDS = 30.0
+#: What is answered to callers who came too often, or when too many were there; nothing was tried for them.
+TURNED_AWAY = (CallerLimited, Overloaded)
 
 
 class Api(flask_smorest.Api):
@@ -178,7 +180,7 @@ def log_bug(error: Exception) -> ProblemType:
 
 def log_failure(error: ThumbnailerError, kind: ProblemType) -> None:
     """An operator's fault is an error in the log, everything else is news; the server hears of some, too."""
-    if isinstance(error, CallerLimited | Overloaded):
+    if isinstance(error, TURNED_AWAY):
         flask.request.environ[IS_TURNED_AWAY] = True
     note(problem=kind.slug)
     level = log.error if isinstance(error, UpstreamAuth) else log.info

@@ -133,7 +133,7 @@ def problem(slug: str) -> Response:
     """The page that explains one kind of problem."""
     if slug not in PROBLEMS:
         raise NotFound
-    return web_page(render_template("problem.html", problem=PROBLEMS[slug]), PAGE_POLICY)
+    return _page("problem.html", problem=PROBLEMS[slug])
 
 
 @blueprint.get("/docs")
@@ -141,7 +141,13 @@ def problem(slug: str) -> Response:
 @blueprint.response(200, PLAIN_TEXT, content_type="text/html", description="The page.")
 def docs() -> Response:
     """The interactive page for the OpenAPI document."""
-    return web_page(render_template("docs.html"), PAGE_POLICY)
+    return _page("docs.html")
+
+
+def _page(template: str, **shown: object) -> Response:
+    """A page for people, which leads to the playground where there is one."""
+    has_playground = "playground" in flask.current_app.blueprints
+    return web_page(render_template(template, has_playground=has_playground, **shown), PAGE_POLICY)
 
 
 def swagger_ui_file(name: str) -> Response:

@@ -12,7 +12,7 @@ from flask import Response
 
 from blueprints.answers import PROBLEM_HEADER, SAFETY_HEADERS
 from blueprints.error_problems import problem_of_error
-from blueprints.errors import log_failure, retry_headers
+from blueprints.errors import TURNED_AWAY, log_failure, retry_headers
 from blueprints.request_log import note, request_id
 from blueprints.services import services
 from thumbnailer.errors import ThumbnailerError
@@ -57,12 +57,12 @@ def wants_placeholder() -> bool:
 def placeholder_answer(
     error: ThumbnailerError,
     asked: Mapping[str, Any] | None = None,
-    shown: PlaceholderKind = PlaceholderKind.FAILED,
+    shown: PlaceholderKind | None = None,
 ) -> Response:
-    """For a picture that cannot be made; ``asked`` is what was asked for, by default the query."""
+    """For a picture that cannot be made, or not now; ``asked`` is what was asked for, else the query."""
     kind = problem_of_error(error)
     log_failure(error, kind)
-    response = _drawn(shown, kind.status, flask.request.args if asked is None else asked)
+    response = _drawn(shown or _kind_of(error), kind.status, flask.request.args if asked is None else asked)
     response.headers[PROBLEM_HEADER] = kind.slug
     response.headers.update(retry_headers(error, kind))
     return response
@@ -89,6 +89,11 @@ def pending_answer() -> Response:
     response.headers["Cache-Status"] = "thumbnailer; fwd=miss; detail=pending"
     note(cache="pending")
     return response
+
+
+def _kind_of(error: ThumbnailerError) -> PlaceholderKind:
+    """Nobody has tried the page of a caller who was turned away: it must not look as if it were broken."""
+    return PlaceholderKind.PENDING if isinstance(error, TURNED_AWAY) else PlaceholderKind.FAILED
 
 
 def _drawn(kind: PlaceholderKind, status: int, asked: Mapping[str, Any]) -> Response:

@@ -15,7 +15,7 @@ from flask import Response, render_template
 from blueprints.access import OPEN, needs
 from blueprints.documented_headers import text_header
 from blueprints.openapi import PLAIN_TEXT, answers_not_modified
-from blueprints.playground_options import offered_groups
+from blueprints.playground_options import offered_groups, offered_starts
 from blueprints.services import services
 from blueprints.strict_blueprint import StrictBlueprint
 from blueprints.web_pages import web_page
@@ -42,6 +42,7 @@ def playground_blueprint(thumb_defaults: Mapping[str, str]) -> StrictBlueprint:
         return render_template(
             "playground.html",
             groups=offered_groups(thumb_defaults),
+            starts=offered_starts(),
             is_closed=is_closed,
             presets=sorted(presets),
             can_sign=services().signer is not None,

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from urllib.parse import urlencode
 
 from marshmallow import fields, validate
 
@@ -152,6 +153,13 @@ OFFERED: Sequence[tuple[str, bool, Mapping[str, _Offer]]] = (
         },
     ),
 )
+#: What pictures are wanted for, and the options that make such a one.
+STARTS: Mapping[str, Mapping[str, str]] = {
+    "Card": {"thumb_width": "400", "format": "webp"},
+    "Social card": {"width": "1200", "height": "630", "format": "jpeg"},
+    "Phone": {"device": "iPhone 14", "thumb_width": "390", "format": "webp"},
+    "Whole page": {"full_page": "true", "thumb_width": "800", "format": "webp"},
+}
 #: What the page has a field of its own for, or another word; and what its answers are not for.
 NOT_OFFERED = frozenset({"url", "fresh", "retina", "download", "on_error", "wait", "sig", "exp", "kid"})
 
@@ -171,6 +179,11 @@ def offered_groups(chosen_here: Mapping[str, str]) -> Sequence[Group]:
         )
         for title, is_open, offers in OFFERED
     ]
+
+
+def offered_starts() -> Mapping[str, str]:
+    """Those of ``STARTS`` that a provider can do, as queries. Needs the current application."""
+    return {title: urlencode(options) for title, options in STARTS.items() if _is_honoured(options)}
 
 
 def _option(field: fields.Field[object], name: str, offer: _Offer, chosen_here: Mapping[str, str]) -> Option:

@@ -1,4 +1,7 @@
-"""docs/embedding.md: its tags show pictures, as large as they say, and its script a fallback."""
+"""docs/embedding.md: its tags show pictures, as large as they say, and its script a fallback.
+
+And the script in docs/api.md, which shows a picture as soon as it is made.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +24,7 @@ from playwright.sync_api import expect
 
 from tests.support.access import folder_environment
 from tests.support.browsers import running_browser
-from tests.support.playground import Vendor, running_playground
+from tests.support.playground import Vendor, running_playground, wait_at
 from tests.support.service import PROJECT, TARGET, client_of
 from tests.support.small_web import Reply, Site, serving
 from tests.support.upstream import Upstream
@@ -126,3 +129,34 @@ def test_the_script_for_fallbacks_puts_one_where_a_picture_fails(tmp_path: Path)
             expect(dead).to_have_js_property("naturalWidth", 1)
             expect(dead).to_have_attribute("src", DATA_URL)
             expect(alive).to_have_js_property("naturalWidth", 400)
+
+
+#: Notes which pictures the page holds on to.
+HELD = """() => {
+  window.held = new Set();
+  const [create, revoke] = [URL.createObjectURL, URL.revokeObjectURL];
+  URL.createObjectURL = (body) => { const url = create(body); held.add(url); return url; };
+  URL.revokeObjectURL = (url) => { held.delete(url); revoke(url); };
+}"""
+
+
+def test_the_script_that_waits_shows_the_picture_when_it_is_made(tmp_path: Path) -> None:
+    documented = (PROJECT / "docs/api.md").read_text(encoding="utf-8")
+    (script,) = re.findall(r"^```js\n(.*?)^```", documented, re.MULTILINE | re.DOTALL)
+    with running_playground(tmp_path) as service, running_browser() as browser:
+        service.vendor.slow.add(TARGET)
+        with browser.new_context(bypass_csp=True) as context:
+            page, statuses = context.new_page(), list[int]()
+            page.on("response", lambda one: statuses.append(one.status) if "/thumb?" in one.url else None)
+            page.goto(service.url)
+            page.evaluate(HELD)
+            begin = "const img = new Image(); document.body.append(img); show(img, url);"
+            url = f"/thumb?url={quote(TARGET, safe='')}&thumb_width=300"
+            page.evaluate(f"(url) => {{ {script} {begin} }}", url)
+            picture = page.locator("img").last
+            expect(picture).to_have_js_property("naturalWidth", 300)
+            assert set(statuses) == {202}
+            service.vendor.go_on.set()
+            wait_at(page, lambda: 200 in statuses)
+            wait_at(page, lambda: page.evaluate("held.size") == 0)
+            expect(picture).to_have_js_property("naturalWidth", 300)

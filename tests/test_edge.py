@@ -80,6 +80,34 @@ def test_clients_are_told_what_concerns_them_and_not_what_the_edge_does(edge: Ed
         assert answer.headers["cross-origin-resource-policy"] == "cross-origin"
 
 
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/",
+        "/openapi.json",
+        "/static/playground.js",
+        "/static/playground.css",
+        "/docs/assets/swagger-ui.css",
+    ],
+)
+def test_pages_for_people_and_what_they_load_are_compressed(edge: Edge, path: str) -> None:
+    plain = requests.get(edge.url + path, headers={"Accept-Encoding": "identity"}, timeout=30)
+    packed = requests.get(edge.url + path, headers={"Accept-Encoding": "gzip"}, timeout=30)
+    assert (plain.status_code, "Content-Encoding" in plain.headers) == (200, False)
+    assert packed.headers["Content-Encoding"] == "gzip"
+    assert "Accept-Encoding" in packed.headers["Vary"]
+    assert packed.content == plain.content
+    if "ETag" in packed.headers:
+        known = {"Accept-Encoding": "gzip", "If-None-Match": packed.headers["ETag"]}
+        assert requests.get(edge.url + path, headers=known, timeout=30).status_code == 304
+
+
+def test_nothing_else_is_compressed(edge: Edge) -> None:
+    for path in (thumb_path(), "/problem", f"/explain?url={TARGET}&{'x' * 2000}", "/ready", "/metrics"):
+        answer = requests.get(edge.url + path, headers={"Accept-Encoding": "gzip"}, timeout=30)
+        assert "Content-Encoding" not in answer.headers, path
+
+
 def test_an_answer_of_the_edge_is_never_younger_than_it_says(edge: Edge) -> None:
     path = thumb_path()
     first, second = ask(edge.url, path), ask(edge.url, path)

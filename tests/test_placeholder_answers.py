@@ -16,6 +16,9 @@ from tests.support.answers import Answer, Received, image, json_error
 from tests.support.pictures import picture
 from tests.support.service import TARGET, client_of, snapapi_environment
 from tests.support.upstream import Upstream
+from thumbnailer.imaging import Dimensions
+from thumbnailer.placeholders import PlaceholderKind, draw
+from thumbnailer.renditions import RenditionFormat
 
 CHROME_IMG = "image/avif,image/webp,image/apng,image/svg+xml,image/*,*/*;q=0.8"
 CHROME_PAGE = "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,*/*;q=0.8"
@@ -109,6 +112,25 @@ def test_head_has_the_headers_of_the_placeholder(client: FlaskClient) -> None:
 def test_json_is_never_answered_with_a_placeholder(client: FlaskClient) -> None:
     response = client.post("/screenshot", json={"url": TARGET}, headers={"Accept": CHROME_IMG})
     assert response.content_type == "application/problem+json"
+
+
+@pytest.mark.parametrize(
+    ("target", "status", "kind"),
+    [
+        pytest.param("http://10.0.0.1/", 403, PlaceholderKind.FAILED, id="what is never visited"),
+        pytest.param(f"{TARGET}?second", 429, PlaceholderKind.PENDING, id="what nobody has tried"),
+    ],
+)
+def test_a_page_that_was_not_tried_does_not_look_broken(
+    upstream: Upstream, target: str, status: int, kind: PlaceholderKind
+) -> None:
+    upstream.behave(image("png"))
+    with client_of(snapapi_environment(upstream.url, LIMIT_THUMB="1 per minute")) as client:
+        assert client.get("/thumb", query_string={"url": TARGET}, buffered=True).status_code == 200
+        query = {"url": target, "thumb_width": "160"}
+        response = client.get("/thumb", query_string=query, headers={"Accept": OLD_IMG})
+    assert response.status_code == status
+    assert response.data == draw(Dimensions(160, 90), kind, RenditionFormat.PNG).body
 
 
 @pytest.mark.parametrize(

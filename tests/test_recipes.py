@@ -173,17 +173,20 @@ def test_wordpress_shows_a_signed_picture() -> None:
         text=json.dumps(attributes),
     )  # fmt: skip
     found = re.fullmatch(
-        r'<img src="([^"<>]*)" alt="Say &quot;hi&quot; &amp; &lt;go&gt;" loading="lazy">', image
+        r'<img src="([^"<>]*)" srcset="([^"<>]*) 2x" width="320" height="180"'
+        r' alt="Say &quot;hi&quot; &amp; &lt;go&gt;" loading="lazy" decoding="async">',
+        image,
     )
     assert found, image
-    url = html.unescape(found[1])
-    parameters = dict(read_parameters(urlsplit(url).query.encode()))
-    assert parameters["url"] == "https://example.com/?a=1&b=%0A2"
-    assert (parameters["thumb_width"], parameters["format"]) == ("320", "auto")
-    exp = int(parameters["exp"])
-    assert exp % DAY_SECONDS == 0
-    assert DAY_SECONDS <= exp - before <= 2 * DAY_SECONDS
-    assert_verifies(url, exp=exp)
+    sized = {"thumb_width": "320", "thumb_height": "180", "fit": "cover", "format": "webp"}
+    for url, expected in ((found[1], sized), (found[2], {**sized, "dpr": "2"})):
+        parameters = dict(read_parameters(urlsplit(html.unescape(url)).query.encode()))
+        assert parameters.pop("url") == "https://example.com/?a=1&b=%0A2"
+        exp = int(parameters.pop("exp"))
+        assert exp % DAY_SECONDS == 0
+        assert DAY_SECONDS <= exp - before <= 2 * DAY_SECONDS
+        assert {name: parameters[name] for name in parameters if name not in ("kid", "sig")} == expected
+        assert_verifies(html.unescape(url), exp=exp)
 
 
 def test_every_recipe_is_shown_in_the_documentation() -> None:

@@ -2,9 +2,10 @@
 
 import { blame, clearFaults, complain, explain, lookAtFault, say, seconds, tell, tellOf } from "./playground_answer.js";
 import {
-  $, asked, encode, isOfRendition, isOneCapture, keepKey, key, keyHeaders, options, page, query, recallKey, remember, restore, typed,
+  $, asked, encode, foldUp, isOfRendition, isOneCapture, keepKey, key, keyHeaders, options, page, query, recallKey, remember, restore,
+  typed,
 } from "./playground_form.js";
-import { describe, hostOf } from "./playground_snippets.js";
+import { denser, describe, hostOf } from "./playground_snippets.js";
 
 // As browsers ask for pictures; and what went wrong is wanted in words.
 const ACCEPT = "image/avif,image/webp,image/*;q=0.9,application/problem+json";
@@ -36,12 +37,12 @@ async function show(answer, given, tookSeconds, body, signal) {
     URL.revokeObjectURL(url);
     throw error;
   }
-  const picture = $("picture");
-  picture.src = url;
+  decoded.id = "picture";
+  decoded.alt = `Picture of ${hostOf(given.url)}`;
+  if (shown) $("picture").replaceWith(decoded);
+  else $("stage").append(decoded);
   if (shown) URL.revokeObjectURL(shown.object);
   shown = { asked: given, state: query(given), width: decoded.naturalWidth, height: decoded.naturalHeight, object: url };
-  picture.alt = `Picture of ${hostOf(given.url)}`;
-  picture.hidden = false;
   $("save").href = url;
   $("save").download = `${hostOf(given.url)}.${body.type.replace("image/", "").replace("jpeg", "jpg")}`;
   for (const id of ["save", "zoom", "retake"]) $(id).hidden = false;
@@ -148,23 +149,30 @@ function end() {
   describeAll();
 }
 
+function askForSignature(given) {
+  const headers = { "Content-Type": "application/json", Accept: "application/json,application/problem+json", ...keyHeaders() };
+  const body = JSON.stringify({ path: "/thumb", ...given });
+  return fetch(page.dataset.sign, { method: "POST", headers, body, referrerPolicy: "same-origin" });
+}
+
 async function sign() {
   clearFaults();
   const given = asked();
   if (!isKeyWritable()) return;
   const life = Number($("exp").value);
-  const body = { path: "/thumb", ...typed(given), ...(life ? { exp: Math.floor(Date.now() / 1000) + life } : {}) };
+  const end = life ? { exp: Math.floor(Date.now() / 1000) + life } : {};
+  const dense = denser(given);
   $("sign").disabled = true;
   try {
-    const headers = { "Content-Type": "application/json", Accept: "application/json,application/problem+json", ...keyHeaders() };
-    const answer = await fetch(page.dataset.sign, { method: "POST", headers, body: JSON.stringify(body), referrerPolicy: "same-origin" });
-    if (!answer.ok) {
-      await explain(answer);
+    const answers = await Promise.all([given, ...(dense ? [dense] : [])].map((one) => askForSignature({ ...typed(one), ...end })));
+    const refused = answers.find((answer) => !answer.ok);
+    if (refused) {
+      await explain(refused);
       lookAtFault();
       return say("Not signed.");
     }
-    const { url, exp } = await answer.json();
-    signed = { state: query(given), url, query: url.slice(url.indexOf("?") + 1) };
+    const [{ url, exp }, denseOne] = await Promise.all(answers.map((answer) => answer.json()));
+    signed = { state: query(given), url, denseUrl: denseOne?.url, query: url.slice(url.indexOf("?") + 1) };
     say(exp ? `Signed, good until ${new Date(exp * 1000).toLocaleString()}.` : "Signed, with no end.");
   } catch {
     complainOfSilence();
@@ -191,6 +199,8 @@ async function copy(button) {
   setTimeout(() => { button.textContent = "Copy"; }, 2000);
 }
 
+const isEntitled = () => page.dataset.closed === "false" || Boolean(key());
+
 function changed(event) {
   clearTimeout(later);
   remember();
@@ -198,8 +208,7 @@ function changed(event) {
   const given = asked();
   const isValid = options.filter((control) => isOfRendition(control.name)).every((control) => control.validity.valid);
   if (shown === null || query(given) === shown.state) return;
-  const isEntitled = page.dataset.closed === "false" || key();
-  const isLive = isOfRendition(event.target.name) && isValid && isEntitled && isOneCapture(given, shown.asked);
+  const isLive = isOfRendition(event.target.name) && isValid && isEntitled() && isOneCapture(given, shown.asked);
   if (isLive) later = setTimeout(take, AT_ONCE_MS, { isLive });
   else if (!running) say("Changed since: take the picture again to see it.");
 }
@@ -209,11 +218,19 @@ function refill() {
   describeAll();
 }
 
-function reset() {
+// The address as it is, and no options but these, as a query has them.
+function fillWith(chosen) {
   const url = $("url").value.trim();
-  history.replaceState(null, "", url ? `#url=${encode(url)}` : location.pathname + location.search);
+  const state = [...(url ? [`url=${encode(url)}`] : []), ...(chosen ? [chosen] : [])].join("&");
+  history.replaceState(null, "", state ? `#${state}` : location.pathname + location.search);
   clearFaults();
   refill();
+}
+
+function start(button) {
+  fillWith(button.dataset.start);
+  if (!$("url").value.trim()) $("url").focus();
+  else if (isEntitled()) take();
 }
 
 $("ask").noValidate = true; // the service says itself what is wrong, in its own words
@@ -232,8 +249,11 @@ $("zoom").addEventListener("click", () => {
   reach();
 });
 $("sign")?.addEventListener("click", sign);
-$("reset").addEventListener("click", reset);
+$("reset").addEventListener("click", () => fillWith(""));
+for (const button of document.querySelectorAll("[data-start]")) button.addEventListener("click", () => start(button));
+$("exp")?.addEventListener("input", describeAll);
 for (const button of document.querySelectorAll("[data-copies]")) button.addEventListener("click", () => copy(button));
 addEventListener("hashchange", refill);
+foldUp();
 recallKey();
 refill();

@@ -22,7 +22,7 @@ export const seconds = (number) =>
 
 function span(number) {
   const [count, unit] = [[86400, "day"], [3600, "hour"], [60, "minute"], [1, "second"]].find(([size]) => number >= size) ?? [1, "second"];
-  const many = Math.floor(number / count);
+  const many = Math.round(number / count);
   return `${many} ${unit}${many === 1 ? "" : "s"}`;
 }
 
@@ -38,6 +38,15 @@ function fact(text, remark) {
   const whole = element("span", text);
   if (remark) whole.append(element("small", remark));
   return whole;
+}
+
+// What this answer was charged: a new capture, by X-Cache, and what is left by RateLimit, of the first limit where there are several.
+function costOf(header) {
+  const isTaken = header("X-Cache") === "MISS" && !/;\s*collapsed/.test(header("Cache-Status") ?? "");
+  if (!isTaken) return "No new capture";
+  const amount = /;q=(\d+)/.exec(header("RateLimit-Policy") ?? "")?.[1];
+  const left = /;r=(\d+);t=(\d+)/.exec(header("RateLimit") ?? "");
+  return amount && left ? `One new capture; ${left[1]} of ${amount} left for ${left[2]} s` : "One new capture";
 }
 
 // The page has a place for each of them from the start, so that nothing moves when they come.
@@ -61,6 +70,7 @@ export function tellOf(answer, body, size, tookSeconds) {
     "Content type": header("Content-Type"),
     "Time taken": seconds(tookSeconds),
     Age: fact(span(age), most > age ? `${span(most - age)} left` : ""),
+    Cost: costOf(header),
     "Cache-Status": header("Cache-Status"),
     "Server-Timing": steps.map(([, name, dur]) => `${name} ${seconds(Number(dur) / 1000)}`).join(" · "),
     "Request id": header("X-Request-ID"),

@@ -29,7 +29,7 @@ export function asked() {
 export const valueOf = (given, name) =>
   given[name] ?? options.find((control) => control.name === name)?.dataset.default ?? "";
 
-const hasSize = (given) => Boolean(valueOf(given, "thumb_width") || valueOf(given, "thumb_height"));
+export const hasSize = (given) => Boolean(valueOf(given, "thumb_width") || valueOf(given, "thumb_height"));
 const isOfMaster = (given) => hasSize(given) || ["png", "avif", "auto"].includes(valueOf(given, "format"));
 const captured = (given) => query(Object.fromEntries(Object.entries(given).filter(([name]) => !RENDITION.has(name))));
 // Whether the same capture serves both, whatever the size and format.
@@ -43,6 +43,13 @@ export function typed(given) {
 }
 
 // --- what the address of this page says -------------------------------------------------------
+
+const isNarrow = matchMedia("(max-width: 61.99rem)"); // one column: playground.css
+
+// Where the options stand between the picture and how to use it, they take no room until somebody wants them.
+export function foldUp() {
+  if (isNarrow.matches) for (const group of document.querySelectorAll("details.group")) group.open = false;
+}
 
 export function restore() {
   const given = new URLSearchParams(location.hash.slice(1));

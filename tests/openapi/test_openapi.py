@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urljoin
 
 import jsonschema
 import openapi_spec_validator
@@ -190,10 +191,10 @@ def test_swagger_ui_comes_from_here(client: FlaskClient) -> None:
     assert "default-src 'self'" in page.headers["Content-Security-Policy"]
     assert "//" not in re.sub(r"<!doctype html>", "", page.text), "the page names another host"
     references = re.findall(r'(?:src|href|data-document)="([^"]+)"', page.text)
-    assert len(references) == 6
+    assert len(references) == 8
     for reference in references:
         assert not reference.startswith("/"), "the page works below a prefix as well"
-        with client.get(f"/{reference}") as answer:
+        with client.get(urljoin("/docs", reference)) as answer:
             assert answer.status_code == 200, reference
 
 

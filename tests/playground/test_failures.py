@@ -12,11 +12,14 @@ import requests
 from PIL import Image
 from playwright.sync_api import Browser, expect
 
+from tests.support.access import folder_environment
 from tests.support.ageing import age_pictures
 from tests.support.browsers import Visitor, visiting
-from tests.support.playground import Playground, Tag, expect_state, running_playground, take
+from tests.support.playground import Playground, Tag, expect_state, facts, running_playground, take
 from tests.support.processes import wait_until
-from tests.support.service import TARGET
+from tests.support.service import TARGET, running_app
+from tests.support.upstream import Upstream
+from tests.support.vectors import SIGNING_KEYS
 
 DAY = 86_400
 
@@ -93,6 +96,8 @@ def test_when_to_come_back_is_counted_down(browser: Browser, tmp_path: Path) -> 
         for number in (1, 2):
             take(page, f"{TARGET}?{number}")
             expect(page.locator("#stage")).not_to_have_attribute("data-state", "busy")
+            if number == 1:
+                assert re.fullmatch(r"One new capture; 0 of 1 left for \d+ s", facts(page)["Cost"])
         expect(page.get_by_role("alert")).to_contain_text("Rate limited")
         expect(line).to_contain_text(re.compile(r"Try again in \d+ s\."))
         first = line.inner_text()
@@ -196,9 +201,31 @@ def test_a_signed_address_needs_no_key_until_an_option_changes(
         assert Image.open(io.BytesIO(requests.get(address, timeout=30).content)).size == (400, 225)
         tag = Tag(page.locator("#tag").inner_text()).attributes
         assert (tag["src"], tag["width"]) == (address, "400")
+        dense = requests.get(str(tag["srcset"]).removesuffix(" 2x"), timeout=30)
+        assert Image.open(io.BytesIO(dense.content)).size == (800, 450), "it is signed as well"
+        expect(page.locator("#tag")).to_contain_text("exp=")
         page.locator("#full_page").uncheck()
         expect(page.locator("#address")).not_to_contain_text("sig=")
         expect(page.locator("#use")).to_contain_text("Without a key")
+
+
+def test_the_command_that_is_shown_signs_the_same(
+    browser: Browser, closed: Playground, upstream: Upstream, tmp_path: Path
+) -> None:
+    with visiting(browser, closed.url) as visitor:
+        page, odd = visitor.page, f"{TARGET}?it's=a+b&c"
+        page.get_by_label("Page to photograph").fill(odd)
+        page.locator("#thumb_width").fill("400")
+        page.locator("#hide_selectors").fill("a > b, #c")
+        page.locator("#exp").select_option("30 days")
+        program, *arguments = shlex.split(page.locator("#command").inner_text())
+    assert program == "flask"
+    assert arguments[-2:] == ["--exp", "30d"]
+    with running_app(folder_environment(upstream.url, tmp_path, SIGNING_KEYS=SIGNING_KEYS)) as app:
+        done = app.test_cli_runner().invoke(args=arguments)
+    assert done.exit_code == 0, done.output
+    signed = dict(parse_qsl(urlsplit(done.output.strip()).query))
+    assert {"url": odd, "thumb_width": "400", "hide_selectors": "a > b, #c"}.items() <= signed.items()
 
 
 def test_what_cannot_be_signed_is_told_at_its_field(browser: Browser, closed: Playground) -> None:

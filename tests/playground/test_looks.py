@@ -7,7 +7,7 @@ from typing import Any
 from urllib.parse import parse_qsl, quote, urlsplit
 
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Page, Route, expect
 
 from tests.support.browsers import Visitor, pale_texts, visiting
 from tests.support.playground import Playground, expect_state, take, wait_at
@@ -130,6 +130,7 @@ def test_nothing_moves_when_the_picture_comes(
 ) -> None:
     with visiting(browser, opened.url, viewport={"width": width, "height": 800}) as visitor:
         page = visitor.page
+        page.evaluate("for (const group of document.querySelectorAll('details')) group.open = true")
         before = page.evaluate(PLACES)
         take(page, target)
         expect_state(page, "shown")
@@ -141,6 +142,56 @@ def test_nothing_moves_when_the_picture_comes(
         take(page, "http://10.0.0.1/")
         expect_state(page, "failed")
         assert page.evaluate(PLACES) == before, "a problem stands in the picture's place"
+
+
+#: Counts what moves on the page by itself, of all that is in view (W3C Layout Instability).
+WATCH = """
+  window.moved = 0;
+  const note = (entries) => { for (const one of entries) moved += one.value; };
+  window.watch = new PerformanceObserver((list) => note(list.getEntries()));
+  watch.observe({ type: "layout-shift" });
+  window.drawn = async () => {
+    for (let frame = 0; frame < 3; frame++) await new Promise(requestAnimationFrame);
+    note(watch.takeRecords());
+    return moved;
+  };
+"""
+
+
+@pytest.mark.parametrize("width", [360, 768, 1280])
+def test_hardly_anything_moves_when_the_script_comes_late(
+    browser: Browser, opened: Playground, width: int
+) -> None:
+    with browser.new_context(viewport={"width": width, "height": 1600}, bypass_csp=True) as context:
+        page, held = context.new_page(), list[Route]()
+
+        def hold(route: Route) -> None:
+            held.append(route)
+
+        page.add_init_script(WATCH)
+        page.route("**/playground.js", hold)
+        page.goto(opened.url, wait_until="commit")
+        wait_at(
+            page, lambda: bool(held) and page.evaluate("performance.getEntriesByType('paint').length") > 0
+        )
+        held[0].continue_()
+        expect(page.locator("#options")).to_be_enabled()
+        assert page.evaluate("drawn()") < 0.02, "no more than what there is to copy takes a line more"
+
+
+@pytest.mark.parametrize(("width", "is_open"), [(360, False), (900, False), (1280, True)])
+def test_options_take_no_room_between_a_picture_and_how_to_use_it(
+    browser: Browser, opened: Playground, width: int, is_open: bool
+) -> None:
+    screen = {"width": width, "height": 800}
+    with visiting(browser, opened.url, "/#thumb_height=300", viewport=screen) as visitor:
+        page = visitor.page
+        expect(page.locator("#thumb_height")).to_be_visible()
+        assert page.locator("#full_page").is_visible() == is_open
+        options, output = (page.locator(name).bounding_box() for name in (".options", ".output"))
+        assert options is not None
+        assert output is not None
+        assert (options["x"] < output["x"]) == is_open, "beside it where there is room"
 
 
 def test_a_problem_is_seen_without_scrolling(browser: Browser, opened: Playground, target: str) -> None:

@@ -79,3 +79,20 @@ def test_the_page_of_a_problem_has_its_looks_and_leads_to_the_routes(
         page.get_by_role("link", name="All routes").click()
         expect(page.get_by_role("heading", name="thumbnailer")).to_be_visible()
         assert urlsplit(page.url).path == "/thumbs/docs"
+        page.get_by_role("link", name="Playground", exact=True).click()
+        expect(page.get_by_label("Page to photograph")).to_be_visible()
+        page.go_back()
+        page.go_back()
+        page.get_by_role("link", name="The playground").click()
+        expect(page.get_by_label("Page to photograph")).to_be_visible()
+
+
+def test_without_javascript_the_page_of_the_api_leads_to_the_document(
+    browser: Browser, published: str
+) -> None:
+    with visiting(browser, published, "/thumbs/docs", java_script_enabled=False) as visitor:
+        page = visitor.page
+        assert page.locator("main").count() == 1
+        with page.expect_response(lambda one: urlsplit(one.url).path == "/thumbs/openapi.json") as caught:
+            page.get_by_role("link", name="the OpenAPI document").click()
+        assert caught.value.status == 200

@@ -9,12 +9,13 @@ from dataclasses import dataclass, field
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qsl
 
 import pytest
 from flask.testing import FlaskClient
 
 from blueprints.playground import PLAYGROUND_POLICY
-from blueprints.playground_options import NOT_OFFERED, OFFERED
+from blueprints.playground_options import NOT_OFFERED, OFFERED, STARTS
 from blueprints.schemas import ThumbQuery
 from tests.support.access import folder_environment, make_key
 from tests.support.openapi import usual
@@ -52,6 +53,7 @@ class Form(HTMLParser):
         self.links: list[str] = []
         self.inline: list[str] = []
         self.ids: list[str] = []
+        self.starts: list[dict[str, str]] = []
         self._current, self._about = "", ""
         self.feed(page)
 
@@ -61,6 +63,7 @@ class Form(HTMLParser):
         self.inline += [name for name in attributes if name == "style" or name.startswith("on")]
         self.inline += [tag] if tag == "style" or (tag == "script" and "src" not in attributes) else []
         self.ids += [attributes["id"]] if "id" in attributes else []
+        self.starts += [dict(parse_qsl(attributes["data-start"]))] if "data-start" in attributes else []
         if "data-kind" in attributes:
             self._current = attributes["name"]
             self.controls[self._current] = Control(attributes)
@@ -170,6 +173,18 @@ def test_what_no_provider_can_do_is_said_and_nothing_else(
             assert control.is_available or "checked" not in control.attributes, name
             if is_for_sizes:
                 assert _refusal(client, options | {"thumb_width": "400"}) is None, name
+
+
+@pytest.mark.parametrize("environ", PROVIDERS.values(), ids=PROVIDERS.keys())
+def test_starts_are_those_that_a_provider_can_do(
+    environ: dict[str, str], upstream: Upstream, tmp_path: Path
+) -> None:
+    folders = folder_environment(upstream.url, tmp_path, RATELIMIT_ENABLED="false")
+    bases = {f"{name.upper()}_API_BASE": upstream.url for name in ("hermesforge", "snapsharp")}
+    with client_of(folders | bases | environ) as client:
+        offered = form_of(client).starts
+        assert offered == [each for each in STARTS.values() if _refusal(client, each) is None]
+        assert offered
 
 
 def test_it_loads_and_asks_nobody_else_and_nobody_frames_it(client: FlaskClient) -> None:
@@ -293,3 +308,5 @@ def test_an_operator_can_switch_it_off(settings: dict[str, str]) -> None:
         assert (answer.status_code, answer.content_type) == (404, "application/problem+json")
         assert answer.get_json()["type"] == "/problems/not-found"
         assert "/" not in client.get("/openapi.json").get_json()["paths"]
+        for page in ("/docs", "/problems/not-found"):
+            assert "layground" not in client.get(page).text, "nothing leads to it"

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import io
 import re
-import shlex
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, quote, urlsplit
 
-import requests
 from PIL import Image
 from playwright.sync_api import Browser, Page, expect
 
+from blueprints.playground_options import STARTS
 from tests.support.browsers import Visitor, visiting
 from tests.support.edge import port_of
 from tests.support.nginx import running_nginx
@@ -20,7 +19,6 @@ from tests.support.pages import running_pages
 from tests.support.playground import (
     PREFIX,
     Playground,
-    Tag,
     expect_state,
     facts,
     natural_size,
@@ -46,7 +44,8 @@ def test_a_page_is_photographed_and_what_came_back_is_told(visitor: Visitor, tar
     assert f"{int(headers['content-length']):,} bytes" in told["Size"]
     assert told["Content type"] == "image/png"
     assert re.fullmatch(r"[\d.]+ m?s", told["Time taken"])
-    assert "left" in told["Age"]
+    assert told["Age"].endswith(("1 day left", "24 hours left"))
+    assert told["Cost"] == "One new capture"
     assert told["Cache-Status"] == headers["cache-status"]
     assert told["Request id"] == headers["x-request-id"]
     expect(page.get_by_role("status")).to_contain_text("Taken: 1280 \N{MULTIPLICATION SIGN} 720, in")
@@ -59,7 +58,7 @@ def test_the_second_look_comes_from_the_cache_and_a_new_capture_does_not(
     for said in ("Taken", "From the cache"):
         take(page, target)
         expect(page.get_by_role("status")).to_contain_text(said)
-    assert facts(page)["X-Cache"] == "HIT"
+    assert (facts(page)["X-Cache"], facts(page)["Cost"]) == ("HIT", "No new capture")
     page.get_by_role("button", name="New capture").click()
     wait_at(page, lambda: "fresh=true" in visitor.asked_for("/thumb")[-1].url)
     expect_state(page, "shown")
@@ -107,48 +106,23 @@ def test_what_needs_another_capture_waits_for_a_click(
     assert opened.vendor.calls.count(target) == 2
 
 
-def test_what_is_copied_is_what_was_shown(visitor: Visitor, target: str) -> None:
-    page = visitor.page
-    page.locator("#thumb_width").fill("400")
-    page.locator("#dpr").fill("2")
-    page.locator("#format").select_option("webp")
-    take(page, target)
-    expect_state(page, "shown")
-    copied = {}
-    for title in ("Address", "HTML", "curl"):
-        page.get_by_role("button", name=f"Copy: {title}").click()
-        expect(page.get_by_role("status")).to_have_text(f"Copied: {title}.")
-        copied[title] = page.evaluate("navigator.clipboard.readText()")
-    address = copied["Address"]
-    picture = Image.open(io.BytesIO(requests.get(address, timeout=30).content))
-    assert (picture.format, picture.size) == ("WEBP", natural_size(page) == (800, 450) and (800, 450))
-    tag = Tag(copied["HTML"]).attributes
-    assert (tag["src"], tag["width"], tag["height"]) == (address, "400", "225")
-    assert (tag["loading"], tag["alt"]) == ("lazy", "Preview of 93.184.216.34")
-    assert shlex.split(copied["curl"]) == ["curl", "--output", "thumb.webp", address]
-
-
-def test_odd_signs_in_an_address_break_out_of_no_snippet(visitor: Visitor) -> None:
-    page, odd = visitor.page, 'http://93.184.216.34/o\'x?"a"=<b>&c=(*)!$(id)`id`'
-    page.get_by_label("Page to photograph").fill(odd)
-    address = page.locator("#address").inner_text()
-    assert dict(parse_qsl(urlsplit(address).query)) == {"url": odd}
-    assert Tag(page.locator("#tag").inner_text()).attributes["src"] == address
-    assert shlex.split(page.locator("#curl").inner_text())[-1] == address
-    take(page, odd)
-    expect_state(page, "shown")
-
-
-def test_a_browser_without_a_clipboard_copies_as_well(
+def test_a_start_fills_in_the_form_and_takes_the_picture(
     browser: Browser, opened: Playground, target: str
 ) -> None:
-    with visiting(browser, opened.url, permissions=["clipboard-read", "clipboard-write"]) as visitor:
+    with visiting(browser, opened.url, "/#full_page=true&dark_mode=true") as visitor:
         page = visitor.page
-        page.evaluate("() => { navigator.clipboard.writeText = () => Promise.reject(new Error('no')) }")
+        page.get_by_role("button", name="Card", exact=True).click()
+        expect(page.get_by_label("Page to photograph")).to_be_focused()
+        assert visitor.asked_for("/thumb") == [], "of nothing yet"
         page.get_by_label("Page to photograph").fill(target)
-        page.get_by_role("button", name="Copy: Address").click()
-        expect(page.get_by_role("status")).to_have_text("Copied: Address.")
-        assert page.evaluate("navigator.clipboard.readText()") == page.locator("#address").inner_text()
+        page.get_by_role("group", name="Start with").get_by_role("button", name="Phone").click()
+        expect_state(page, "shown")
+        expect(page.locator("#full_page")).not_to_be_checked()
+        expect(page.locator("#device")).to_have_value("iPhone 14")
+        assert dict(parse_qsl(urlsplit(visitor.asked_for("/thumb")[-1].url).query)) == {
+            "url": target,
+            **STARTS["Phone"],
+        }
 
 
 def test_an_address_of_the_page_carries_its_settings_and_takes_no_picture_by_itself(
