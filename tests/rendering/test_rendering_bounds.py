@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from PIL import Image
 
-from tests.support.pictures import picture
+from tests.support.pictures import grey_rows, picture, png_of_chunks
 from tests.support.renderings import AVIF, JPEG, LIMITS, PNG, WEBP
 from tests.support.screenshots import encoded, page_picture
 from thumbnailer import libvips
@@ -54,6 +54,20 @@ def test_a_png_with_damaged_pixels_is_none(renderer: Renderer) -> None:
         inspect(DAMAGED, LIMITS)
     with pytest.raises(NotAnImage):
         renderer.render(DAMAGED, Rendition(format=PNG))
+
+
+@pytest.mark.parametrize(
+    "pixels",
+    [
+        pytest.param(grey_rows(100), id="half of the rows"),
+        pytest.param(grey_rows(200)[:-30], id="their end lost"),
+        pytest.param(b"<script>" * 9, id="what does not unpack"),
+    ],
+)
+def test_a_png_without_all_its_pixels_is_none(renderer: Renderer, pixels: bytes) -> None:
+    """Nobody else has unpacked them, and what is missing would be black."""
+    with pytest.raises(NotAnImage):
+        renderer.render(png_of_chunks((b"IDAT", pixels)), Rendition(format=PNG, thumb_width=160))
 
 
 @pytest.mark.parametrize("image_format", ["gif", "tiff", "avif", "bmp", "ppm"])
