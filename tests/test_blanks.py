@@ -77,8 +77,9 @@ def test_a_small_word_is_enough(image_format: str, colour: str) -> None:
     refuse(paper(image_format, colour, INK["a word"]))
 
 
-def test_a_pale_word_is_enough() -> None:
-    refuse(paper(ink_pixels=INK["a word"], ink="#f0f0f0"))
+@pytest.mark.parametrize("ink", ["#f0f0f0", "yellow"])
+def test_a_pale_word_is_enough(ink: str) -> None:
+    refuse(paper(ink_pixels=INK["a word"], ink=ink))
 
 
 @pytest.mark.parametrize("mode", ["L", "P", "RGBA", "1"])

@@ -90,6 +90,15 @@ def test_a_folder_lives_as_long_as_a_process_that_was_forked_from_its_maker(temp
     assert not folder.exists()
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root could remove what others own")
+def test_root_leaves_the_folders_of_other_users_alone(temporary: Path) -> None:
+    folder = temporary / f"{KIND}of-somebody"
+    folder.mkdir()
+    os.chown(folder, 65_534, 65_534)
+    remove_abandoned(KIND)
+    assert folder.is_dir()
+
+
 def test_a_link_that_somebody_else_has_put_there_is_left_alone(temporary: Path) -> None:
     target = temporary / "of-somebody"
     target.mkdir()
