@@ -139,6 +139,12 @@ def test_who_is_taken_for_dead_before_they_hold_their_folder_make_another(
     assert opened_in(temporary) == []
 
 
+def test_a_folder_that_somebody_has_removed_is_let_go_of(temporary: Path) -> None:
+    with scratch_folder(KIND) as folder:
+        folder.rmdir()
+    assert opened_in(temporary) == []
+
+
 def test_where_folders_cannot_be_locked_nobody_removes_those_of_others(
     temporary: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
