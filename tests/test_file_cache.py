@@ -197,6 +197,17 @@ def test_expired_values_are_swept_by_the_passing_of_time_alone(
     assert len(entries(tmp_path)) == 1
 
 
+def test_what_has_expired_goes_although_nothing_more_can_be_written(
+    cache: FolderCache, tmp_path: Path, clock: Clock
+) -> None:
+    cache.set("old", b"small", timeout=10)
+    clock.now += SWEEP_SECONDS + 1
+    (tmp_path / "drafts").rmdir()
+    (tmp_path / "drafts").symlink_to("full")
+    assert not cache.set("new", b"small", timeout=10)
+    assert entries(tmp_path) == []
+
+
 def test_the_folder_is_swept_when_it_is_due_and_not_at_each_value(tmp_path: Path, clock: Clock) -> None:
     max_bytes = 64 * len(VALUE)
     cache = FolderCache(tmp_path, max_bytes=max_bytes, clock=clock)
