@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import pickle
 import stat
@@ -165,6 +166,18 @@ def test_the_time_of_use_is_written_once_a_minute_however_often_a_value_is_read(
         clock.now += passed_seconds
         assert cache.get("key") == VALUE
         assert entry.stat().st_mtime == written_at + expected
+
+
+def test_what_lies_on_a_disk_that_takes_nothing_any_more_is_read_all_the_same(
+    cache: FolderCache, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_of_a_file: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    cache.set("key", VALUE)
+    clock.now += TOUCH_SECONDS + 1
+    monkeypatch.setattr(os, "utime", refuse)
+    assert cache.get("key") == VALUE
 
 
 def test_of_what_came_within_one_second_only_as_much_goes_as_has_to(tmp_path: Path, clock: Clock) -> None:
