@@ -422,7 +422,7 @@ def test_counters_count_until_their_end_and_are_tidied_away(storage: Callable[..
     one.clear("a")
     assert (one.get("a"), one.get("b")) == (0, 7)
     days.now += 600
-    one.incr("c", 60)
+    assert [each.incr("c" * 300, 60) for each in (one, other)] == [1, 2]
     assert one.reset() == 1
 
 
