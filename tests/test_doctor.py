@@ -341,8 +341,11 @@ def test_the_limit_of_memory_is_held_against_the_workers(
     assert "the limit of this container" in verdict.found
 
 
-def test_without_a_limit_the_memory_is_the_machines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "memory.max").write_text("max\n")
+@pytest.mark.parametrize("limit", ["max", "9223372036854771712"], ids=["version 2", "version 1"])
+def test_without_a_limit_the_memory_is_the_machines(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: str
+) -> None:
+    (tmp_path / "memory.max").write_text(f"{limit}\n")
     monkeypatch.setattr(machine, "MEMORY_LIMIT_FILES", (tmp_path / "memory.max",))
     found = machine.has_memory(Deadline.after(1), workers=1, has_browser=False).found
     assert "the memory of this machine" in found
@@ -359,4 +362,18 @@ def test_few_open_files_and_many_workers_are_doubtful() -> None:
         State.WARNING,
         "ulimit -n is 1024; a busy web worker may need 2380",
     )
-    assert machine.has_processors(Deadline.after(1), workers=3, cores=2).state is State.WARNING
+    for workers, state in ((2, State.OK), (3, State.WARNING)):
+        assert machine.has_processors(Deadline.after(1), workers=workers, cores=2).state is state
+
+
+@pytest.mark.parametrize(
+    ("megabytes", "state"), [(31, State.FAILED), (32, State.WARNING), (255, State.WARNING), (256, State.OK)]
+)
+def test_little_room_for_drafts_is_told(
+    monkeypatch: pytest.MonkeyPatch, megabytes: int, state: State
+) -> None:
+    usage = shutil.disk_usage("/")._replace(free=megabytes << 20)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _folder: usage)
+    verdict = machine.has_room_for_drafts(Deadline.after(1))
+    assert verdict.state is state
+    assert verdict.found.startswith(f"{megabytes} MiB are free")
