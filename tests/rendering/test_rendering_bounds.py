@@ -14,7 +14,7 @@ from PIL import Image
 from tests.support.pictures import grey_rows, picture, png_of_chunks
 from tests.support.renderings import AVIF, JPEG, LIMITS, PNG, WEBP
 from tests.support.screenshots import encoded, page_picture
-from thumbnailer import libvips
+from thumbnailer import libvips, rendering
 from thumbnailer.errors import ImageTooLarge, NotAnImage, Overloaded
 from thumbnailer.imaging import PictureLimits, inspect
 from thumbnailer.rendering import Renderer
@@ -186,6 +186,33 @@ def test_nobody_waits_for_ever(page: bytes) -> None:
         stop.set()
         thread.join()
     _render_often(renderer, times=1)
+
+
+def test_of_large_pictures_one_is_rendered_at_a_time_and_small_ones_beside_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Large ones take hundreds of megabytes each, be they large before or after."""
+    renderer = Renderer(LIMITS, concurrency=2, wait_seconds=0)
+    small, large = (encoded(Image.new("RGB", size, "teal"), "png") for size in ((32, 20), (2000, 2001)))
+    enlarging = Rendition(format=PNG, thumb_width=2000, thumb_height=2000, dpr=1.1, fit=Fit.CONTAIN)
+    has_begun, go_on = threading.Event(), threading.Event()
+
+    def hold(*_picture: object) -> None:
+        has_begun.set()
+        assert go_on.wait(20)
+
+    with ThreadPoolExecutor(1) as others:
+        with monkeypatch.context() as held:
+            held.setattr(rendering, "encode", hold)
+            other = others.submit(renderer.render, large, Rendition(format=PNG, thumb_width=16))
+            assert has_begun.wait(20)
+        for body, rendition in ((large, Rendition(format=PNG, thumb_width=16)), (small, enlarging)):
+            with pytest.raises(Overloaded):
+                renderer.render(body, rendition)
+        assert renderer.render(small, Rendition(format=PNG)).width == 32
+        go_on.set()
+        other.result(20)
+    assert renderer.render(large, Rendition(format=PNG, thumb_width=16)).width == 16
 
 
 def test_a_failure_gives_its_place_back() -> None:
