@@ -121,9 +121,11 @@ def test_every_page_that_is_named_is_there(source: Path) -> None:
 # --- Checks that misbehave --------------------------------------------------------------------
 
 
-def look_at(*looks: Any, seconds: float = 5, secrets: frozenset[str] = frozenset()) -> list[Any]:
+def look_at(
+    *looks: Any, seconds: float = 5, secrets: frozenset[str] = frozenset(), tried: str = "look"
+) -> list[Any]:
     checks = [
-        Check(part="machine", name=str(number), tried="look", look=look, page="docs/x.md")
+        Check(part="machine", name=str(number), tried=tried, look=look, page="docs/x.md")
         for number, look in enumerate(looks)
     ]
     return list(examine_all(Examination(checks, secrets), seconds=seconds))
@@ -159,8 +161,8 @@ def test_a_check_that_breaks_fails_and_the_others_are_made() -> None:
     ids=["as it is", "in a URL", "in capitals", "as part of another"],
 )
 def test_no_finding_holds_a_secret(told: str) -> None:
-    (finding,) = look_at(lambda _: Verdict(State.FAILED, told, told), secrets=frozenset({IN_URL}))
-    for text_of in (finding.found, finding.advice):
+    (finding,) = look_at(lambda _: Verdict(State.FAILED, told, told), secrets=frozenset({IN_URL}), tried=told)
+    for text_of in (finding.tried, finding.found, finding.advice):
         assert PASSWORD.lower() not in text_of.lower()
         assert IN_URL.lower() not in text_of.lower()
 
