@@ -171,6 +171,11 @@ def test_of_a_secret_that_begins_with_another_nothing_is_said() -> None:
     assert Veil(["secret", "secret-of-ours"]).over("it is secret-of-ours") == "it is [secret]"
 
 
+def test_a_secret_is_known_in_the_spelling_of_urls_and_none_is_made_of_single_letters() -> None:
+    veil = Veil(["p@ss/word", "a", ""])
+    assert veil.over("a key of p%40ss%2Fword and p@ss/word") == "a key of [secret] and [secret]"
+
+
 def test_a_password_is_known_wherever_it_stands_in_a_url() -> None:
     url = "postgresql://u:p4ss@db/x?sslmode=require&sslpassword=w0rd"
     assert passwords_in(url) == {"p4ss", "w0rd"}
