@@ -35,12 +35,13 @@ def paper(
     ink_pixels: int = 0,
     height: int = 720,
     mode: str = "RGB",
+    ink: str = "#808080",
 ) -> bytes:
-    """A page of one colour, with so many pixels of grey text near its top."""
+    """A page of one colour, with so many pixels of text near its top."""
     image = Image.new("RGB", (1280, height), colour)
     draw = ImageDraw.Draw(image)
     for number in range(ink_pixels):
-        draw.point((20 + number % 10, 20 + number // 10), fill="#808080")
+        draw.point((20 + number % 10, 20 + number // 10), fill=ink)
     encoded = io.BytesIO()
     image.convert(mode).save(encoded, image_format.upper(), quality=80)
     return encoded.getvalue()
@@ -74,6 +75,11 @@ def test_one_colour_but_for_a_few_stray_pixels_is_blank(image_format: str, colou
 @pytest.mark.parametrize("colour", ["white", "black", "#123456"])
 def test_a_small_word_is_enough(image_format: str, colour: str) -> None:
     refuse(paper(image_format, colour, INK["a word"]))
+
+
+@pytest.mark.parametrize("ink", ["#f0f0f0", "yellow"])
+def test_a_pale_word_is_enough(ink: str) -> None:
+    refuse(paper(ink_pixels=INK["a word"], ink=ink))
 
 
 @pytest.mark.parametrize("mode", ["L", "P", "RGBA", "1"])

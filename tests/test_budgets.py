@@ -416,12 +416,13 @@ def test_counters_count_until_their_end_and_are_tidied_away(storage: Callable[..
     assert (other.get("a"), other.get_expiry("a")) == (3, days.now + 60)
     days.now += 60
     assert (one.get("a"), one.get_expiry("a")) == (0, days.now)
-    assert other.incr("b", 600) == 6
     assert one.incr("a", 60) == 1
+    assert other.incr("b", 600, amount=2) == 7
+    assert other.get_expiry("b") == days.now + 540, "however often it counts"
     one.clear("a")
-    assert (one.get("a"), one.get("b")) == (0, 6)
+    assert (one.get("a"), one.get("b")) == (0, 7)
     days.now += 600
-    one.incr("c", 60)
+    assert [each.incr("c" * 300, 60) for each in (one, other)] == [1, 2]
     assert one.reset() == 1
 
 

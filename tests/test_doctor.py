@@ -121,9 +121,11 @@ def test_every_page_that_is_named_is_there(source: Path) -> None:
 # --- Checks that misbehave --------------------------------------------------------------------
 
 
-def look_at(*looks: Any, seconds: float = 5, secrets: frozenset[str] = frozenset()) -> list[Any]:
+def look_at(
+    *looks: Any, seconds: float = 5, secrets: frozenset[str] = frozenset(), tried: str = "look"
+) -> list[Any]:
     checks = [
-        Check(part="machine", name=str(number), tried="look", look=look, page="docs/x.md")
+        Check(part="machine", name=str(number), tried=tried, look=look, page="docs/x.md")
         for number, look in enumerate(looks)
     ]
     return list(examine_all(Examination(checks, secrets), seconds=seconds))
@@ -159,14 +161,19 @@ def test_a_check_that_breaks_fails_and_the_others_are_made() -> None:
     ids=["as it is", "in a URL", "in capitals", "as part of another"],
 )
 def test_no_finding_holds_a_secret(told: str) -> None:
-    (finding,) = look_at(lambda _: Verdict(State.FAILED, told, told), secrets=frozenset({IN_URL}))
-    for text_of in (finding.found, finding.advice):
+    (finding,) = look_at(lambda _: Verdict(State.FAILED, told, told), secrets=frozenset({IN_URL}), tried=told)
+    for text_of in (finding.tried, finding.found, finding.advice):
         assert PASSWORD.lower() not in text_of.lower()
         assert IN_URL.lower() not in text_of.lower()
 
 
 def test_of_a_secret_that_begins_with_another_nothing_is_said() -> None:
     assert Veil(["secret", "secret-of-ours"]).over("it is secret-of-ours") == "it is [secret]"
+
+
+def test_a_secret_is_known_in_the_spelling_of_urls_and_none_is_made_of_single_letters() -> None:
+    veil = Veil(["p@ss/word", "a", ""])
+    assert veil.over("a key of p%40ss%2Fword and p@ss/word") == "a key of [secret] and [secret]"
 
 
 def test_a_password_is_known_wherever_it_stands_in_a_url() -> None:
@@ -341,8 +348,11 @@ def test_the_limit_of_memory_is_held_against_the_workers(
     assert "the limit of this container" in verdict.found
 
 
-def test_without_a_limit_the_memory_is_the_machines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "memory.max").write_text("max\n")
+@pytest.mark.parametrize("limit", ["max", "9223372036854771712"], ids=["version 2", "version 1"])
+def test_without_a_limit_the_memory_is_the_machines(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: str
+) -> None:
+    (tmp_path / "memory.max").write_text(f"{limit}\n")
     monkeypatch.setattr(machine, "MEMORY_LIMIT_FILES", (tmp_path / "memory.max",))
     found = machine.has_memory(Deadline.after(1), workers=1, has_browser=False).found
     assert "the memory of this machine" in found
@@ -359,4 +369,18 @@ def test_few_open_files_and_many_workers_are_doubtful() -> None:
         State.WARNING,
         "ulimit -n is 1024; a busy web worker may need 2380",
     )
-    assert machine.has_processors(Deadline.after(1), workers=3, cores=2).state is State.WARNING
+    for workers, state in ((2, State.OK), (3, State.WARNING)):
+        assert machine.has_processors(Deadline.after(1), workers=workers, cores=2).state is state
+
+
+@pytest.mark.parametrize(
+    ("megabytes", "state"), [(31, State.FAILED), (32, State.WARNING), (255, State.WARNING), (256, State.OK)]
+)
+def test_little_room_for_drafts_is_told(
+    monkeypatch: pytest.MonkeyPatch, megabytes: int, state: State
+) -> None:
+    usage = shutil.disk_usage("/")._replace(free=megabytes << 20)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _folder: usage)
+    verdict = machine.has_room_for_drafts(Deadline.after(1))
+    assert verdict.state is state
+    assert verdict.found.startswith(f"{megabytes} MiB are free")

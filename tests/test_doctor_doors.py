@@ -92,6 +92,7 @@ def test_a_vendor_that_quotes_the_key_does_not_tell_it(fresh: dict[str, str], up
     ("answer", "state", "found"),
     [
         pytest.param(json_error(503, {}), "warning", "answers 503", id="out of order"),
+        pytest.param(json_error(403, {}), "failed", "refuses the key: 403", id="a plan that is over"),
         pytest.param(json_error(404, {}), "ok", "says nothing of the key", id="no such route"),
         pytest.param(answers.reset(), "failed", "cannot be reached", id="reset"),
         pytest.param(answers.silence(), "failed", "no answer in time", id="silence"),
@@ -257,6 +258,7 @@ def test_a_weak_signing_key_is_a_fault_that_does_not_quote_it(fresh: dict[str, s
     ("settings", "state"),
     [
         pytest.param({"TRUSTED_PROXIES": "0.0.0.0/0"}, "failed", id="everybody"),
+        pytest.param({"TRUSTED_PROXIES": "10.0.0.5,128.0.0.0/1"}, "failed", id="half of everybody"),
         pytest.param({"TRUSTED_PROXIES": "10.0.0.5"}, "ok", id="one"),
         pytest.param({"PUBLIC_BASE_URL": "https://127.0.0.1:9"}, "warning", id="a proxy that nobody trusts"),
         pytest.param({}, "ok", id="none"),
@@ -332,8 +334,18 @@ def test_what_the_service_says_of_itself_is_told(
     assert f"is {status}: cache, snapsharp (breaker open)" in report.of("service", "ready")[1]
 
 
-def test_another_service_at_the_public_address_is_told(fresh: dict[str, str], upstream: Upstream) -> None:
+@pytest.mark.parametrize(
+    ("answer", "status"),
+    [
+        pytest.param(json_error(404, {}), 404, id="nothing there"),
+        pytest.param(json_error(200, {"status": "UP"}), 200, id="the health of another"),
+    ],
+)
+def test_another_service_at_the_public_address_is_told(
+    fresh: dict[str, str], upstream: Upstream, answer: answers.Answer, status: int
+) -> None:
+    upstream.behave(answer)
     environ = fresh | {"PUBLIC_BASE_URL": f"{upstream.url}/thumbs"}
     state, told = examine(environ, "service").of("service", "public address")
     assert state == "warning"
-    assert f"{upstream.url}/thumbs/health answers 404" in told
+    assert f"{upstream.url}/thumbs/health answers {status}" in told

@@ -48,6 +48,7 @@ class Scripted:
     errors: list[Exception] = field(default_factory=list)
     lacks: str | None = None
     attempts: int = 0
+    is_there: bool = True
 
     def unsupported_option(self, request: CaptureRequest) -> str | None:
         return self.lacks if self.lacks in request.asked else None
@@ -59,7 +60,7 @@ class Scripted:
         return WholeBody(self.name.encode())
 
     def is_ready(self) -> bool:
-        return True
+        return self.is_there
 
     def close(self) -> None:
         pass
@@ -237,6 +238,11 @@ def test_an_option_that_no_provider_has_is_named_with_the_first_provider() -> No
         failover.refuse_unsupported(REQUEST)
 
     assert (caught.value.option, caught.value.provider) == ("selector", "first")
+
+
+def test_who_is_not_ready_is_not_in_charge() -> None:
+    failover = Failover([Scripted("first", is_there=False), Scripted("second"), Scripted("third")])
+    assert [each.is_in_charge for each in failover.health()] == [False, True, False]
 
 
 def test_an_option_that_any_provider_has_is_not_refused() -> None:

@@ -6,7 +6,6 @@ import contextlib
 import gzip
 import json
 import secrets
-import struct
 import zlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -19,32 +18,23 @@ import requests
 
 from tests.support import answers
 from tests.support.answers import Answer, content
-from tests.support.pictures import animation, picture, png_of_size
+from tests.support.pictures import (
+    PNG_SIGNATURE,
+    animation,
+    grey_rows,
+    picture,
+    png_of_chunks,
+    png_of_size,
+)
 from tests.support.processes import wait_until
 from tests.support.service import Service, running_service, snapapi_environment
 from tests.support.upstream import Upstream
-from thumbnailer.imaging import PNG_SIGNATURE
 
 MIB = 2**20
 MAX_BYTES = 4 * MIB
 HTML = b"<!doctype html><title>Out of order</title><h1>Sorry, out of order</h1>" * 9
 SVG = b'<svg xmlns="http://www.w3.org/2000/svg"><script>alert("svg")</script></svg>' * 9
 JSON = b'{"status": "queued", "position": 4711}' * 9
-
-
-def png_with(*chunks: tuple[bytes, bytes], width: int = 320, height: int = 200) -> bytes:
-    """A PNG of grey pixels, of these chunks between its header and its end; their checksums are right."""
-    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
-    parts = ((b"IHDR", header), *chunks, (b"IEND", b""))
-    return PNG_SIGNATURE + b"".join(
-        len(body).to_bytes(4, "big") + kind + body + zlib.crc32(kind + body).to_bytes(4, "big")
-        for kind, body in parts
-    )
-
-
-def rows(count: int) -> bytes:
-    """So many rows of grey pixels, packed."""
-    return zlib.compress(bytes(count * 321))
 
 
 def damaged(image_format: str) -> bytes:
@@ -163,21 +153,29 @@ FALSE: dict[str, tuple[Answer, str, bool]] = {
     "apng of 301 frames": (content(animation("png", 301), "image/png"), "not-an-image", True),
     "animated webp": (content(animation("webp", 9), "image/webp"), "not-an-image", True),
     "animated avif": (content(animation("avif", 9), "image/avif"), "not-an-image", True),
-    "png of no pixels": (content(png_with((b"IDAT", b"")), "image/png"), "not-an-image", False),
-    "png of too few pixels": (content(png_with((b"IDAT", rows(199))), "image/png"), "not-an-image", False),
-    "png of too many pixels": (content(png_with((b"IDAT", rows(201))), "image/png"), "not-an-image", False),
+    "png of no pixels": (content(png_of_chunks((b"IDAT", b"")), "image/png"), "not-an-image", False),
+    "png of too few pixels": (
+        content(png_of_chunks((b"IDAT", grey_rows(199))), "image/png"),
+        "not-an-image",
+        False,
+    ),
+    "png of too many pixels": (
+        content(png_of_chunks((b"IDAT", grey_rows(201))), "image/png"),
+        "not-an-image",
+        False,
+    ),
     "png of a bomb": (
-        content(png_with((b"IDAT", zlib.compress(bytes(64 * MIB), 1))), "image/png"),
+        content(png_of_chunks((b"IDAT", zlib.compress(bytes(64 * MIB), 1))), "image/png"),
         "not-an-image",
         False,
     ),
     "png of pixels that do not unpack": (
-        content(png_with((b"IDAT", HTML)), "image/png"),
+        content(png_of_chunks((b"IDAT", HTML)), "image/png"),
         "not-an-image",
         False,
     ),
     "png of two headers": (
-        content(png_with((b"IHDR", bytes(13)), (b"IDAT", rows(200))), "image/png"),
+        content(png_of_chunks((b"IHDR", bytes(13)), (b"IDAT", grey_rows(200))), "image/png"),
         "not-an-image",
         False,
     ),

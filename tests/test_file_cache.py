@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import pickle
 import stat
@@ -167,6 +168,18 @@ def test_the_time_of_use_is_written_once_a_minute_however_often_a_value_is_read(
         assert entry.stat().st_mtime == written_at + expected
 
 
+def test_what_lies_on_a_disk_that_takes_nothing_any_more_is_read_all_the_same(
+    cache: FolderCache, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_of_a_file: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    cache.set("key", VALUE)
+    clock.now += TOUCH_SECONDS + 1
+    monkeypatch.setattr(os, "utime", refuse)
+    assert cache.get("key") == VALUE
+
+
 def test_of_what_came_within_one_second_only_as_much_goes_as_has_to(tmp_path: Path, clock: Clock) -> None:
     max_bytes = 20 * len(VALUE)
     cache = FolderCache(tmp_path, max_bytes=max_bytes, clock=clock)
@@ -195,6 +208,17 @@ def test_expired_values_are_swept_by_the_passing_of_time_alone(
     clock.now += SWEEP_SECONDS + 1
     cache.set("new", b"small", timeout=10)
     assert len(entries(tmp_path)) == 1
+
+
+def test_what_has_expired_goes_although_nothing_more_can_be_written(
+    cache: FolderCache, tmp_path: Path, clock: Clock
+) -> None:
+    cache.set("old", b"small", timeout=10)
+    clock.now += SWEEP_SECONDS + 1
+    (tmp_path / "drafts").rmdir()
+    (tmp_path / "drafts").symlink_to("full")
+    assert not cache.set("new", b"small", timeout=10)
+    assert entries(tmp_path) == []
 
 
 def test_the_folder_is_swept_when_it_is_due_and_not_at_each_value(tmp_path: Path, clock: Clock) -> None:

@@ -170,9 +170,14 @@ def test_a_bomb_is_refused_by_its_header_alone() -> None:
         inspector.feed(bomb)
 
 
-def test_a_picture_without_pixels_is_none() -> None:
-    with pytest.raises(NotAnImage):
-        inspect(picture("png")[:16] + bytes(8) + picture("png")[24:], LIMITS)
+def test_a_picture_as_large_as_allowed_is_one() -> None:
+    body = picture("png", 320, 200)
+    assert inspect(body, PictureLimits(max_bytes=len(body), max_pixels=64_000)).dimensions == Dimensions(
+        320, 200
+    )
+    for limits in (PictureLimits(max_bytes=len(body) - 1), PictureLimits(max_pixels=63_999)):
+        with pytest.raises(ImageTooLarge):
+            inspect(body, limits)
 
 
 def test_too_many_bytes_are_noticed_as_they_pass() -> None:

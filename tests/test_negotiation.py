@@ -75,6 +75,7 @@ RULES = [
     pytest.param('x/y;z="\\",image/avif",image/webp', WEBP, id="escapes in quotes"),
     pytest.param('x/y;z="image/avif,image/webp', JPEG, id="a quote that never ends"),
     pytest.param(",,image/webp,,", WEBP, id="empty members"),
+    pytest.param("*/*;q=0.8,image/*;q=0.3,image/webp;q=0.5", WEBP, id="the narrower range counts"),
 ]
 
 

@@ -9,7 +9,16 @@ import pytest
 
 from tests.support.upstream import Upstream
 from thumbnailer.errors import CaptureRefused
-from thumbnailer.model import CaptureRequest, Clip, Deadline, Format, Geolocation, StatusRange, WaitUntil
+from thumbnailer.model import (
+    CaptureRequest,
+    Clip,
+    Cookie,
+    Deadline,
+    Format,
+    Geolocation,
+    StatusRange,
+    WaitUntil,
+)
 from thumbnailer.providers.exchange import UpstreamSession
 from thumbnailer.providers.hermesforge import HERMESFORGE
 from thumbnailer.providers.remote import RemoteProvider
@@ -142,6 +151,9 @@ SNAPSHARP_QUERIES = {
 CLIP = Clip(10, 20, 300, 200)
 CLIP_JSON = {"x": 10, "y": 20, "width": 300, "height": 200}
 
+COOKIE = Cookie(name="id", value="7", host="example.com")
+COOKIE_JSON = {"name": "id", "value": "7", "domain": "example.com", "path": "/"}
+
 SNAPSHARP_BODIES: dict[str, tuple[CaptureRequest, dict[str, object]]] = {
     "clip": (asked(clip=CLIP), {"width": 1280, "height": 720, "format": "png", "clip": CLIP_JSON}),
     "clip-and-more": (
@@ -167,6 +179,16 @@ SNAPSHARP_BODIES: dict[str, tuple[CaptureRequest, dict[str, object]]] = {
     "clip-of-device": (
         by_default("clip", "device", clip=CLIP, device="iPad", **IPHONE),
         {"device": "iPad", "format": "png", "clip": CLIP_JSON},
+    ),
+    "style": (asked(css="a {}"), {"width": 1280, "height": 720, "format": "png", "css": "a {}"}),
+    "program": (asked(js="1"), {"width": 1280, "height": 720, "format": "png", "js": "1"}),
+    "headers": (
+        asked(headers=(("x-a", "b"),)),
+        {"width": 1280, "height": 720, "format": "png", "headers": {"x-a": "b"}},
+    ),
+    "cookies": (
+        asked(cookies=(COOKIE,)),
+        {"width": 1280, "height": 720, "format": "png", "cookies": [COOKIE_JSON]},
     ),
 }
 
@@ -194,6 +216,11 @@ SNAPAPI_BODIES: dict[str, tuple[CaptureRequest, dict[str, object]]] = {
     "pdf": (asked(format=Format.PDF), PLAIN | {"format": "pdf"}),
     "full-page": (asked(full_page=True), PLAIN | {"fullPage": True}),
     "selector": (asked(selector="#chart"), PLAIN | {"selector": "#chart"}),
+    "style-and-program": (asked(css="a {}", js="1"), PLAIN | {"css": "a {}", "javascript": "1"}),
+    "headers-and-cookies": (
+        asked(headers=(("x-a", "b"),), cookies=(COOKIE,)),
+        PLAIN | {"extraHeaders": {"x-a": "b"}, "cookies": [COOKIE_JSON]},
+    ),
     "clip": (asked(clip=CLIP), PLAIN | {"clipX": 10, "clipY": 20, "clipWidth": 300, "clipHeight": 200}),
     "waiting": (
         asked(delay=250, wait_until=WaitUntil.DOMCONTENTLOADED, wait_for="h1"),

@@ -144,6 +144,7 @@ class Store:
     """A cache backend that several processes may share, each with marks of its own knowledge."""
 
     def __init__(self, cache: Cache, catalogue: Catalogue, folder: Path) -> None:
+        self.cache = cache
         self.backend = ResilientBackend(cache)
         self.catalogue = catalogue
         self.clock = Clock()
@@ -306,18 +307,37 @@ def test_marks_are_forgotten_when_nothing_can_be_so_old(store: Store) -> None:
     assert list(json.loads(store.backend.get(ADDRESS) or b"")) == ["host:example.com"]
 
 
-def test_too_many_marks_become_one_that_covers_more(store: Store) -> None:
+@pytest.mark.parametrize("is_everything", [False, True], ids=["hosts", "and everything"])
+def test_too_many_marks_become_one_that_covers_more(store: Store, is_everything: bool) -> None:
+    def hosts(age: str, count: int) -> list[Scope]:
+        return [Scope(Extent.HOST, f"{age}{number}.example.com") for number in range(count)]
+
+    def key(host: str) -> PictureKey:
+        return PictureKey(Site.of(f"http://{host}/"), Kind.CAPTURE, "0")
+
     store.keep()
+    purges, half = store.purges(), MAX_MARKS // 2
     store.clock.turn(1)
-    purges = store.purges()
     purges.mark([SITE.scope], store.clock())
+    store.clock.turn(60)
+    store.keep(key(f"old{half}.example.com"))
     store.clock.turn(1)
-    many = [Scope(Extent.HOST, f"host{number}.example.com") for number in range(MAX_MARKS)]
-    purges.mark(many, store.clock())
+    purges.mark(hosts("old", half + 1), store.clock())
+    store.clock.turn(60)
+    for host in ("new0.example.com", "example.org"):
+        store.keep(key(host))
+    store.clock.turn(1)
+    purges.mark(
+        [*hosts("new", half - 1), *([EVERYTHING] if is_everything else hosts("last", 1))], store.clock()
+    )
+
     written = store.backend.get(ADDRESS) or b""
     assert len(json.loads(written)) <= MAX_MARKS
     assert len(written) < 500_000
-    assert store.pictures().load(KEY) is None, "nothing that was purged comes back"
+    gone = (KEY, key(f"old{half}.example.com"), key("new0.example.com"))
+    pictures = store.pictures()
+    assert [pictures.load(each) for each in gone] == [None] * 3, "nothing that was purged comes back"
+    assert (pictures.load(key("example.org")) is None) == is_everything, "what nobody purged stays"
 
 
 def test_a_purge_that_runs_out_of_time_says_so_and_holds(store: Store) -> None:
@@ -348,6 +368,35 @@ def test_a_cache_that_fails_halfway_is_no_success(store: Store) -> None:
     purger = Purger(store.purges(), Breaking(), CaptureCache(store.backend), clock=store.clock)
     with pytest.raises(CacheUnavailable):
         purger.purge([EVERYTHING])
+
+
+@pytest.mark.parametrize("failing", ["get", "set"])
+def test_a_mark_that_cannot_be_left_where_all_see_it_is_no_success(
+    store: Store, monkeypatch: pytest.MonkeyPatch, failing: str
+) -> None:
+    """A store that is full refuses to write, and still answers."""
+
+    def refuse(*_of_a_value: object, **_more: object) -> object:
+        raise redis.exceptions.ResponseError("OOM command not allowed when used memory > 'maxmemory'")
+
+    store.purges().mark([SITE.scope], NOON)
+    before = store.backend.get(ADDRESS)
+    with monkeypatch.context() as patched:
+        patched.setattr(store.cache.cache, failing, refuse)
+        with pytest.raises(CacheUnavailable):
+            store.purges().mark([EVERYTHING], NOON + 1)
+    assert store.backend.get(ADDRESS) == before, "and what others have left is not written over"
+
+
+def test_who_hears_of_the_same_marks_again_has_heard_nothing_new(store: Store) -> None:
+    purges = store.purges()
+    purges.mark([SITE.scope], NOON)
+    version = purges.version
+    assert purges.newest(SITE, since=time.monotonic()) == NOON
+    assert purges.version == version
+    store.purges().mark([SITE.scope], NOON + 1)
+    assert purges.newest(SITE, since=time.monotonic()) == NOON + 1
+    assert purges.version > version
 
 
 def test_what_else_is_in_the_store_stays(store: Store) -> None:

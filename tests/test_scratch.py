@@ -90,6 +90,15 @@ def test_a_folder_lives_as_long_as_a_process_that_was_forked_from_its_maker(temp
     assert not folder.exists()
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root could remove what others own")
+def test_root_leaves_the_folders_of_other_users_alone(temporary: Path) -> None:
+    folder = temporary / f"{KIND}of-somebody"
+    folder.mkdir()
+    os.chown(folder, 65_534, 65_534)
+    remove_abandoned(KIND)
+    assert folder.is_dir()
+
+
 def test_a_link_that_somebody_else_has_put_there_is_left_alone(temporary: Path) -> None:
     target = temporary / "of-somebody"
     target.mkdir()
@@ -127,6 +136,12 @@ def test_who_is_taken_for_dead_before_they_hold_their_folder_make_another(
             assert list(temporary.iterdir()) == [folder]
             assert lost != [folder]
             assert opened_in(temporary) == [str(folder)]
+    assert opened_in(temporary) == []
+
+
+def test_a_folder_that_somebody_has_removed_is_let_go_of(temporary: Path) -> None:
+    with scratch_folder(KIND) as folder:
+        folder.rmdir()
     assert opened_in(temporary) == []
 
 

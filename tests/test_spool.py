@@ -10,6 +10,7 @@ import pytest
 
 from tests.support.processes import opened_in
 from tests.support.small_disks import room_for
+from thumbnailer.cooldown import CoolDown
 from thumbnailer.spool import Spool
 
 PIECES = [secrets.token_bytes(length) for length in (70_000, 1, 0, 60_000, 5)]
@@ -58,12 +59,14 @@ def test_what_has_begun_to_lie_in_memory_goes_on_there_though_there_is_room_agai
 
 
 def test_without_a_temporary_folder_all_of_it_is_in_memory(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "gone"))
+    monkeypatch.setattr("thumbnailer.spool._full_disk", CoolDown("The temporary folder"))  # nothing said yet
     spool = filled(1 << 20)
     assert spool.content() == read_all(spool, 64_000) == WHOLE
     spool.close()
+    assert "The temporary folder" in caplog.text
 
 
 @pytest.mark.parametrize("is_closed", [True, False], ids=["closed", "given up"])

@@ -24,7 +24,7 @@ from tests.support.upstream import Upstream
 from thumbnailer.bounded_calls import BoundedCalls
 from thumbnailer.encoding import Rendered
 from thumbnailer.errands import Errand, Errands
-from thumbnailer.errors import CallerLimited
+from thumbnailer.errors import CallerLimited, ImageTooLarge, Overloaded
 from thumbnailer.failures import FailureBoard
 from thumbnailer.flights import Flights
 from thumbnailer.imaging import PictureLimits
@@ -33,10 +33,10 @@ from thumbnailer.model import CaptureRequest, Deadline, capture_key
 from thumbnailer.picture_cache import Boarding, PictureCache
 from thumbnailer.pipeline import Pipeline
 from thumbnailer.rendering import Renderer
-from thumbnailer.renditions import Rendition
+from thumbnailer.renditions import Rendition, RenditionFormat
 from thumbnailer.sites import Kind, PictureKey, Site
 from thumbnailer.telemetry import Timings
-from thumbnailer.terms import Delivery, Terms
+from thumbnailer.terms import CacheStatus, Delivery, Terms
 from thumbnailer.thumbnails import ThumbnailRequest, Thumbnails
 
 CHROME = "image/avif,image/webp,image/apng,image/svg+xml,image/*,*/*;q=0.8"
@@ -119,6 +119,27 @@ def test_a_dead_page_keeps_its_thumbnail_although_its_capture_has_gone(
     assert len(upstream.requests) == 1
 
 
+def test_an_old_thumbnail_is_no_answer_where_its_page_is_purged_meanwhile(client: FlaskClient) -> None:
+    client.get("/thumb", query_string={"url": TARGET, "thumb_width": "100"})
+    services = client.application.extensions["thumbnailer"]
+    capture = CaptureRequest(url=TARGET, block_ads=True, block_cookie_banners=True)
+    request = ThumbnailRequest(capture, Rendition(format=RenditionFormat.PNG, thumb_width=100))
+    is_purged = False
+
+    def admit() -> None:
+        if is_purged:
+            services.purges.mark([Site.of(TARGET).scope], time.time())
+        raise Overloaded("There is no room for another capture.")
+
+    terms = Terms(
+        max_age_seconds=60, deadline=Deadline.after(60), admit=admit, timings=Timings(), recapture=True
+    )
+    assert services.thumbnails.fetch_within(request, terms, 20).cache_status is CacheStatus.STALE
+    is_purged = True
+    with pytest.raises(Overloaded):
+        services.thumbnails.fetch_within(request, terms, 20)
+
+
 @pytest.mark.parametrize("kind", ["files", "redis"])
 def test_what_a_clock_has_taken_that_was_set_back_since_is_old_and_taken_anew(
     upstream: Upstream, tmp_path: Path, kind: str
@@ -171,6 +192,19 @@ def test_a_new_capture_is_not_answered_by_an_old_one_that_is_being_rendered(
         go_on.set()
     assert (old.result(20), new.result(20)) == ((100, 56), (100, 100))
     assert size() == (100, 100)
+
+
+def test_a_rendition_that_failed_keeps_nobody_from_the_next(
+    client: FlaskClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_body: bytes, _rendition: Rendition) -> Rendered:
+        raise ImageTooLarge("There are too many pixels.")
+
+    query = {"url": TARGET, "thumb_width": "100"}
+    with monkeypatch.context() as failing:
+        failing.setattr(client.application.extensions["thumbnailer"].thumbnails._renderer, "render", fail)
+        assert client.get("/thumb", query_string=query).status_code == 502
+    assert _size(client.get("/thumb", query_string=query).data) == (100, 56)
 
 
 def test_a_rendition_is_cached_with_an_entity_tag_of_its_own(client: FlaskClient) -> None:

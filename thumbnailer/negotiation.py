@@ -27,9 +27,7 @@ def choose_format(accept: str | None, *, has_alpha: bool) -> RenditionFormat:
     plain = [RenditionFormat.JPEG, RenditionFormat.PNG]
     if has_alpha:
         plain.reverse()
-    if accept is None or not accept.strip():
-        return plain[0]
-    weights = dict(_weights(accept[:MAX_ACCEPT_CHARACTERS]))
+    weights = dict(_weights((accept or "")[:MAX_ACCEPT_CHARACTERS]))
     best, best_weight = plain[0], 0.0
     for candidate in (RenditionFormat.AVIF, RenditionFormat.WEBP, *plain):
         weight = _weight_of(candidate, weights)

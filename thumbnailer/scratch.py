@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 #: Where somebody else's link stands in place of a folder, it is not followed.
-_OPENING = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_OPENING = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
 
 
 class ScratchFolder:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from structlog.testing import capture_logs
 
@@ -100,6 +102,11 @@ ERRORS: dict[str, tuple[Vendor, Answer, Expected]] = {
         json_error(503, {"error": "queue_unavailable"}, ("Retry-After", "2")),
         (UpstreamFailed, "The provider snapsharp answered with status 503.", 2),
     ),
+    "snapsharp-408": (
+        SNAPSHARP,
+        json_error(408, {"message": "page too slow"}),
+        (TargetTooSlow, "The provider snapsharp answered with status 408.", NO_PAUSE),
+    ),
     "snapsharp-504": (
         SNAPSHARP,
         json_error(504, {"message": "page too slow"}),
@@ -165,6 +172,11 @@ ERRORS: dict[str, tuple[Vendor, Answer, Expected]] = {
         snapapi_flat_error(429, "Too Many Requests", "Slow", ("X-RateLimit-Reset", str(NOW + 9))),
         (UpstreamBusy, "The provider snapapi answered with status 429.", 9),
     ),
+    "snapapi-429-reset-far-away": (
+        SNAPAPI,
+        snapapi_flat_error(429, "Too Many Requests", "Slow", ("X-RateLimit-Reset", str(NOW + 10**8))),
+        (UpstreamBusy, "The provider snapapi answered with status 429.", 30 * 86_400),
+    ),
     "snapapi-429-reset-past": (
         SNAPAPI,
         snapapi_flat_error(429, "Too Many Requests", "Slow", ("X-RateLimit-Reset", str(NOW - 9))),
@@ -203,6 +215,16 @@ ERRORS: dict[str, tuple[Vendor, Answer, Expected]] = {
     "endless-error": (
         SNAPAPI,
         answers.endless("application/json", status=400),
+        (CaptureRefused, "The provider snapapi refuses the target or an option.", NO_PAUSE),
+    ),
+    "long-error": (
+        SNAPAPI,
+        json_error(400, {"padding": "x" * 70_000, "message": "not read as far as this"}),
+        (CaptureRefused, "The provider snapapi refuses the target or an option.", NO_PAUSE),
+    ),
+    "deep-error": (
+        SNAPAPI,
+        answers.content(b"[" * 60_000, "application/json", status=400),
         (CaptureRefused, "The provider snapapi refuses the target or an option.", NO_PAUSE),
     ),
     "endless-redirect": (
@@ -258,6 +280,19 @@ def test_a_vendors_message_is_made_fit_for_callers(
         provider.capture(REQUEST, Deadline.after(20))
 
     assert str(caught.value) == shown
+
+
+@pytest.mark.parametrize("status", [401, 422])
+def test_a_message_that_may_quote_a_callers_program_is_neither_shown_nor_logged(
+    upstream: Upstream, provider: RemoteProvider, status: int
+) -> None:
+    upstream.behave(snapapi_error(status, "X", "unexpected token in 'let secret = 1'"))
+    request = replace(REQUEST, js="let secret = 1")
+
+    with capture_logs() as lines, pytest.raises(ThumbnailerError) as caught:
+        provider.capture(request, Deadline.after(20))
+
+    assert "secret" not in str(caught.value) + repr(lines)
 
 
 def test_a_refused_key_is_logged_for_the_operator_and_shown_to_nobody(

@@ -11,10 +11,10 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from PIL import Image
 
-from tests.support.pictures import picture
+from tests.support.pictures import grey_rows, picture, png_of_chunks
 from tests.support.renderings import AVIF, JPEG, LIMITS, PNG, WEBP
 from tests.support.screenshots import encoded, page_picture
-from thumbnailer import libvips
+from thumbnailer import libvips, rendering
 from thumbnailer.errors import ImageTooLarge, NotAnImage, Overloaded
 from thumbnailer.imaging import PictureLimits, inspect
 from thumbnailer.rendering import Renderer
@@ -54,6 +54,20 @@ def test_a_png_with_damaged_pixels_is_none(renderer: Renderer) -> None:
         inspect(DAMAGED, LIMITS)
     with pytest.raises(NotAnImage):
         renderer.render(DAMAGED, Rendition(format=PNG))
+
+
+@pytest.mark.parametrize(
+    "pixels",
+    [
+        pytest.param(grey_rows(100), id="half of the rows"),
+        pytest.param(grey_rows(200)[:-30], id="their end lost"),
+        pytest.param(b"<script>" * 9, id="what does not unpack"),
+    ],
+)
+def test_a_png_without_all_its_pixels_is_none(renderer: Renderer, pixels: bytes) -> None:
+    """Nobody else has unpacked them, and what is missing would be black."""
+    with pytest.raises(NotAnImage):
+        renderer.render(png_of_chunks((b"IDAT", pixels)), Rendition(format=PNG, thumb_width=160))
 
 
 @pytest.mark.parametrize("image_format", ["gif", "tiff", "avif", "bmp", "ppm"])
@@ -172,6 +186,33 @@ def test_nobody_waits_for_ever(page: bytes) -> None:
         stop.set()
         thread.join()
     _render_often(renderer, times=1)
+
+
+def test_of_large_pictures_one_is_rendered_at_a_time_and_small_ones_beside_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Large ones take hundreds of megabytes each, be they large before or after."""
+    renderer = Renderer(LIMITS, concurrency=2, wait_seconds=0)
+    small, large = (encoded(Image.new("RGB", size, "teal"), "png") for size in ((32, 20), (2000, 2001)))
+    enlarging = Rendition(format=PNG, thumb_width=2000, thumb_height=2000, dpr=1.1, fit=Fit.CONTAIN)
+    has_begun, go_on = threading.Event(), threading.Event()
+
+    def hold(*_picture: object) -> None:
+        has_begun.set()
+        assert go_on.wait(20)
+
+    with ThreadPoolExecutor(1) as others:
+        with monkeypatch.context() as held:
+            held.setattr(rendering, "encode", hold)
+            other = others.submit(renderer.render, large, Rendition(format=PNG, thumb_width=16))
+            assert has_begun.wait(20)
+        for body, rendition in ((large, Rendition(format=PNG, thumb_width=16)), (small, enlarging)):
+            with pytest.raises(Overloaded):
+                renderer.render(body, rendition)
+        assert renderer.render(small, Rendition(format=PNG)).width == 32
+        go_on.set()
+        other.result(20)
+    assert renderer.render(large, Rendition(format=PNG, thumb_width=16)).width == 16
 
 
 def test_a_failure_gives_its_place_back() -> None:

@@ -43,9 +43,26 @@ def animation(image_format: str, frames: int, side: int = 8) -> bytes:
 @functools.cache
 def png_of_size(width: int, height: int) -> bytes:
     """A whole PNG with right checksums that says it is so large, and holds one row of black."""
-    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
     row = zlib.compress(bytes(1 + 3 * width))
-    return PNG_SIGNATURE + _chunk(b"IHDR", header) + _chunk(b"IDAT", row) + _chunk(b"IEND", b"")
+    return png_of_chunks((b"IDAT", row), header=png_header(width, height, colour=2))
+
+
+def png_header(
+    width: int = 320, height: int = 200, *, depth: int = 8, colour: int = 0, rest: bytes = bytes(3)
+) -> bytes:
+    """The content of an ``IHDR``, of grey pixels by default; ``rest`` is packing, filtering, interlacing."""
+    return struct.pack(">IIBB", width, height, depth, colour) + rest
+
+
+def png_of_chunks(*chunks: tuple[bytes, bytes], header: bytes = png_header()) -> bytes:
+    """A PNG of these chunks between its header and its end; their checksums are right."""
+    parts = ((b"IHDR", header), *chunks, (b"IEND", b""))
+    return PNG_SIGNATURE + b"".join(_chunk(kind, content) for kind, content in parts)
+
+
+def grey_rows(count: int, width: int = 320) -> bytes:
+    """So many rows of grey pixels, packed."""
+    return zlib.compress(bytes(count * (width + 1)), 1)
 
 
 def big_png(size_bytes: int) -> Iterator[bytes]:
