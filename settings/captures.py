@@ -260,7 +260,7 @@ class PictureSettings:
         "PENDING_IMAGE",
         file_of,
         None,
-        "A picture to show while the true one is being made.",
+        "A picture to show while the true one is being made, or cannot be yet because a limit is reached.",
         computed="a browser window with three dots in the same grey",
     )
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import socket
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -60,8 +60,13 @@ def settings_of(upstream: str, **more: str) -> dict[str, str]:
 
 
 def ask(app: Flask, path: str = "/thumb", **query: str) -> TestResponse:
+    """The answer to a GET for a picture of the page; fails where none comes in time."""
+    return fetch(app, path, {"url": TARGET} | query)
+
+
+def fetch(app: Flask, path: str, query: Mapping[str, str] | None = None) -> TestResponse:
     """The answer to a GET; fails where none comes in time."""
-    return in_time(lambda: app.test_client().get(path, query_string={"url": TARGET} | query, buffered=True))
+    return in_time(lambda: app.test_client().get(path, query_string=query, buffered=True))
 
 
 def in_time(call: Callable[[], TestResponse]) -> TestResponse:
@@ -293,9 +298,9 @@ def test_a_storage_that_takes_its_time_to_open_a_picture_is_given_up(
         job = app.test_client().post("/screenshots", json=order).get_json()
         assert job["stored"], job
         app.test_client().post("/cache/purge", json={"everything": True})
-        assert ask(app, f"/jobs/{job['job_id']}/image").status_code == 302
+        assert fetch(app, f"/jobs/{job['job_id']}/image").status_code == 302
         monkeypatch.setattr(LocalStorage, "presigned_url", lambda *_of: over.wait(600))
-        assert_problem(ask(app, f"/jobs/{job['job_id']}/image"), "storage-unavailable")
+        assert_problem(fetch(app, f"/jobs/{job['job_id']}/image"), "storage-unavailable")
 
 
 def test_a_storage_that_nobody_gets_through_to_is_given_up(
