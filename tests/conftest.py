@@ -35,7 +35,7 @@ def pytest_collection() -> None:
 
 
 def pytest_collection_finish() -> None:
-    """Nor is it looked at during the tests, which leave much that goes by itself: a rare look will do."""
+    """Nor is it looked at during the tests, which leave little to find: a rare look will do."""
     gc.freeze()
     gc.set_threshold(20_000, 20, 10)
     gc.enable()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
 import contextlib
 import os
 import sys
@@ -40,14 +39,12 @@ def snapapi_environment(upstream_url: str, **more: str) -> dict[str, str]:
 
 @contextlib.contextmanager
 def running_app(environ: Mapping[str, str], *, profile: str = "testing") -> Iterator[Flask]:
-    """The application, closed at the end, and kept by nobody until the end of all tests."""
+    """The application, closed at the end."""
     app = create_app(profile, environ)
-    close = app.extensions[EXTENSION].close
     try:
         yield app
     finally:
-        close()
-        atexit.unregister(close)
+        app.extensions[EXTENSION].close()
 
 
 @contextlib.contextmanager
