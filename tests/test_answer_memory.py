@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from blueprints.replays import Replay
+from tests.support.clocks import Clock
 from wiring.fast_path import KNOWN_FIELDS, AnswerMemory, PlainRequest, read_environ, read_plainly
 
 NAMES = st.sampled_from([*(name.decode() for name in KNOWN_FIELDS), "X-API-Key", "Range", "Content-Length"])
@@ -75,13 +76,6 @@ HEAD = head_of("GET", "/thumb?url=a", [("Accept", " ", "image/webp")])
 def test_nothing_out_of_the_ordinary_is_read_plainly(received: bytes) -> None:
     assert read_plainly(HEAD) is not None
     assert read_plainly(received) is None
-
-
-class Clock:
-    now = 1_800_000_000.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 @pytest.fixture

@@ -14,9 +14,9 @@ import pytest
 import redis
 from structlog.testing import capture_logs
 
+from tests.support.clocks import Clock
 from tests.support.processes import free_port, running_redis
 from tests.support.stores import redis_pid, silent_server
-from tests.support.trips import Clock
 from thumbnailer.breakers import PROBE_MARGIN_SECONDS, Breakers
 from thumbnailer.circuits import BreakerState, Circuits, LocalCircuits, RedisCircuits
 from thumbnailer.errors import (

@@ -13,6 +13,7 @@ import pytest
 import redis
 
 from tests.support.captures import capture_of
+from tests.support.clocks import Clock
 from tests.support.processes import free_port, running_redis
 from tests.support.service import TARGET, client_of, snapapi_environment
 from tests.support.stores import redis_cache, redis_pid, silent_server
@@ -27,16 +28,6 @@ LARGE = secrets.token_bytes(INLINE_BYTES + 3 * CHUNK_BYTES + 17)
 HOUR = 3600
 
 
-class Clock:
-    """A clock that stands still until it is moved; seconds."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
 def test_an_answer_does_not_say_that_it_is_stored_where_it_is_not() -> None:
     with Upstream() as upstream:
         nobody = f"redis://127.0.0.1:{free_port()}/0"
@@ -49,7 +40,7 @@ def test_an_answer_does_not_say_that_it_is_stored_where_it_is_not() -> None:
 
 
 def test_a_silent_redis_is_a_miss_and_left_alone_for_a_while(caplog: pytest.LogCaptureFixture) -> None:
-    clock = Clock()
+    clock = Clock(1000.0)
     with silent_server() as (url, accepted):
         store = redis_cache(url, prefix="")
         cache = CaptureCache(ResilientBackend(store, CoolDown("The cache", seconds=5, clock=clock)))
@@ -67,7 +58,7 @@ def test_a_silent_redis_is_a_miss_and_left_alone_for_a_while(caplog: pytest.LogC
 
 
 def test_a_cache_serves_again_after_its_redis_was_stopped_and_continued(tmp_path: Path) -> None:
-    clock = Clock()
+    clock = Clock(1000.0)
     with running_redis(tmp_path) as url:
         cache = CaptureCache(
             ResilientBackend(redis_cache(url, prefix=""), CoolDown("The cache", seconds=5, clock=clock))

@@ -4,22 +4,13 @@ from __future__ import annotations
 
 import pytest
 
+from tests.support.clocks import Clock
 from thumbnailer.cooldown import CoolDown
-
-
-class Clock:
-    """A clock that stands still until it is moved; seconds."""
-
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 @pytest.fixture
 def clock() -> Clock:
-    return Clock()
+    return Clock(0.0)
 
 
 @pytest.fixture

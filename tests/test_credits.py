@@ -5,15 +5,9 @@ from __future__ import annotations
 import pytest
 
 from blueprints.credits import MAX_CALLERS, Credits
+from tests.support.clocks import Clock
 
 NOBODY, SOMEBODY = "192.0.2.1", "192.0.2.2"
-
-
-class Clock:
-    now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 class Counter:
@@ -64,7 +58,7 @@ def test_the_counter_is_asked_for_few_of_many_answers() -> None:
 
 
 def test_what_is_left_does_not_last_beyond_the_window() -> None:
-    clock, counter = Clock(), Counter(600)
+    clock, counter = Clock(0.0), Counter(600)
     purse = Credits(600, 60, clock)
     for _ in range(31):
         ask(purse, counter)

@@ -14,21 +14,12 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
+from tests.support.clocks import Clock
 from tests.support.stores import flask_cache
 from thumbnailer.cache_files import MAGIC
 from thumbnailer.file_cache import SWEEP_SECONDS, TOUCH_SECONDS, FolderCache
 
 VALUE = bytes(range(256)) * 40
-
-
-class Clock:
-    """Unix time that stands still until it is moved; seconds."""
-
-    def __init__(self) -> None:
-        self.now = 1_800_000_000.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 @pytest.fixture

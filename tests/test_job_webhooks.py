@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -134,15 +134,20 @@ def test_receivers_that_let_everybody_wait_hold_up_no_jobs(upstream: Upstream, t
         may_answer.set()
 
 
+def silent_until(is_over: threading.Event) -> Callable[[Seen], Reply]:
+    """A receiver's answer, which comes when nobody waits for it any more."""
+
+    def answer(_seen: Seen) -> Reply:
+        is_over.wait(60)
+        return Reply(204, body=b"")
+
+    return answer
+
+
 def test_a_receiver_that_is_gone_keeps_no_message_to_another_waiting(
     upstream: Upstream, tmp_path: Path
 ) -> None:
     is_over = threading.Event()
-
-    def silent(_seen: Seen) -> Reply:
-        is_over.wait(60)
-        return Reply(204, body=b"")
-
     settings = environment(
         upstream,
         tmp_path,
@@ -154,7 +159,7 @@ def test_a_receiver_that_is_gone_keeps_no_message_to_another_waiting(
         JOB_CONCURRENCY="2",
     )
     with (
-        running_receiver(silent) as gone,
+        running_receiver(silent_until(is_over)) as gone,
         running_receiver() as alive,
         client_of(settings) as client,
     ):
@@ -170,11 +175,6 @@ def test_a_receiver_that_is_gone_keeps_no_message_to_another_waiting(
 
 def test_no_receiver_rests_where_the_operator_wants_none_to(upstream: Upstream, tmp_path: Path) -> None:
     is_over = threading.Event()
-
-    def silent(_seen: Seen) -> Reply:
-        is_over.wait(60)
-        return Reply(204, body=b"")
-
     settings = environment(
         upstream,
         tmp_path,
@@ -186,7 +186,7 @@ def test_no_receiver_rests_where_the_operator_wants_none_to(upstream: Upstream, 
         JOB_CONCURRENCY="2",
         ALLOWED_PRIVATE_TARGETS="127.0.0.0/8",
     )
-    with running_receiver(silent) as gone, client_of(settings) as client:
+    with running_receiver(silent_until(is_over)) as gone, client_of(settings) as client:
         for number in range(2):
             client.post("/screenshots", json={"url": TARGET, "webhook_url": url_of(gone, f"/{number}")})
         wait_until(lambda: {seen.path for seen in gone.seen} == {"/0", "/1"}, what="an attempt for each")

@@ -12,6 +12,7 @@ import pytest
 from sqlalchemy import event, select
 
 from settings.values import database_url_of
+from tests.support.clocks import NOON
 from tests.support.page_books import (
     CHANGED_BITS,
     HOUR,
@@ -23,7 +24,6 @@ from tests.support.page_books import (
     version,
 )
 from tests.support.query_plans import looks_at_every_row, plans_of
-from tests.support.trips import NOON
 from thumbnailer.errors import Overloaded, StorageUnavailable, UpstreamFailed
 from thumbnailer.jobs.tables import deliveries
 from thumbnailer.pages import Page, PageState

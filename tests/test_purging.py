@@ -15,9 +15,10 @@ from hypothesis import given
 from hypothesis import strategies as some
 
 from tests.support.captures import capture_of
+from tests.support.clocks import NOON, Clock
 from tests.support.processes import wait_until
 from tests.support.stores import flask_cache, redis_cache
-from tests.support.trips import NOON, TARGET, Clock, Journey, journey
+from tests.support.trips import TARGET, Journey, journey
 from thumbnailer import purges as purges_module
 from thumbnailer.backend import ResilientBackend
 from thumbnailer.cache import CaptureCache

@@ -8,22 +8,14 @@ from threading import Event
 import pytest
 from structlog.contextvars import bound_contextvars, get_contextvars
 
+from tests.support.clocks import Clock
 from tests.support.processes import wait_until
 from thumbnailer.refreshing import LEAST_REST_SECONDS, Refresher
 
 
-class Clock:
-    """Stands still until it is moved; seconds."""
-
-    now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
 @pytest.fixture
 def clock() -> Clock:
-    return Clock()
+    return Clock(1000.0)
 
 
 @pytest.fixture

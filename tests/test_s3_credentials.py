@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
+from tests.support.clocks import Clock
 from tests.support.s3 import Fault, S3Server, SmallS3, forget_aws_settings, record_of, running_s3, small_s3
 from tests.support.settings import load
 from tests.support.stores import silent_server
@@ -24,15 +25,6 @@ PAUSE_SECONDS = S3Settings(bucket="any").credentials_pause_seconds
 KEY = "thumbs/x.png"
 BODY = b"\x89PNG\r\n\x1a\n" + bytes(100)
 RECORD = record_of(BODY)
-
-
-class Clock:
-    """Stands still until it is told the time."""
-
-    seconds = 1000.0
-
-    def __call__(self) -> float:
-        return self.seconds
 
 
 @pytest.fixture(autouse=True)
@@ -98,27 +90,27 @@ def test_a_key_that_was_replaced_is_read_anew_when_the_store_takes_the_old_one_n
     s3: S3Server, shared_file: Path
 ) -> None:
     shared_file.write_text(written(s3))
-    clock = Clock()
+    clock = Clock(1000.0)
     storage = S3Storage(unnamed(s3.settings()), clock)
     storage.write(KEY, BODY, RECORD)
     for name, call in CALLS.items():
         s3 = s3.rotate_key()
         shared_file.write_text(written(s3))
-        clock.seconds += PAUSE_SECONDS
+        clock.now += PAUSE_SECONDS
         with capture_logs() as logs:
             call(storage)
         assert [log["event"] for log in logs] == ["storage_credentials_renewed"], name
 
 
 def test_a_key_that_comes_late_is_found(s3: S3Server, shared_file: Path) -> None:
-    clock = Clock()
+    clock = Clock(1000.0)
     storage = S3Storage(unnamed(s3.settings()), clock)
     assert not storage.is_ready()
     shared_file.write_text(written(s3))
     with capture_logs() as logs, pytest.raises(StorageUnavailable):
         storage.write(KEY, BODY, RECORD)
     assert logs[0]["error"] == "NoCredentialsError", "nobody looks again at once"
-    clock.seconds += PAUSE_SECONDS
+    clock.now += PAUSE_SECONDS
     assert storage.write(KEY, BODY, RECORD) == storage.find(KEY)
 
 
@@ -133,7 +125,7 @@ def test_a_key_that_comes_late_is_found_as_soon_as_the_operator_says(s3: S3Serve
 def test_while_the_store_refuses_and_there_is_no_other_key_nothing_is_tried_twice(shared_file: Path) -> None:
     with small_s3(Fault.ACCESS_DENIED) as small:
         shared_file.write_text(written(_server_of(small)))
-        clock = Clock()
+        clock = Clock(1000.0)
         storage = S3Storage(unnamed(small.settings()), clock)
         for _ in range(3):
             with pytest.raises(StorageUnavailable):
@@ -143,7 +135,7 @@ def test_while_the_store_refuses_and_there_is_no_other_key_nothing_is_tried_twic
         with pytest.raises(StorageUnavailable):
             storage.write(KEY, BODY, RECORD)
         assert len(small.requests) == 4, "it was looked for a moment ago"
-        clock.seconds += PAUSE_SECONDS
+        clock.now += PAUSE_SECONDS
         with pytest.raises(StorageUnavailable):
             storage.write(KEY, BODY, RECORD)
         assert len(small.requests) == 6
@@ -153,7 +145,7 @@ def test_while_the_store_refuses_and_there_is_no_other_key_nothing_is_tried_twic
 def test_an_expired_token_is_unavailable_until_there_is_another(shared_file: Path) -> None:
     with small_s3() as small:
         shared_file.write_text(written(_server_of(small)) + "aws_session_token=of-yesterday\n")
-        clock = Clock()
+        clock = Clock(1000.0)
         storage = S3Storage(unnamed(small.settings()), clock)
         storage.write(KEY, BODY, RECORD)
         small.fault = Fault.EXPIRED
@@ -200,11 +192,11 @@ def test_whoever_fails_to_give_credentials_makes_the_storage_unavailable_until_h
 ) -> None:
     shared_config.write_text(failing)
     with small_s3() as small:
-        clock = Clock()
+        clock = Clock(1000.0)
         storage = S3Storage(unnamed(small.settings()), clock)
         assert_unavailable(storage)
         shared_config.write_text(program(tmp_path, lent(_server_of(small), minutes=60)))
-        clock.seconds += PAUSE_SECONDS
+        clock.now += PAUSE_SECONDS
         assert storage.write(KEY, BODY, RECORD) == storage.find(KEY)
 
 

@@ -11,16 +11,9 @@ from typing import Any
 
 import pytest
 
+from tests.support.clocks import Clock
 from tests.support.processes import wait_until
 from thumbnailer.sharing import MEANWHILE_SECONDS, Shared
-
-
-@dataclass
-class Clock:
-    now: float = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 @dataclass
@@ -49,7 +42,7 @@ def none_is_asked() -> int:
 
 
 def test_an_answer_does_for_its_time_and_no_longer() -> None:
-    clock, numbers = Clock(), count()
+    clock, numbers = Clock(1000.0), count()
     shared = Shared[int](2, clock=clock)
     find_out: Callable[[], int] = lambda: next(numbers)  # noqa: E731 - shorter than a function
     assert [shared.outcome(find_out), shared.outcome(none_is_asked)] == [0, 0]
@@ -77,7 +70,7 @@ def test_a_crowd_waits_for_the_first_answer_together(pool: ThreadPoolExecutor) -
 def test_while_a_newer_answer_is_on_its_way_the_last_one_does_for_a_little_longer(
     pool: ThreadPoolExecutor,
 ) -> None:
-    clock, question = Clock(), Question()
+    clock, question = Clock(1000.0), Question()
     shared = Shared[int](2, clock=clock)
     question.go_on.release()
     assert shared.outcome(question) == 0

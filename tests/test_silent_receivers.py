@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from tests.support.clocks import Clock
 from thumbnailer.jobs import silent_receivers
 from thumbnailer.jobs.silent_receivers import SLOW_SECONDS, SilentReceivers
 
@@ -11,21 +12,12 @@ OWNER = "an owner"
 GONE, ALSO_GONE, OTHER = "https://gone.example/1", "https://gone.example/2", "https://gone.example:8443/1"
 
 
-class Clock:
-    """Stands still until it is told the time."""
-
-    seconds = 1000.0
-
-    def __call__(self) -> float:
-        return self.seconds
-
-
 MAX_SILENCES, REST_SECONDS = 3, 300.0
 
 
 @pytest.fixture
 def clock() -> Clock:
-    return Clock()
+    return Clock(1000.0)
 
 
 @pytest.fixture
@@ -54,12 +46,12 @@ def test_nobody_keeps_a_host_that_others_use_from_them(receivers: SilentReceiver
 
 def test_after_a_rest_one_alone_tries(receivers: SilentReceivers, clock: Clock) -> None:
     be_silent(receivers, MAX_SILENCES)
-    clock.seconds += REST_SECONDS
+    clock.now += REST_SECONDS
     assert receivers.may_be_called(OWNER, GONE)
     assert not receivers.may_be_called(OWNER, ALSO_GONE)
     receivers.note(OWNER, GONE, has_answered=False, seconds=15)
     assert not receivers.may_be_called(OWNER, GONE)
-    clock.seconds += REST_SECONDS
+    clock.now += REST_SECONDS
     assert receivers.may_be_called(OWNER, GONE)
     receivers.note(OWNER, GONE, has_answered=True, seconds=0.1)
     be_silent(receivers, MAX_SILENCES - 1)
@@ -81,7 +73,7 @@ def test_a_probe_that_never_tells_what_came_of_it_is_followed_by_another(
 ) -> None:
     be_silent(receivers, MAX_SILENCES)
     for _ in range(2):
-        clock.seconds += REST_SECONDS
+        clock.now += REST_SECONDS
         assert receivers.may_be_called(OWNER, GONE)
 
 

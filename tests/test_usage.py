@@ -15,6 +15,7 @@ from flask.testing import FlaskClient
 
 from blueprints.services import EXTENSION
 from tests.support.access import folder_environment, key_store, make_key, signed, sqlite_url
+from tests.support.clocks import Clock
 from tests.support.databases import open_database
 from tests.support.processes import wait_until
 from tests.support.service import TARGET, running_app
@@ -30,17 +31,9 @@ TODAY = date(2026, 9, 21)
 NOTHING = dict.fromkeys(NAMES, 0)
 
 
-class Clock:
-    def __init__(self) -> None:
-        self.now = NOON
-
-    def __call__(self) -> float:
-        return self.now
-
-
 def meter_on(database: Database, **more: Any) -> UsageMeter:
     """One that writes when it is told to."""
-    settings: dict[str, Any] = {"flush_seconds": 3600, "clock": Clock(), **more}
+    settings: dict[str, Any] = {"flush_seconds": 3600, "clock": Clock(NOON), **more}
     return UsageMeter(database, **settings)
 
 
@@ -68,7 +61,7 @@ def test_counts_of_several_processes_and_days_add_up(
     kind: str, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     url = sqlite_url(tmp_path) if kind == "sqlite" else request.getfixturevalue("postgres_url")
-    clock = Clock()
+    clock = Clock(NOON)
     with closing(open_database(url)) as database:
         one, other = meter_on(database, clock=clock), meter_on(database, clock=clock, kept_days=2)
         for meter in (one, other):

@@ -10,7 +10,7 @@ import pytest
 
 from settings.values import database_url_of
 from tests.support.access import sqlite_url
-from tests.support.keys import Clock
+from tests.support.clocks import Clock
 from thumbnailer.database import Database
 from thumbnailer.key_store import KeyStore
 from thumbnailer.schema import upgrade

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from settings.values import database_url_of
-from tests.support.keys import NOON, Ticks
+from tests.support.clocks import NOON
+from tests.support.keys import Ticks
 from thumbnailer.database import Database
 from thumbnailer.key_file import read_key_file
 from thumbnailer.key_store import KeyStore

@@ -15,7 +15,8 @@ from sqlalchemy import event, select
 
 from settings.values import database_url_of
 from tests.support.access import sqlite_url
-from tests.support.keys import NOON, Clock, Ticks
+from tests.support.clocks import NOON, Clock
+from tests.support.keys import Ticks
 from tests.support.processes import wait_until
 from tests.support.service import TARGET, running_service, snapapi_environment
 from tests.support.upstream import Upstream

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from settings.values import database_url_of
-from tests.support.trips import Clock
+from tests.support.clocks import Clock
 from thumbnailer.database import Database
 from thumbnailer.schema import upgrade
 

@@ -10,9 +10,9 @@ from typing import Any, cast
 
 from sqlalchemy import insert, select
 
+from tests.support.clocks import Clock
 from tests.support.ledgers import Queue, ledger_of, order
 from tests.support.processes import wait_until
-from tests.support.trips import Clock
 from thumbnailer.database import Database
 from thumbnailer.errors import DatabaseUnavailable, TargetForbidden
 from thumbnailer.jobs import BatchOrder, Claim

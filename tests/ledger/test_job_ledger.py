@@ -12,6 +12,7 @@ import pytest
 from sqlalchemy import update
 
 from config import load_settings
+from tests.support.clocks import Clock
 from tests.support.ledgers import (
     ATTEMPTS,
     HOUR,
@@ -22,7 +23,6 @@ from tests.support.ledgers import (
     order,
     sweeper_of,
 )
-from tests.support.trips import Clock
 from thumbnailer.database import Database
 from thumbnailer.engines import DatabaseBounds
 from thumbnailer.errors import DatabaseUnavailable, TargetForbidden, TargetStatus, UpstreamFailed

@@ -8,9 +8,9 @@ from typing import Any, cast
 import pytest
 from sqlalchemy import select
 
+from tests.support.clocks import Clock
 from tests.support.ledgers import LEASE_SECONDS, Queue, ledger_of, order
 from tests.support.processes import wait_until
-from tests.support.trips import Clock
 from thumbnailer.database import Database
 from thumbnailer.errors import (
     BudgetSpent,

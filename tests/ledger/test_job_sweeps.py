@@ -8,6 +8,7 @@ from contextlib import closing
 import pytest
 from sqlalchemy import delete, select
 
+from tests.support.clocks import NOON, Clock
 from tests.support.ledgers import (
     HOUR,
     Queue,
@@ -17,7 +18,6 @@ from tests.support.ledgers import (
     sweeper_of,
 )
 from tests.support.query_plans import looks_at_every_row, plans_of
-from tests.support.trips import NOON, Clock
 from thumbnailer.database import Database
 from thumbnailer.errors import Overloaded, TargetStatus
 from thumbnailer.jobs import Backlog, BatchOrder, sweeping

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import event
 
-from tests.support.trips import Clock
+from tests.support.clocks import Clock
 from thumbnailer.database import Database
 from thumbnailer.engines import DatabaseBounds
 from thumbnailer.errors import DatabaseUnavailable

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from celery import Celery
 
+from tests.support.clocks import Clock
 from tests.support.ledgers import Queue, ledger_of, order, sweeper_of
 from tests.support.processes import free_port
 from tests.support.settings import load
-from tests.support.trips import Clock
 from thumbnailer.database import Database
 from thumbnailer.engines import DatabaseBounds
 from thumbnailer.errors import DatabaseUnavailable

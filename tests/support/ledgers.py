@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.support.trips import Clock
+from tests.support.clocks import Clock
 from thumbnailer.database import Database
 from thumbnailer.errors import TargetStatus
 from thumbnailer.jobs import Job, JobOrder

@@ -9,8 +9,8 @@ from typing import Any
 
 from sqlalchemy import text
 
+from tests.support.clocks import NOON, Clock
 from tests.support.processes import wait_until
-from tests.support.trips import NOON, Clock
 from thumbnailer.database import Database
 from thumbnailer.model import CaptureRequest
 from thumbnailer.pages import Page, PageClaim, PageOrder, PageVersion

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
 
+from tests.support.clocks import Clock
 from tests.support.pictures import picture
 from tests.support.stores import flask_cache
 from thumbnailer.backend import ResilientBackend
@@ -38,7 +39,6 @@ from thumbnailer.telemetry import Timings
 from thumbnailer.terms import Terms
 
 TARGET = "http://93.184.216.34/page"
-NOON = 1_800_000_000.0
 
 
 class ScriptedProvider:
@@ -69,19 +69,6 @@ class ScriptedProvider:
 
     def close(self) -> None:
         pass
-
-
-@dataclass
-class Clock:
-    """Unix time in seconds, as far as the test has turned it."""
-
-    now: float = NOON
-
-    def __call__(self) -> float:
-        return self.now
-
-    def turn(self, seconds: float) -> None:
-        self.now += seconds
 
 
 @dataclass
